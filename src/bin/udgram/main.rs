@@ -1,0 +1,3 @@
+//! The `udgram` program.
+
+fn main() {}

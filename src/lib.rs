@@ -1,0 +1,1 @@
+//! Unix datagram sockets on Linux: packets, descriptors, credentials, deadlines.
