@@ -1,1 +1,19 @@
 //! Unix datagram sockets on Linux: packets, descriptors, credentials, deadlines.
+
+mod address;
+pub mod ancillary;
+mod binding;
+mod client;
+mod error;
+mod peer;
+pub mod protocol;
+mod socket;
+mod sys;
+pub mod wait;
+
+pub use address::{Address, SUN_PATH_LEN};
+pub use binding::{BindOptions, Binding, Occupied, bind};
+pub use client::{Message, UnixDatagramClient, UnixDatagramEndpoint};
+pub use error::{Error, ErrorKind, Quoted, Result, Subject, describe};
+pub use peer::PeerWatch;
+pub use socket::{BATCH, Batch, Datagram, DatagramSocket, Name, Outgoing, Take, duplicate};
