@@ -3,9 +3,9 @@
 use crate::error::{Error, ErrorKind, Quoted, Result, Subject};
 use nix::libc;
 use std::borrow::Cow;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// How many bytes of name `sun_path` holds: 108, on every Linux.
@@ -107,6 +107,19 @@ impl<'a> Address<'a> {
         }
     }
 
+    /// The address as it is written on a command line, in its exact bytes: what `Display` shows,
+    /// but for a pathname that is not UTF-8.
+    #[must_use]
+    pub fn to_os_string(&self) -> OsString {
+        match self {
+            Self::Pathname(path) if path.first() == Some(&b'@') => {
+                OsString::from_vec([b"./", path.as_ref()].concat())
+            }
+            Self::Pathname(path) => OsStr::from_bytes(path).to_owned(),
+            named => named.to_string().into(),
+        }
+    }
+
     /// The address for a message: in quotes, on one line; an unnamed one as `an unnamed socket`.
     #[must_use]
     pub fn quoted(&self) -> impl fmt::Display + '_ {
@@ -115,12 +128,7 @@ impl<'a> Address<'a> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self.0 {
                     Address::Unnamed => f.write_str("an unnamed socket"),
-                    Address::Pathname(path) if path.first() == Some(&b'@') => {
-                        Quoted(OsStr::from_bytes(&[b"./", path.as_ref()].concat())).fmt(f)
-                    }
-                    Address::Pathname(path) => Quoted(OsStr::from_bytes(path)).fmt(f),
-                    // `Display` has escaped what needs it.
-                    named @ Address::Abstract(_) => write!(f, "'{named}'"),
+                    named => Quoted(&named.to_os_string()).fmt(f),
                 }
             }
         }

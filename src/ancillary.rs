@@ -102,7 +102,7 @@ impl Ancillary {
                 SCM_PIDFD => ancillary.pidfd = numbers(data).next().map(sys::own),
                 libc::SCM_TIMESTAMPNS => ancillary.time = time(data, 1),
                 libc::SCM_TIMESTAMP => {
-                    ancillary.time = ancillary.time.or_else(|| time(data, 1_000))
+                    ancillary.time = ancillary.time.or_else(|| time(data, 1_000));
                 }
                 _ => {}
             }

@@ -161,8 +161,8 @@ fn bind_path(
         names,
         file,
     };
-    let made = fstat(&binding.file).map_err(failed)?;
-    if !is_socket(&made) {
+    let status = fstat(&binding.file).map_err(failed)?;
+    if !is_socket(&status) {
         return Err(failed(Errno::ESTALE));
     }
     // The file itself, whatever its name has come to mean.
@@ -183,7 +183,7 @@ fn bind_path(
             )
         })?;
     }
-    if made.st_mode & 0o7777 != mode.bits() {
+    if status.st_mode & 0o7777 != mode.bits() {
         fchmodat(AT_FDCWD, &itself, mode, FchmodatFlags::FollowSymlink).map_err(failed)?;
     }
     Ok(binding)

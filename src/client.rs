@@ -163,7 +163,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let wake = self.wake(&Wake::default());
         socket.receive(&mut inbox.batch, 1, deadline, &wake, |batch| {
             batch.trim();
-            Ok(())
+            Ok::<(), Error>(())
         })?;
         let Some(datagram) = inbox.batch.datagrams().next() else {
             return Err(closed());
@@ -196,14 +196,14 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 
     /// Receives a batch, as [`DatagramSocket::receive`] does.
-    pub fn receive(
+    pub fn receive<E: From<Error>>(
         &self,
         batch: &mut Batch,
         most: usize,
         deadline: Deadline,
         wake: &Wake<'_>,
-        idle: impl FnMut(&mut Batch) -> Result<()>,
-    ) -> Result<usize> {
+        idle: impl FnMut(&mut Batch) -> Result<(), E>,
+    ) -> Result<usize, E> {
         self.socket()?
             .receive(batch, most, deadline, &self.wake(wake), idle)
     }

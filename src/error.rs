@@ -150,14 +150,14 @@ impl Error {
             Errno::ENOENT | Errno::EPIPE => error.kind = ErrorKind::NobodyThere,
             Errno::ECONNREFUSED => match peer.as_path().map(file_kind) {
                 Some(Some(kind)) if kind != "socket" => {
-                    error.cause = format!("it is a {kind}, not a socket")
+                    error.cause = format!("it is a {kind}, not a socket");
                 }
                 _ => error.kind = ErrorKind::NobodyThere,
             },
             _ => {}
         }
         if errno == Errno::EPIPE {
-            error.cause = "the receiver has shut down its reading side".to_owned();
+            "the receiver has shut down its reading side".clone_into(&mut error.cause);
         }
         error.hint = peer_hint(peer, errno, error.kind);
         error
@@ -183,6 +183,12 @@ impl Error {
             ErrorKind::System(errno) => Some(errno),
             _ => None,
         }
+    }
+
+    /// Why it failed, without what was attempted.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.cause
     }
 
     /// What can be done about it, where that is known.

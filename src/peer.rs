@@ -3,6 +3,7 @@
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Until, Wake, pause, wait};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -15,6 +16,38 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(1);
 /// The longest interval: what an unannounced change may cost.
 const LONGEST: Duration = Duration::from_millis(200);
+
+/// Connects `socket` to `peer`, waiting for it while nobody is there.
+///
+/// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and at once on
+/// any other error than that nobody is there.
+pub fn connect_when_there(
+    socket: &DatagramSocket,
+    peer: &Address<'_>,
+    deadline: Deadline,
+    wake: &Wake<'_>,
+) -> Result<()> {
+    let mut watch = PeerWatch::new(peer);
+    loop {
+        match socket.connect(peer) {
+            Err(error) if error.kind() == ErrorKind::NobodyThere => {}
+            connected => return connected,
+        }
+        match watch.wait(deadline, wake) {
+            Err(error) if error.kind() == ErrorKind::TimedOut => {
+                let subject = Subject::Address(peer.clone().into_owned());
+                let cause = "nobody is there, and no time is left";
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "connect to",
+                    subject,
+                    cause,
+                ));
+            }
+            waited => waited?,
+        }
+    }
+}
 
 /// Tells when it is worth trying again to reach an address.
 #[derive(Debug)]

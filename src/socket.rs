@@ -82,16 +82,19 @@ impl DatagramSocket {
     /// Takes an open socket over. [`ErrorKind::Unusable`] if it is no socket, not of the family
     /// `AF_UNIX` or not of the type `SOCK_DGRAM`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
-        Self::checked(fd, Subject::None)
+        Self::checked(fd, &Subject::None)
     }
 
     /// A copy of descriptor `number` of this process, which stays open; or, with `pid`, of
     /// another one (pidfd_getfd(2)). Checked as [`from_fd`](Self::from_fd) does.
     pub fn from_number(pid: Option<i32>, number: RawFd) -> Result<Self> {
-        Self::checked(duplicate(pid, number)?, Subject::Descriptor { pid, number })
+        Self::checked(
+            duplicate(pid, number)?,
+            &Subject::Descriptor { pid, number },
+        )
     }
 
-    fn checked(fd: OwnedFd, subject: Subject) -> Result<Self> {
+    fn checked(fd: OwnedFd, subject: &Subject) -> Result<Self> {
         let socket = Self { fd };
         let refuse = |cause: String| {
             Err(Error::new(
@@ -201,14 +204,14 @@ impl DatagramSocket {
     ///
     /// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and with
     /// [`ErrorKind::System`]`(EPIPE)` when the reading side is shut down and nothing is queued.
-    pub fn receive(
+    pub fn receive<E: From<Error>>(
         &self,
         batch: &mut Batch,
         most: usize,
         deadline: Deadline,
         wake: &Wake<'_>,
-        mut idle: impl FnMut(&mut Batch) -> Result<()>,
-    ) -> Result<usize> {
+        mut idle: impl FnMut(&mut Batch) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let mut shut_down = false;
         loop {
             for _ in 0..=YIELDS {
@@ -220,12 +223,8 @@ impl DatagramSocket {
             }
             if shut_down {
                 let cause = "its reading side is shut down";
-                return Err(Error::new(
-                    ErrorKind::System(Errno::EPIPE),
-                    "receive",
-                    Subject::None,
-                    cause,
-                ));
+                let kind = ErrorKind::System(Errno::EPIPE);
+                return Err(Error::new(kind, "receive", Subject::None, cause).into());
             }
             idle(batch)?;
             // What was queued before a shutdown is still to be read.
@@ -440,6 +439,12 @@ impl Name {
     /// descriptor in /proc/self/fd.
     pub fn of_peer(peer: &Address<'_>) -> Result<Self> {
         Self::of(peer).map_err(|errno| Error::peer("send to", peer, errno))
+    }
+
+    /// The address it names.
+    #[must_use]
+    pub fn address(&self) -> &Address<'static> {
+        &self.address
     }
 
     fn of(peer: &Address<'_>) -> Result<Self, Errno> {

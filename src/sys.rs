@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
@@ -189,13 +190,14 @@ pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd> {
     Errno::result(copy).map(own)
 }
 
-/// pidfd_open(2) and pidfd_getfd(2): a copy of a descriptor of another process.
+/// pidfd_open(2).
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: the call takes two numbers and checks them.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     Errno::result(pidfd).and_then(descriptor)
 }
 
+/// pidfd_getfd(2): a copy of a descriptor of another process.
 pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the call takes three numbers and checks them.
     let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
@@ -212,8 +214,8 @@ pub(crate) fn own(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Sets a signal back to its default action.
-pub(crate) fn default_action(number: Signal) -> Result<()> {
+/// Sets a signal back to its default action; signal(7).
+pub fn default_action(number: Signal) -> nix::Result<()> {
     // SAFETY: the default action runs no code of ours.
     unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
 }
@@ -361,8 +363,7 @@ impl ReceiveBuffers {
         self.received = 0;
         // The call writes lengths into the headers and does not set them back itself.
         for header in &mut self.headers[..self.written] {
-            header.msg_hdr.msg_namelen =
-                libc::socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
+            header.msg_hdr.msg_namelen = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
             header.msg_hdr.msg_controllen = self.control_len as _;
             header.msg_hdr.msg_flags = 0;
         }
@@ -398,14 +399,14 @@ impl ReceiveBuffers {
         let control = &self.control[index * words..(index + 1) * words];
         // SAFETY: the same storage as bytes, of which every pattern is one.
         let control = unsafe {
-            std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), mem::size_of_val(control))
+            std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
         };
         ReceivedMessage {
             bytes: &self.data.bytes()[start..start + size.min(self.slot_len)],
             size,
             flags: header.msg_hdr.msg_flags,
             from: Address::from_raw(path, header.msg_hdr.msg_namelen as usize),
-            control: &control[..(header.msg_hdr.msg_controllen as usize).min(self.control_len)],
+            control: &control[..header.msg_hdr.msg_controllen.min(self.control_len)],
         }
     }
 
@@ -460,7 +461,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Re
         }
         if !message.control.is_empty() {
             header.msg_control = message.control.as_ptr().cast_mut().cast();
-            header.msg_controllen = mem::size_of_val(message.control) as _;
+            header.msg_controllen = size_of_val(message.control) as _;
         }
         slot.write(mmsghdr {
             msg_hdr: header,
@@ -566,4 +567,32 @@ pub fn set_listen_pid(command: &mut Command) -> io::Result<()> {
     // SAFETY: the closure formats a number in place and calls execve(2); it allocates nothing.
     unsafe { command.pre_exec(run) };
     Ok(())
+}
+
+/// Which of stdin, stdout and stderr were closed when the process started. Rust's runtime opens
+/// /dev/null in their place before `main`, where a packet would go without anybody's notice.
+static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+extern "C" fn look_at_standard_descriptors() {
+    for (number, closed) in (0..).zip(&CLOSED_AT_START) {
+        // SAFETY: the call takes any number and checks it.
+        closed.store(
+            unsafe { libc::fcntl(number, libc::F_GETFD) } < 0,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+// SAFETY: the C library runs what this section points to before `main`; the function makes three
+// system calls and needs nothing that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = look_at_standard_descriptors;
+
+/// Whether descriptor 0, 1 or 2 was closed when the process started.
+#[must_use]
+pub fn was_closed_at_start(number: usize) -> bool {
+    CLOSED_AT_START
+        .get(number)
+        .is_some_and(|closed| closed.load(Ordering::Relaxed))
 }
