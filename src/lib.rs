@@ -9,6 +9,7 @@ mod error;
 mod peer;
 pub mod protocol;
 mod socket;
+pub mod sockopt;
 mod sys;
 pub mod wait;
 

@@ -7,6 +7,7 @@
 use crate::address::Address;
 use crate::ancillary::{Ancillary, Control, Room};
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::sockopt::{self, SocketOption};
 use crate::sys::{self, End, MessageToSend, RawName, ReceiveBuffers};
 use crate::wait::{Deadline, Ready, Until, Wake, wait};
 use nix::errno::Errno;
@@ -163,15 +164,15 @@ impl DatagramSocket {
     /// An option of `SOL_SOCKET` whose value is an `int`.
     pub fn option_int(&self, option: c_int) -> Result<c_int> {
         let mut value = [0; size_of::<c_int>()];
-        sys::getsockopt(self.as_fd(), libc::SOL_SOCKET, option, &mut value)
-            .map_err(|errno| option_error("get the socket option", option, errno))?;
+        let option = SocketOption::numbered(libc::SOL_SOCKET, option);
+        sockopt::read(self, &option, &mut value)?;
         Ok(c_int::from_ne_bytes(value))
     }
 
     /// Sets an option of `SOL_SOCKET` whose value is an `int`.
     pub fn set_option_int(&self, option: c_int, value: c_int) -> Result<()> {
-        sys::setsockopt(self.as_fd(), libc::SOL_SOCKET, option, &value.to_ne_bytes())
-            .map_err(|errno| option_error("set the socket option", option, errno))
+        let option = SocketOption::numbered(libc::SOL_SOCKET, option);
+        sockopt::write(self, &option, &value.to_ne_bytes())
     }
 
     /// From now on senders get `EPIPE`; what is queued stays readable. It acts on the socket
@@ -394,14 +395,6 @@ impl DatagramSocket {
             .with_hint("the kernel carries about 4 MiB; pass a file or a memfd with --fd instead")
         }
     }
-}
-
-fn option_error(operation: &'static str, option: c_int, errno: Errno) -> Error {
-    Error::system(
-        operation,
-        Subject::Option(format!("{}:{option}", libc::SOL_SOCKET)),
-        errno,
-    )
 }
 
 /// A copy of descriptor `number`, close-on-exec: of this process or, with `pid`, of another one.

@@ -120,14 +120,19 @@ pub(crate) fn name_of(socket: BorrowedFd<'_>, end: End) -> Result<RawName> {
     Ok(name)
 }
 
-/// getsockopt(2) into `value`; the length the kernel gave.
+/// getsockopt(2) into `value`; the length the kernel gave, in bytes.
 pub(crate) fn getsockopt(
     socket: BorrowedFd<'_>,
     level: c_int,
     option: c_int,
     value: &mut [u8],
 ) -> Result<usize> {
-    let mut len = socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
+    // The length of a filter is counted in instructions, both ways.
+    let unit = match (level, option) {
+        (libc::SOL_SOCKET, libc::SO_GET_FILTER) => size_of::<libc::sock_filter>(),
+        _ => 1,
+    };
+    let mut len = socklen_t::try_from(value.len() / unit).map_err(|_| Errno::EINVAL)?;
     // SAFETY: the pointer and the length describe `value`, which the kernel writes at most.
     Errno::result(unsafe {
         libc::getsockopt(
@@ -138,7 +143,7 @@ pub(crate) fn getsockopt(
             &raw mut len,
         )
     })?;
-    Ok(len as usize)
+    Ok(len as usize * unit)
 }
 
 /// setsockopt(2) from `value`.
