@@ -35,10 +35,15 @@ impl DatagramProtocol for Json {
     }
 }
 
-fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
+/// The one JSON value of a text, without the white space around it.
+pub(super) fn check(text: &str) -> Result<&str, ParseError> {
     // `RawValue` goes through the text without building anything, at any depth.
     let value: &RawValue = serde_json::from_str(text).map_err(|error| parse_error(text, &error))?;
-    let value = value.get();
+    Ok(value.get())
+}
+
+fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
+    let value = check(text)?;
     // Inside strings they are not allowed: any there are stand between tokens.
     if memchr::memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
         return Ok(value.into());

@@ -3,11 +3,16 @@
 //! The protocols here have text as their packets, the very lines that `udgram` prints and reads.
 
 mod bytes;
+mod cbor;
 mod json;
+mod msgpack;
 mod text;
+mod transcode;
 
 pub use bytes::{Base64, Hex, Raw};
+pub use cbor::Cbor;
 pub use json::Json;
+pub use msgpack::MessagePack;
 pub use text::Text;
 
 use std::borrow::Cow;
@@ -69,6 +74,12 @@ impl ParseError {
             offset,
             message: message.into(),
         }
+    }
+
+    /// The same error, of something that begins at `start` of a whole.
+    pub(crate) fn behind(mut self, start: usize) -> Self {
+        self.offset += start;
+        self
     }
 
     /// The byte where it went wrong, counted from 0; the length of it all, if there was too little.
