@@ -51,7 +51,7 @@ fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
     Ok(value.replace(['\n', '\r'], "").into())
 }
 
-fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
+pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     let message = whole.strip_suffix(&place).unwrap_or(&whole);

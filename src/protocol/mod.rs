@@ -1,6 +1,8 @@
 //! What datagrams mean: a protocol makes packets of datagrams and datagrams of packets.
 //!
-//! The protocols here have text as their packets, the very lines that `udgram` prints and reads.
+//! [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] have text as their packets,
+//! the very lines that `udgram` prints and reads; [`Raw`] has bytes. [`Format::typed`] makes
+//! protocols of types that serde knows, and [`DatagramProtocol`] is open to any other.
 
 mod bytes;
 mod cbor;
@@ -8,12 +10,14 @@ mod json;
 mod msgpack;
 mod text;
 mod transcode;
+mod typed;
 
 pub use bytes::{Base64, Hex, Raw};
 pub use cbor::Cbor;
 pub use json::Json;
 pub use msgpack::MessagePack;
 pub use text::Text;
+pub use typed::{Format, Typed};
 
 use std::borrow::Cow;
 use std::fmt;
