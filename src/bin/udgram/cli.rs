@@ -327,6 +327,10 @@ pub(crate) enum Protocol {
     Hex,
     /// Bytes as base64
     Base64,
+    /// One CBOR value, shown as JSON
+    Cbor,
+    /// One MessagePack value, shown as JSON
+    Msgpack,
 }
 
 /// `--timeout`: `None` is no limit.

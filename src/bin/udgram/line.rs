@@ -3,7 +3,9 @@
 use crate::cli::Protocol;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use udgram::protocol::{Base64, DatagramProtocol, Hex, Json, ParseError, Raw, Text};
+use udgram::protocol::{
+    Base64, Cbor, DatagramProtocol, Hex, Json, MessagePack, ParseError, Raw, Text,
+};
 
 impl DatagramProtocol for Protocol {
     type Sent = [u8];
@@ -20,6 +22,8 @@ impl DatagramProtocol for Protocol {
             Self::Json => Json.make_datagram(line),
             Self::Hex => Hex.make_datagram(line),
             Self::Base64 => Base64.make_datagram(line),
+            Self::Cbor => Cbor.make_datagram(line),
+            Self::Msgpack => MessagePack.make_datagram(line),
         }
     }
 
@@ -33,6 +37,8 @@ impl DatagramProtocol for Protocol {
             },
             Self::Hex => Hex.build_packet(datagram)?.into_bytes().into(),
             Self::Base64 => Base64.build_packet(datagram)?.into_bytes().into(),
+            Self::Cbor => Cbor.build_packet(datagram)?.into_bytes().into(),
+            Self::Msgpack => MessagePack.build_packet(datagram)?.into_bytes().into(),
         })
     }
 }
@@ -51,7 +57,7 @@ enum Embedding {
 impl Protocol {
     fn embedding(self) -> Embedding {
         match self {
-            Self::Json => Embedding::Value,
+            Self::Json | Self::Cbor | Self::Msgpack => Embedding::Value,
             Self::Text => Embedding::Text,
             Self::Raw | Self::Hex | Self::Base64 => Embedding::Bytes,
         }
