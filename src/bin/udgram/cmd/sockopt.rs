@@ -94,11 +94,7 @@ impl Request {
     }
 }
 
-pub(crate) fn run(
-    options: &Sockopt,
-    report: Report,
-    signals: &mut Option<Signals>,
-) -> Result<Exit> {
+pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
     // Before anything is bound: what cannot be meant leaves no trace.
     let asked = Request::parse_all(&options.options)?;
     let request = endpoint::Request {
@@ -112,11 +108,12 @@ pub(crate) fn run(
         file: &options.file,
         needs: &[],
     };
+    let _signals = Signals::install()?;
     let Endpoint {
         socket,
         traces: _traces,
         ..
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let mut output = Output::new();
     let answer = answer(&socket, &asked, output.terminal)?;
     output.lines.extend(answer.bytes());
