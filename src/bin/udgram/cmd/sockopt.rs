@@ -11,6 +11,7 @@ use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use humantime::format_duration;
 use nix::errno::Errno;
 use serde_json::Value as Json;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 use udgram::sockopt::{self, Kind, SocketOption, Value};
@@ -210,7 +211,8 @@ fn string(text: &str) -> String {
     let mut json = String::new();
     for character in Json::from(text).to_string().chars() {
         if character.is_control() {
-            json += &format!("\\u{:04x}", u32::from(character));
+            // A string takes what is written to it.
+            let _ = write!(json, "\\u{:04x}", u32::from(character));
         } else {
             json.push(character);
         }
