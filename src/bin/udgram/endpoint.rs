@@ -4,7 +4,6 @@ use crate::cli::{Descriptor, Inherited, SocketFile};
 use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::signal::Signals;
 use anyhow::Result;
 use nix::libc::c_int;
 use std::os::fd::{AsFd, OwnedFd};
@@ -148,21 +147,9 @@ pub(crate) fn inherited(named: &Inherited) -> Result<Option<Descriptor>> {
 }
 
 impl Endpoint {
-    /// Opens the socket. Before it binds a pathname it holds up the signals that would leave it
-    /// behind.
-    pub(crate) fn open(
-        request: &Request<'_>,
-        signals: &mut Option<Signals>,
-        report: Report,
-    ) -> Result<Self> {
-        if matches!(request.source, Source::Bound(Address::Pathname(_))) && signals.is_none() {
-            *signals = Some(Signals::install()?);
-        }
-        Self::open_held(request, report)
-    }
-
-    /// Opens the socket, where signals are held up already.
-    pub(crate) fn open_held(request: &Request<'_>, report: Report) -> Result<Self> {
+    /// Opens the socket. What it leaves in the world must not be left behind by a signal: the
+    /// caller has those held up.
+    pub(crate) fn open(request: &Request<'_>, report: Report) -> Result<Self> {
         let settings = request
             .settings
             .iter()

@@ -49,14 +49,12 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     command.check().map_err(Failure::usage)?;
-    // Held up as long as there is anything that a signal must not leave behind.
-    let mut signals = None;
     match command {
-        Command::Send(options) => cmd::send::run(options, report, &mut signals),
-        Command::Recv(options) => cmd::recv::run(options, report, &mut signals),
-        Command::Listen(options) => cmd::listen::run(options, report, &mut signals),
-        Command::Iter(options) => cmd::iter::run(options, report, &mut signals),
-        Command::Sockopt(options) => cmd::sockopt::run(options, report, &mut signals),
+        Command::Send(options) => cmd::send::run(options, report),
+        Command::Recv(options) => cmd::recv::run(options, report),
+        Command::Listen(options) => cmd::listen::run(options, report),
+        Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
     }
 }

@@ -1,7 +1,7 @@
 //! stdout: packets are gathered while more keep coming, and written before the program waits.
 
 use crate::exit::{Exit, Failure};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Stdout, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+use udgram::describe;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
 /// What is gathered at most before it is written.
@@ -129,7 +130,10 @@ impl Output {
                 Exit::Signal(Signal::SIGPIPE),
                 "the reader of stdout is gone",
             )),
-            Err(errno) => Err(std::io::Error::from(errno)).context("cannot write to stdout"),
+            Err(errno) => Err(Failure::error(
+                Exit::Refused,
+                format!("cannot write to stdout: {}", describe(errno)),
+            )),
         }
     }
 }

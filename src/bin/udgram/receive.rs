@@ -336,10 +336,22 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Prints what is queued and leaves it there: the socket's `SO_PEEK_OFF` is 0 or more.
-    pub(crate) fn peek(&mut self, client: &Client, count: Option<u64>) -> Result<Exit> {
+    pub(crate) fn peek(
+        &mut self,
+        client: &Client,
+        count: Option<u64>,
+        signals: &Signals,
+    ) -> Result<Exit> {
+        let wake = wake(Some(signals.stop()), self.printer.output.watched());
+        match self.look(client, count, &wake) {
+            Err(error) if is(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
+            looked => looked.map(|()| Exit::Done),
+        }
+    }
+
+    fn look(&mut self, client: &Client, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
         // Where the socket's owner keeps reading and senders keep sending, there is no end by itself.
         let until = Deadline::after(Some(EMPTYING));
-        let wake = wake(None, self.printer.output.watched());
         while count.is_none_or(|count| self.received < count) && !until.passed() {
             if client.try_receive(&mut self.batch, 1, Take::Peek)? == 0 {
                 break;
@@ -348,10 +360,9 @@ impl<H: Handler> Receiver<H> {
             for datagram in self.batch.datagrams() {
                 self.printer.print(client, &datagram);
             }
-            self.printer.output.keep_up(&wake)?;
+            self.printer.output.keep_up(wake)?;
         }
-        self.printer.output.flush(&wake)?;
-        Ok(Exit::Done)
+        self.printer.output.flush(wake)
     }
 
     /// A signal has asked for the end: what was accepted is still printed.

@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         socket,
         traces: _traces,
         ..
-    } = Endpoint::open_held(&request, report)?;
+    } = Endpoint::open(&request, report)?;
     let mut command = Command::new(&options.command[0]);
     command
         .args(&options.command[1..])

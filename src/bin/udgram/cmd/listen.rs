@@ -26,7 +26,7 @@ use udgram::{
 /// read must not keep the others waiting.
 const ANSWERING: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, options.exec.is_some());
     let mut needs = wanted.needs();
@@ -44,21 +44,18 @@ pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals
         file: &receive.file,
         needs: &needs,
     };
+    let signals = Signals::install()?;
     let Endpoint {
         socket,
         origin,
         traces: _traces,
-    } = Endpoint::open(&request, signals, report)?;
-    let signals = match signals {
-        Some(signals) => &*signals,
-        none => none.insert(Signals::install()?),
-    };
+    } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
     let handler = match (&options.exec, options.echo) {
         (Some(command), _) => Action::Run {
             command,
             protocol: wanted.protocol,
-            signals,
+            signals: &signals,
         },
         (None, true) => Action::Echo,
         (None, false) => Action::Nothing,
@@ -77,7 +74,7 @@ pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals
         },
         drain: true,
     };
-    let exit = receiver.run(&client, &limits, Some(signals));
+    let exit = receiver.run(&client, &limits, Some(&signals));
     service.tell("STOPPING=1");
     let exit = exit?;
     if exit == Exit::TimedOut {

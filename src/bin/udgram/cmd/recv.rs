@@ -17,7 +17,7 @@ use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::Deadline;
 use udgram::{ErrorKind, describe_descriptor, place_descriptors};
 
-pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, !options.command.is_empty());
     let request = Request {
@@ -31,13 +31,13 @@ pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>)
         file: &receive.file,
         needs: &wanted.needs(),
     };
+    let signals = Signals::install()?;
     let Endpoint {
         socket,
         origin,
         traces,
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
-    let signals = signals.as_ref();
     let mut receiver = Receiver::new(
         &client,
         origin,
@@ -53,21 +53,23 @@ pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>)
             expired: Exit::TimedOut,
             drain: false,
         };
-        let exit = receiver.run(&client, &limits, signals)?;
+        let exit = receiver.run(&client, &limits, Some(&signals))?;
         if exit == Exit::TimedOut {
             return Err(timed_out(receiver.received, options));
         }
         return Ok(receiver.printer.conclude(exit));
     }
-    let wake = wake(signals.map(Signals::stop), None);
+    let wake = wake(Some(signals.stop()), None);
     let deadline = Deadline::after(options.timeout.0);
     match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
         Ok(_) => {}
         Err(error) if is(&error, ErrorKind::TimedOut) => return Err(timed_out(0, options)),
         Err(error) => {
-            return match signals.filter(|_| is(&error, ErrorKind::Stopped)) {
-                Some(signals) => Ok(Exit::Signal(signals.take())),
-                None => Err(error),
+            let stopped = is(&error, ErrorKind::Stopped);
+            return if stopped {
+                Ok(Exit::Signal(signals.take()))
+            } else {
+                Err(error)
             };
         }
     }

@@ -21,7 +21,7 @@ use udgram::{
     connect_when_there, duplicate,
 };
 
-pub(crate) fn run(options: &Send, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
     let wanted = Wanted {
         protocol: options.packets.protocol,
@@ -40,11 +40,18 @@ pub(crate) fn run(options: &Send, report: Report, signals: &mut Option<Signals>)
         file: &options.file,
         needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
     };
+    // Without a file to remove and without replies to print, a signal may end it as it is.
+    let bound = matches!(options.bind, Some(Address::Pathname(_)));
+    let signals = if bound || options.reply.is_some() {
+        Some(Signals::install()?)
+    } else {
+        None
+    };
     let Endpoint {
         socket,
         origin,
         traces: _traces,
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let signals = signals.as_ref();
     let client = Client::new(socket, wanted.protocol)?;
     let receiver = match options.reply {

@@ -1,0 +1,256 @@
+//! README.md is true: its examples run as printed, its exit statuses are the program's.
+//!
+//! An example is a block of shell with `<!-- run -->` before it and, where it prints anything, a block of text
+//! after it; `…` in that stands for what differs from run to run. The comment may have lines of its own:
+//! `needs: PROGRAM...` for what has to be installed, and `before: COMMAND` for what is there already in the
+//! reader's world.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+const README: &str = include_str!("../README.md");
+/// No example takes as long as this.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A block of shell to run, and what it prints.
+#[derive(Debug)]
+struct Example {
+    /// Its first line in README.md.
+    line: usize,
+    needs: Vec<String>,
+    script: String,
+    output: String,
+}
+
+fn examples() -> Vec<Example> {
+    let lines: Vec<&str> = README.lines().collect();
+    let mut examples = Vec::new();
+    let mut at = 0;
+    while let Some(start) = (at..lines.len()).find(|&line| lines[line].starts_with("<!-- run")) {
+        let end = start + position(&lines[start..], |line| line.ends_with("-->"));
+        let mut needs = Vec::new();
+        let mut script = String::new();
+        for line in &lines[start + 1..end.max(start + 1)] {
+            if let Some(programs) = line.strip_prefix("needs: ") {
+                needs.extend(programs.split(' ').map(str::to_owned));
+            } else if let Some(command) = line.strip_prefix("before: ") {
+                script.push_str(command);
+                script.push('\n');
+            }
+        }
+        assert_eq!(lines[end + 1], "```sh", "README.md:{}", end + 2);
+        let close = end + 2 + position(&lines[end + 2..], |line| line == "```");
+        for line in &lines[end + 2..close] {
+            script.push_str(line);
+            script.push('\n');
+        }
+        at = close + 1;
+        let mut output = String::new();
+        if lines.get(at) == Some(&"```text") {
+            let close = at + 1 + position(&lines[at + 1..], |line| line == "```");
+            output = lines[at + 1..close].join("\n");
+            at = close + 1;
+        }
+        examples.push(Example {
+            line: end + 2,
+            needs,
+            script,
+            output,
+        });
+    }
+    examples
+}
+
+fn position(lines: &[&str], is: impl Fn(&str) -> bool) -> usize {
+    lines
+        .iter()
+        .position(|line| is(line))
+        .expect("README.md ends inside a block")
+}
+
+#[test]
+fn the_examples_of_the_readme_run_as_printed() {
+    let mut wrong = String::new();
+    let examples = examples();
+    assert!(examples.len() > 3, "README.md has lost its examples");
+    for example in &examples {
+        let line = example.line;
+        let missing: Vec<_> = example
+            .needs
+            .iter()
+            .filter(|program| !installed(program))
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("README.md:{line} is not run: {missing:?} is not installed");
+            assert!(
+                std::env::var_os("UDGRAM_FORBID_SKIPS").is_none_or(|value| value != "1"),
+                "{message}"
+            );
+            writeln!(std::io::stderr(), "{message}").unwrap();
+            continue;
+        }
+        let (status, output) = run(&example.script, line);
+        if status.code() != Some(0) || !matches(&example.output, output.trim_end_matches('\n')) {
+            writeln!(
+                wrong,
+                "README.md:{line} ended with {status} and printed:\n{output}"
+            )
+            .unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_first_command_of_the_readme_ends_with_a_packet_received() {
+    let command = README
+        .lines()
+        .find_map(|line| line.strip_prefix("cargo build --release && "))
+        .expect("README.md has lost its first command");
+    // What it builds has been built for this test.
+    let (status, output) = run(&command.replace("target/release/udgram", "udgram"), "first");
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert_eq!(output, "{\"data\":42}\n");
+}
+
+/// Runs `script` in a directory of its own; its end, and all that it printed.
+fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{name}"));
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    let printed = directory.with_extension("out");
+    let output = File::create(&printed).unwrap();
+    let mut child = Command::new("bash")
+        .args(["-e", "-o", "pipefail", "-c", script])
+        .current_dir(&directory)
+        .env_clear()
+        .env("PATH", path())
+        .env("HOME", &directory)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (done, ended) = mpsc::channel();
+    let waiter = thread::spawn(move || {
+        let status = child.wait().unwrap();
+        let _ = done.send(());
+        status
+    });
+    let in_time = ended.recv_timeout(LONGEST);
+    // What it left running, or all of it if it has not come to its end.
+    let _ = killpg(group, Signal::SIGKILL);
+    let status = waiter.join().unwrap();
+    let mut output = String::from_utf8_lossy(&fs::read(&printed).unwrap()).into_owned();
+    if in_time.is_err() {
+        let _ = writeln!(output, "(killed after {LONGEST:?})");
+    }
+    let _ = fs::remove_dir_all(&directory);
+    let _ = fs::remove_file(&printed);
+    (status, output)
+}
+
+/// The built program first, then what the user has, then where daemons are.
+fn path() -> String {
+    let built = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
+    let users = std::env::var("PATH").unwrap();
+    format!("{}:{users}:/usr/sbin:/sbin", built.display())
+}
+
+fn installed(program: &str) -> bool {
+    path()
+        .split(':')
+        .any(|directory| Path::new(directory).join(program).is_file())
+}
+
+/// Whether `output` is what `expected` says, in which `…` stands for anything on the line.
+fn matches(expected: &str, output: &str) -> bool {
+    let (expected, output): (Vec<_>, Vec<_>) =
+        (expected.lines().collect(), output.lines().collect());
+    expected.len() == output.len()
+        && expected
+            .iter()
+            .zip(output)
+            .all(|(expected, output)| line_matches(expected, output))
+}
+
+fn line_matches(expected: &str, output: &str) -> bool {
+    let Some((start, rest)) = expected.split_once('…') else {
+        return expected == output;
+    };
+    let Some(output) = output.strip_prefix(start) else {
+        return false;
+    };
+    (0..=output.len())
+        .filter(|&at| output.is_char_boundary(at))
+        .any(|at| line_matches(rest, &output[at..]))
+}
+
+/// The rows of the table of exit statuses, in a section of Markdown: status and meaning.
+fn statuses() -> BTreeMap<&'static str, &'static str> {
+    let (_, section) = README.split_once("\n## Exit status\n").unwrap();
+    section
+        .split("\n## ")
+        .next()
+        .unwrap()
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("| ")?
+                .strip_suffix(" |")?
+                .split_once(" | ")
+        })
+        .filter(|(status, _)| *status != "status")
+        .collect()
+}
+
+#[test]
+fn the_exit_statuses_of_the_readme_are_the_programs() {
+    // What a reader of each row would try.
+    let tried = BTreeMap::from([
+        ("0", "udgram recv s & udgram send --wait s 1; wait $!"),
+        ("1", "mkdir directory; udgram send directory 1"),
+        ("2", "udgram send"),
+        (
+            "3",
+            "udgram recv s & udgram send --wait s '{'; s=$?; kill $!; exit $s",
+        ),
+        ("4", "udgram send missing 1"),
+        ("124", "udgram recv --timeout 1ms s"),
+        ("126", "udgram exec --bind s -- /"),
+        ("127", "udgram exec --bind s -- ./missing"),
+        (
+            "128+N",
+            "udgram recv s & udgram send --wait s </dev/null; kill -TERM $!; wait $!",
+        ),
+    ]);
+    let documented = statuses();
+    assert!(
+        documented.keys().eq(tried.keys()),
+        "the README has {documented:?}"
+    );
+    for (status, script) in tried {
+        let expected = match status {
+            "128+N" => 128 + Signal::SIGTERM as i32,
+            number => number.parse().unwrap(),
+        };
+        let script = format!("set +e\n{script}");
+        let (ended, output) = run(&script, format_args!("status-{status}"));
+        assert_eq!(ended.code(), Some(expected), "{script}: {ended}: {output}");
+        assert_eq!(ended.signal(), None);
+    }
+}
