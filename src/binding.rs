@@ -135,25 +135,34 @@ fn bind_path(
         Mode::empty(),
     )
     .map_err(failed)?;
-    // The mode that bind(2) gives the file is the socket's own less the umask.
+    // The mode that bind(2) gives the file is the socket's own less the umask. As long as it has
+    // not got its owner, the process's own group and others are nobody it is meant for.
     let mode = Mode::from_bits_truncate(options.mode);
-    fchmod(socket.as_fd(), mode).map_err(failed)?;
+    let first = match options.owner {
+        Some(_) => mode & Mode::S_IRWXU,
+        None => mode,
+    };
+    fchmod(socket.as_fd(), first).map_err(failed)?;
     let place = Place {
         directory: &directory,
         name,
         path,
     };
+    // The kernel makes the file before the socket answers there. To another udgram that looks in
+    // between, or before it is known which file is this one, it would be a stale one.
+    let held = lock(&directory);
     match place.bind(socket) {
         Err(Errno::EADDRINUSE) => place.take_over(socket, address, options.occupied)?,
         bound => bound.map_err(failed)?,
     }
-    let file = openat(
-        &directory,
-        name,
-        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
+    let (file, status) = place.made().map_err(|errno| {
+        place.remove();
+        failed(errno)
+    })?;
+    if !is_socket(&status) {
+        return Err(failed(Errno::ESTALE));
+    }
+    drop(held);
     let mut names = vec![name.to_owned()];
     names.extend(place.short_name());
     let binding = Binding {
@@ -161,10 +170,6 @@ fn bind_path(
         names,
         file,
     };
-    let status = fstat(&binding.file).map_err(failed)?;
-    if !is_socket(&status) {
-        return Err(failed(Errno::ESTALE));
-    }
     // The file itself, whatever its name has come to mean.
     let itself = PathBuf::from(format!("/proc/self/fd/{}", binding.file.as_raw_fd()));
     if let Some((uid, gid)) = options.owner {
@@ -197,6 +202,25 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
+    /// The file just made, and what it is.
+    fn made(&self) -> Result<(OwnedFd, FileStat), Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(self.directory, self.name, flags, Mode::empty())?;
+        let status = fstat(&file)?;
+        Ok((file, status))
+    }
+
+    /// Removes the socket file just made, under the lock, where there is no descriptor of it.
+    fn remove(&self) {
+        let status = fstatat(self.directory, self.name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        if status.is_ok_and(|status| is_socket(&status)) {
+            for name in std::iter::once(self.name.to_owned()).chain(self.short_name()) {
+                // The failure that led here is what is told.
+                let _ = unlinkat(self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+    }
+
     /// Peers see, and answer to, the very name that bind(2) was given. One too long for it is
     /// reached through this process's descriptor of the directory, which they can follow too.
     fn bind(&self, socket: &DatagramSocket) -> Result<(), Errno> {
@@ -262,7 +286,8 @@ impl Place<'_> {
     }
 
     /// Binds where something is already: in the place of a stale socket file, or of a live one's
-    /// if that is asked for.
+    /// if that is asked for. Under the lock: of two that find the same stale file, the second
+    /// would else replace the first's new one.
     fn take_over(
         &self,
         socket: &DatagramSocket,
@@ -274,9 +299,6 @@ impl Place<'_> {
             let subject = Subject::Address(address.clone().into_owned());
             Error::new(ErrorKind::System(Errno::EADDRINUSE), "bind", subject, cause)
         };
-        // Two that find the same stale file must not both replace it: the second would replace
-        // the first's new one.
-        let _lock = lock(self.directory);
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let there = match openat(self.directory, self.name, flags, Mode::empty()) {
             Ok(there) => there,
