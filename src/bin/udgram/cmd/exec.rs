@@ -6,6 +6,7 @@ use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::Exit;
 use crate::report::Report;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
@@ -79,7 +80,10 @@ fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
     // A process that is waited for keeps its number.
     let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
     loop {
-        let info = signals.read_signal().context("cannot wait for signals")?;
+        let info = match signals.read_signal() {
+            Err(Errno::EINTR) => continue,
+            read => read.context("cannot wait for signals")?,
+        };
         if let Some(status) = child.try_wait().context("cannot wait for CMD")? {
             return Ok(status);
         }
