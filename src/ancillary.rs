@@ -267,6 +267,17 @@ impl Room {
         }
     }
 
+    /// The same room, as far as it is for no more than `count` descriptors.
+    pub(crate) fn within(self, count: usize) -> Self {
+        match self {
+            Self::Bytes(room) if self.most_descriptors() > count => {
+                // Not rounded up: what is left of a word would hold another one.
+                Self::Bytes(room.min(HEADER + count * size_of::<c_int>()))
+            }
+            room => room,
+        }
+    }
+
     /// How many descriptors one message can bring at most.
     pub(crate) fn most_descriptors(self) -> usize {
         match self {
