@@ -80,6 +80,14 @@ impl Output {
         Ok(due)
     }
 
+    /// Writes what has been gathered if it is much.
+    pub(crate) fn relieve(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < GATHERED {
+            return Ok(());
+        }
+        self.flush(wake)
+    }
+
     /// Writes everything, waiting for the reader; what is left after a failure is kept.
     pub(crate) fn flush(&mut self, wake: &Wake<'_>) -> Result<()> {
         self.write(Deadline::NEVER, wake)

@@ -1,5 +1,6 @@
 //! `udgram listen`: every packet, for as long as it runs; a server, with --echo or --exec.
 
+use crate::admission::Admission;
 use crate::cli::{Listen, Protocol};
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::{Exit, Failure};
@@ -30,7 +31,8 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, options.exec.is_some());
     let mut needs = wanted.needs();
-    if options.exec.is_some() && !needs.contains(&libc::SO_PASSCRED) {
+    let who = options.exec.is_some() || !options.allow_uid.is_empty();
+    if who && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
     let request = Request {
@@ -61,6 +63,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         (None, false) => Action::Nothing,
     };
     let mut receiver = Receiver::new(&client, origin, wanted, handler, options.count, report)?;
+    receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::of_environment(report);
     service.tell("READY=1");
     let limits = Limits {
@@ -76,6 +79,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     };
     let exit = receiver.run(&client, &limits, Some(&signals));
     service.tell("STOPPING=1");
+    receiver.admission.conclude(report);
     let exit = exit?;
     if exit == Exit::TimedOut {
         let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
@@ -151,6 +155,10 @@ impl Handler for Action<'_> {
         }
     }
 
+    fn answers(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
     fn handle(
         &mut self,
         client: &Client,
@@ -166,8 +174,21 @@ impl Handler for Action<'_> {
                 protocol,
                 signals,
             } => {
-                printer.output.flush(wake)?;
-                let handler = start(command, datagram)?;
+                printer.output.flush(wake).inspect_err(|_| {
+                    let from = datagram.from.quoted();
+                    printer.report.warning(format_args!(
+                        "the end came first: the packet of {from} was not handled"
+                    ));
+                })?;
+                let handler = match start(command, datagram) {
+                    Ok(handler) => handler,
+                    // Without a shell no packet is ever handled; otherwise, the next one may be.
+                    Err(error) if Exit::of(&error) == Exit::NotFound => return Err(error),
+                    Err(error) => {
+                        printer.note_unhandled(&error);
+                        return Ok(());
+                    }
+                };
                 let (answered, stopped) = finish(handler, command, printer.report, signals, wake)?;
                 let answered = match protocol {
                     Protocol::Raw => answered.as_slice(),
@@ -216,6 +237,11 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
+            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            report.warning(format_args!(
+                "{} was not answered: the end came first",
+                to.quoted()
+            ));
             Err(error.into())
         }
         Err((_, error)) => {
