@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::socket::DatagramSocket;
 use crate::sys::{self, RawName};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
@@ -53,7 +53,8 @@ pub enum Occupied {
 pub struct Binding {
     directory: OwnedFd,
     names: Vec<OsString>,
-    /// Keeps the file's inode number from being given to another.
+    /// The device and inode number of the file, which has it as long as `file` is open.
+    identity: (u64, u64),
     file: OwnedFd,
 }
 
@@ -63,7 +64,7 @@ impl Drop for Binding {
         // could have a new file of theirs between them.
         let _lock = lock(&self.directory);
         for name in &self.names {
-            if is_same(&self.directory, name, &self.file) {
+            if is_same(&self.directory, name, self.identity) {
                 // Nobody is left to be told of a failure.
                 let _ = unlinkat(
                     &self.directory,
@@ -168,6 +169,7 @@ fn bind_path(
     let binding = Binding {
         directory,
         names,
+        identity: identity(&status),
         file,
     };
     // The file itself, whatever its name has come to mean.
@@ -332,7 +334,7 @@ impl Place<'_> {
                     .with_hint("--replace takes the name from it"));
             }
         }
-        if !is_same(self.directory, self.name, &there) {
+        if !is_same(self.directory, self.name, identity(&status)) {
             return Err(failed(Errno::EADDRINUSE));
         }
         unlinkat(self.directory, self.name, UnlinkatFlags::NoRemoveDir).map_err(|errno| {
@@ -347,10 +349,15 @@ fn is_socket(status: &FileStat) -> bool {
     SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
 }
 
-fn is_same(directory: &OwnedFd, name: &OsStr, file: &OwnedFd) -> bool {
-    let there = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-    let identity = |status: FileStat| (status.st_dev, status.st_ino);
-    there.is_ok_and(|there| fstat(file).is_ok_and(|file| identity(file) == identity(there)))
+fn identity(status: &FileStat) -> (u64, u64) {
+    (status.st_dev, status.st_ino)
+}
+
+fn is_same(directory: &OwnedFd, name: &OsStr, file: (u64, u64)) -> bool {
+    let look = || fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    // A failure that passes, such as ENOMEM, is no reason to leave a file behind.
+    let there = look().or_else(|_| look());
+    there.is_ok_and(|there| identity(&there) == file)
 }
 
 /// Whether a socket file has a socket behind it, asked by connecting: which sends nothing.
@@ -365,16 +372,16 @@ fn probe(file: &OwnedFd) -> Result<(), Errno> {
 
 /// A lock among all udgram that replace or remove files of this directory; none where the
 /// directory cannot be read, and none for long where a stranger holds it.
-fn lock(directory: &OwnedFd) -> Option<Flock<OwnedFd>> {
+fn lock(directory: &OwnedFd) -> Option<OwnedFd> {
     const PATIENCE: Duration = Duration::from_millis(500);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut readable = openat(directory, ".", flags, Mode::empty()).ok()?;
+    let readable = openat(directory, ".", flags, Mode::empty()).ok()?;
     let start = Instant::now();
     loop {
-        match Flock::lock(readable, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Some(lock),
-            Err((back, Errno::EAGAIN | Errno::EINTR)) if start.elapsed() < PATIENCE => {
-                readable = back;
+        match sys::try_lock(readable.as_fd()) {
+            // Closing it gives the lock back.
+            Ok(()) => return Some(readable),
+            Err(Errno::EAGAIN | Errno::EINTR) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(_) => return None,

@@ -114,7 +114,7 @@ fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
             .run()
             .succeeds("");
         let mut outcomes = both.map(crate::running::Running::finish);
-        outcomes.sort_by_key(|outcome| outcome.code());
+        outcomes.sort_by_key(crate::outcome::Outcome::code);
         let [won, lost] = outcomes;
         won.ends(0, "1\n").says_nothing();
         lost.refuses(1, &["cannot bind 's'", "in use"]);

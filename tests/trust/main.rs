@@ -23,6 +23,7 @@ mod faults;
 mod hostile;
 mod json;
 mod load;
+mod own;
 
 /// `short`, or `long` where the long form is asked for.
 pub(crate) fn scaled<T>(short: T, long: T) -> T {

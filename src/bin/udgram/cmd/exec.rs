@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
@@ -84,7 +85,13 @@ fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
             Err(Errno::EINTR) => continue,
             read => read.context("cannot wait for signals")?,
         };
-        if let Some(status) = child.try_wait().context("cannot wait for CMD")? {
+        let ended = loop {
+            match child.try_wait() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ended => break ended.context("cannot wait for CMD")?,
+            }
+        };
+        if let Some(status) = ended {
             return Ok(status);
         }
         let Some(info) = info else { continue };

@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
@@ -313,12 +313,18 @@ fn finish(
         let mut piece = vec![0; 64 << 10];
         loop {
             match wait(output.as_fd(), Until::Readable, Deadline::NEVER, wake) {
-                Ok(_) => match output
-                    .read(&mut piece)
-                    .context("cannot read what the command prints")?
-                {
-                    0 => break,
-                    count => printed.extend_from_slice(&piece[..count]),
+                Ok(_) => match output.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(count) => printed.extend_from_slice(&piece[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        // What it printed is incomplete, and no answer; the next one may be read.
+                        let _ = handler.kill();
+                        let error = anyhow::Error::new(error);
+                        report.error(&error.context("cannot read what the command prints"));
+                        printed.clear();
+                        break;
+                    }
                 },
                 Err(error) if error.kind() == ErrorKind::Stopped => {
                     signals.take();
