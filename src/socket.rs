@@ -362,7 +362,14 @@ impl DatagramSocket {
             let cause = "the socket is not connected, and no destination is given";
             return Error::new(ErrorKind::Unusable, "send", Subject::None, cause);
         }
-        Error::peer("send to", &self.destination(head), errno)
+        let error = Error::peer("send to", &self.destination(head), errno);
+        let claims = head.control.is_some_and(Control::claims_others);
+        if claims && matches!(errno, Errno::EPERM | Errno::ESRCH) {
+            return error.with_hint(
+                "it may be the credentials: only the privileged may claim another's, and the process must be there",
+            );
+        }
+        error
     }
 
     fn queue_full(&self, head: &Outgoing<'_>) -> Error {
@@ -550,11 +557,11 @@ impl Batch {
             .iter_mut()
             .enumerate()
             .map(|(index, ancillary)| {
-                let message = buffers.message(index);
+                let (bytes, from) = buffers.message(index);
                 Datagram {
-                    bytes: message.bytes,
-                    size: message.size,
-                    from: message.from,
+                    bytes,
+                    size: buffers.size(index),
+                    from,
                     ancillary,
                 }
             })
@@ -577,10 +584,9 @@ impl Batch {
 
     fn take_ancillary(&mut self, count: usize) {
         for index in 0..count {
-            let message = self.buffers.message(index);
-            self.longest = self.longest.max(message.bytes.len());
-            self.ancillary
-                .push(Ancillary::take(message.control, message.flags));
+            let (control, flags) = self.buffers.control(index);
+            self.ancillary.push(Ancillary::take(control, flags));
+            self.longest = self.longest.max(self.buffers.size(index));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `udgram listen`: every packet, for as long as it runs; a server, with --echo or --exec.
 
 use crate::cli::{Listen, Protocol};
+use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request, Source};
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{
     Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors,
+    place_descriptors, set_signal_mask,
 };
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
@@ -78,10 +79,13 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     service.tell("STOPPING=1");
     let exit = exit?;
     if exit == Exit::TimedOut {
-        let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
-        let (came, count) = (receiver.received, options.count.unwrap_or_default());
-        let message = format!("{came} of {count} packets came, and then none within {timeout}");
-        return Err(Failure::error(Exit::TimedOut, message));
+        let count = options.count.unwrap_or_default();
+        return Err(timed_out(
+            &client,
+            receiver.received,
+            count,
+            options.timeout,
+        ));
     }
     Ok(receiver.printer.conclude(exit))
 }
@@ -167,7 +171,7 @@ impl Handler for Action<'_> {
                 signals,
             } => {
                 printer.output.flush(wake)?;
-                let handler = start(command, datagram)?;
+                let handler = start(command, datagram, signals)?;
                 let (answered, stopped) = finish(handler, command, printer.report, signals, wake)?;
                 let answered = match protocol {
                     Protocol::Raw => answered.as_slice(),
@@ -227,7 +231,7 @@ fn answer(
 }
 
 /// Runs `command` with the datagram on its stdin and its descriptors from 3 up.
-fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
+fn start(command: &OsStr, datagram: &mut Datagram<'_>, signals: &Signals) -> Result<Child> {
     // A file takes a datagram of any size at once; a pipe would have to be filled while the
     // command runs.
     let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
@@ -265,6 +269,7 @@ fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
     let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
     let placed: Vec<_> = descriptors.into_iter().zip(3..).collect();
     let numbers: Vec<RawFd> = placed.iter().map(|(_, number)| *number).collect();
+    set_signal_mask(&mut shell, signals.found());
     super::forget_overwritten(&mut shell, &numbers);
     place_descriptors(&mut shell, placed);
     shell
