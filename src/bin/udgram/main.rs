@@ -1,3 +1,62 @@
-//! The `udgram` program.
+//! The `udgram` program: parse, run, report, exit status, and nothing else.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cli;
+mod cmd;
+mod endpoint;
+mod envelope;
+mod exit;
+mod input;
+mod line;
+mod output;
+mod receive;
+mod report;
+mod signal;
+mod terminal;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use exit::{Exit, Failure};
+use nix::sys::signal::Signal;
+use report::Report;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
+    // it ends others; where something is, it is held up with the other signals.
+    let _ = udgram::default_action(Signal::SIGPIPE);
+    let (exit, report) = match Cli::try_parse() {
+        Ok(cli) => {
+            let report = Report::new(cli.diagnostics);
+            (run(&cli.command, report), report)
+        }
+        Err(error) => return cli::report_usage(&error),
+    };
+    let exit = exit.unwrap_or_else(|error| {
+        let exit = Exit::of(&error);
+        // The reader of stdout is gone: it does not want to know.
+        if exit != Exit::Signal(Signal::SIGPIPE) {
+            report.error(&error);
+        }
+        exit
+    });
+    if let Exit::Signal(signal) = exit {
+        signal::die_of(signal);
+    }
+    exit.code()
+}
+
+fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
+    command.check().map_err(Failure::usage)?;
+    // Held up as long as there is anything that a signal must not leave behind.
+    let mut signals = None;
+    match command {
+        Command::Send(options) => cmd::send::run(options, report, &mut signals),
+        Command::Recv(options) => cmd::recv::run(options, report, &mut signals),
+        Command::Listen(options) => cmd::listen::run(options, report, &mut signals),
+        Command::Iter(options) => cmd::iter::run(options, report, &mut signals),
+        Command::Sockopt(options) => cmd::sockopt::run(options, report, &mut signals),
+        Command::Exec(options) => cmd::exec::run(options, report),
+    }
+}

@@ -1,0 +1,305 @@
+//! What travels beside a datagram: descriptors, credentials, the time of arrival; cmsg(3).
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::socket::DatagramSocket;
+use crate::sys;
+use nix::libc::{self, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+/// How many descriptors one message carries at most (`SCM_MAX_FD` of the kernel).
+#[doc(alias = "SCM_MAX_FD")]
+pub const MAX_DESCRIPTORS: usize = 253;
+
+/// The default room for control data in bytes: `CMSG_SPACE(8192)`, enough for every message.
+#[doc(alias = "CMSG_SPACE")]
+pub const DEFAULT_ROOM: usize = space(8192);
+
+const WORD: usize = size_of::<usize>();
+const HEADER: usize = size_of::<libc::cmsghdr>();
+const UCRED: usize = size_of::<libc::ucred>();
+
+/// `CMSG_SPACE(len)`: what a control message with `len` bytes of data takes in a buffer.
+const fn space(len: usize) -> usize {
+    HEADER.next_multiple_of(WORD) + len.next_multiple_of(WORD)
+}
+
+/// Who sent a datagram, in the kernel's words; unix(7), `SCM_CREDENTIALS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(alias = "ucred")]
+#[doc(alias = "SCM_CREDENTIALS")]
+pub struct Credentials {
+    /// The process; 0 where the kernel could not name one (another pid namespace, or a datagram
+    /// that was queued before `SO_PASSCRED` was on).
+    pub pid: i32,
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+impl Credentials {
+    /// This process's own: what the kernel would state.
+    #[must_use]
+    pub fn own() -> Self {
+        Self {
+            pid: nix::unistd::getpid().as_raw(),
+            uid: nix::unistd::getuid().as_raw(),
+            gid: nix::unistd::getgid().as_raw(),
+        }
+    }
+
+    /// Decodes a `struct ucred`, native byte order.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            pid: i32::from_ne_bytes(*bytes.first_chunk()?),
+            uid: u32::from_ne_bytes(*bytes.get(4..)?.first_chunk()?),
+            gid: u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?),
+        })
+    }
+}
+
+/// What came beside a datagram. Descriptors are owned: the ones nobody takes are closed when
+/// this is dropped.
+#[derive(Debug, Default)]
+pub struct Ancillary {
+    /// The descriptors received, in the order they were sent, close-on-exec.
+    #[doc(alias = "SCM_RIGHTS")]
+    pub descriptors: Vec<OwnedFd>,
+    /// The sender's credentials, with `SO_PASSCRED`.
+    pub credentials: Option<Credentials>,
+    /// When the kernel took the datagram in, with `SO_TIMESTAMPNS` or `SO_TIMESTAMP`.
+    #[doc(alias = "SCM_TIMESTAMPNS")]
+    pub time: Option<SystemTime>,
+    /// The sender's pidfd, with `SO_PASSPIDFD`.
+    #[doc(alias = "SCM_PIDFD")]
+    pub pidfd: Option<OwnedFd>,
+    /// Control data did not fit, or descriptors did not: `MSG_CTRUNC`.
+    #[doc(alias = "MSG_CTRUNC")]
+    pub truncated: bool,
+}
+
+impl Ancillary {
+    /// Takes everything out of the control data of a message just received. Every descriptor in
+    /// it is owned from here on, whatever else the message holds.
+    pub(crate) fn take(control: &[u8], flags: c_int) -> Self {
+        let mut ancillary = Self {
+            truncated: flags & libc::MSG_CTRUNC != 0,
+            ..Self::default()
+        };
+        for message in ControlMessages(control) {
+            let ControlMessage {
+                level: libc::SOL_SOCKET,
+                kind,
+                data,
+            } = message
+            else {
+                continue;
+            };
+            match kind {
+                libc::SCM_RIGHTS => ancillary.descriptors.extend(numbers(data).map(sys::own)),
+                libc::SCM_CREDENTIALS => ancillary.credentials = Credentials::from_bytes(data),
+                SCM_PIDFD => ancillary.pidfd = numbers(data).next().map(sys::own),
+                libc::SCM_TIMESTAMPNS => ancillary.time = time(data, 1),
+                libc::SCM_TIMESTAMP => {
+                    ancillary.time = ancillary.time.or_else(|| time(data, 1_000));
+                }
+                _ => {}
+            }
+        }
+        ancillary
+    }
+}
+
+// linux/socket.h; libc has it for some targets only.
+const SCM_PIDFD: c_int = 4;
+
+fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
+    data.as_chunks()
+        .0
+        .iter()
+        .map(|number| c_int::from_ne_bytes(*number))
+}
+
+/// A `timespec` (`unit` 1) or `timeval` (`unit` 1,000) of two longs.
+fn time(data: &[u8], unit: u64) -> Option<SystemTime> {
+    let long = |from: usize| Some(i64::from_ne_bytes(*data.get(from..)?.first_chunk()?));
+    let seconds = u64::try_from(long(0)?).ok()?;
+    let fraction = u64::try_from(long(8)?).ok()?;
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::new(seconds, 0))?
+        .checked_add(Duration::from_nanos(fraction * unit))
+}
+
+struct ControlMessage<'c> {
+    level: c_int,
+    kind: c_int,
+    data: &'c [u8],
+}
+
+/// The messages in a control buffer, as `CMSG_NXTHDR` walks them. A length that does not fit the
+/// buffer ends the walk at what there is.
+struct ControlMessages<'c>(&'c [u8]);
+
+impl<'c> Iterator for ControlMessages<'c> {
+    type Item = ControlMessage<'c>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let len = usize::from_ne_bytes(*self.0.first_chunk()?);
+        let level = c_int::from_ne_bytes(*self.0.get(WORD..)?.first_chunk()?);
+        let kind = c_int::from_ne_bytes(*self.0.get(WORD + size_of::<c_int>()..)?.first_chunk()?);
+        let data = self.0.get(HEADER..len.min(self.0.len()))?;
+        let next = len.checked_next_multiple_of(WORD).unwrap_or(usize::MAX);
+        self.0 = self.0.get(next..).unwrap_or_default();
+        Some(ControlMessage { level, kind, data })
+    }
+}
+
+/// Control data to send beside a datagram, in the kernel's layout.
+///
+/// It holds descriptor numbers, not descriptors: these stay the caller's, and open until sent.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    words: Vec<usize>,
+}
+
+impl Control {
+    /// Lays out `SCM_RIGHTS` with the descriptors and `SCM_CREDENTIALS`, each if there is any.
+    ///
+    /// Fails with [`ErrorKind::Unusable`] on more than [`MAX_DESCRIPTORS`].
+    pub fn new(descriptors: &[BorrowedFd<'_>], credentials: Option<Credentials>) -> Result<Self> {
+        if descriptors.len() > MAX_DESCRIPTORS {
+            return Err(Error::new(
+                ErrorKind::Unusable,
+                "send so many descriptors",
+                Subject::None,
+                format!(
+                    "{} given, one message carries at most {MAX_DESCRIPTORS}",
+                    descriptors.len()
+                ),
+            ));
+        }
+        let mut control = Self::default();
+        if !descriptors.is_empty() {
+            let numbers = descriptors
+                .iter()
+                .flat_map(|fd| fd.as_raw_fd().to_ne_bytes())
+                .collect();
+            control.push(libc::SCM_RIGHTS, numbers);
+        }
+        if let Some(Credentials { pid, uid, gid }) = credentials {
+            let ucred = [pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
+            control.push(libc::SCM_CREDENTIALS, ucred);
+        }
+        Ok(control)
+    }
+
+    fn push(&mut self, kind: c_int, data: Vec<u8>) {
+        let mut bytes = (HEADER + data.len()).to_ne_bytes().to_vec();
+        bytes.extend(libc::SOL_SOCKET.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(data);
+        bytes.resize(bytes.len().next_multiple_of(WORD), 0);
+        self.words.extend(
+            bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|word| usize::from_ne_bytes(*word)),
+        );
+    }
+
+    pub(crate) fn words(&self) -> &[usize] {
+        &self.words
+    }
+}
+
+/// How much control data a receiver has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// For descriptors: none. The kernel drops those that come, and the message says so
+    /// ([`Ancillary::truncated`]).
+    NoDescriptors,
+    /// This many bytes beside what the socket's own options ask for; `CMSG_SPACE(4 * N)` is room
+    /// for N descriptors. [`DEFAULT_ROOM`] is the usual figure.
+    Bytes(usize),
+}
+
+impl Room {
+    /// The length of the control buffer: the room asked for, and what the messages take that the
+    /// socket's options (`SO_PASSCRED` and its like) make the kernel write first.
+    pub(crate) fn buffer_len(self, socket: &DatagramSocket) -> usize {
+        let options = [
+            (libc::SO_TIMESTAMPNS, space(16)),
+            (libc::SO_TIMESTAMP, space(16)),
+            (libc::SO_PASSCRED, space(UCRED)),
+            (libc::SO_PASSSEC, space(256)),
+            (libc::SO_PASSPIDFD, space(size_of::<c_int>())),
+        ];
+        let taken = options
+            .iter()
+            .filter(|(option, _)| socket.option_int(*option).is_ok_and(|value| value != 0))
+            .map(|(_, space)| space)
+            .sum::<usize>();
+        match self {
+            Self::NoDescriptors => taken,
+            Self::Bytes(room) => taken + room,
+        }
+    }
+
+    /// How many descriptors one message can bring at most.
+    pub(crate) fn most_descriptors(self) -> usize {
+        match self {
+            Self::NoDescriptors => 0,
+            Self::Bytes(room) => {
+                (room.saturating_sub(HEADER) / size_of::<c_int>()).min(MAX_DESCRIPTORS)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: c_int, len: usize, data: &[u8]) -> Vec<u8> {
+        let mut bytes = len.to_ne_bytes().to_vec();
+        bytes.extend(libc::SOL_SOCKET.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn credentials_and_time_are_decoded() {
+        let ucred = [7, 8, 9].map(i32::to_ne_bytes).concat();
+        let mut control = message(libc::SCM_CREDENTIALS, HEADER + 12, &ucred);
+        control.extend([0; 4]);
+        let timespec = [1_i64, 5].map(i64::to_ne_bytes).concat();
+        control.extend(message(libc::SCM_TIMESTAMPNS, HEADER + 16, &timespec));
+        let ancillary = Ancillary::take(&control, 0);
+        assert_eq!(
+            ancillary.credentials,
+            Some(Credentials {
+                pid: 7,
+                uid: 8,
+                gid: 9
+            })
+        );
+        assert_eq!(
+            ancillary.time,
+            Some(SystemTime::UNIX_EPOCH + Duration::new(1, 5))
+        );
+        assert!(!ancillary.truncated);
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_walk() {
+        for len in [0, 1, HEADER - 1, usize::MAX, usize::MAX - 7] {
+            let control = message(libc::SCM_CREDENTIALS, len, &[1; 4]);
+            let ancillary = Ancillary::take(&control, libc::MSG_CTRUNC);
+            assert_eq!(ancillary.credentials, None);
+            assert!(ancillary.truncated);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! `udgram exec`: one socket for all that CMD does with it.
+
+use crate::cli::Exec;
+use crate::cmd::spawn_failure;
+use crate::endpoint::{Endpoint, Request, Source};
+use crate::exit::Exit;
+use crate::report::Report;
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::Pid;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use udgram::{place_descriptors, set_listen_pid};
+
+/// Where sd_listen_fds(3) looks for the first passed descriptor.
+const FIRST: i32 = 3;
+/// The signals that are passed on to CMD.
+const PASSED: [Signal; 7] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGPIPE,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
+    let request = Request {
+        source: Source::of(
+            options.bind.as_ref(),
+            options.connect.is_some(),
+            &options.socket.inherited,
+        )?,
+        connect: options.connect.as_ref(),
+        settings: &options.socket.sockopt,
+        file: &options.file,
+        needs: &[],
+    };
+    // From before the name is bound; CMD starts with none of them blocked.
+    let mut set: SigSet = PASSED.into_iter().collect();
+    set.add(Signal::SIGCHLD);
+    set.thread_block().context("cannot block signals")?;
+    let signals = SignalFd::new(&set).context("cannot wait for signals")?;
+    let Endpoint {
+        socket,
+        traces: _traces,
+        ..
+    } = Endpoint::open_held(&request, report)?;
+    let mut command = Command::new(&options.command[0]);
+    command
+        .args(&options.command[1..])
+        .env("UDGRAM_SOCKET_FD", FIRST.to_string())
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "udgram");
+    let socket = socket
+        .as_fd()
+        .try_clone_to_owned()
+        .context("cannot copy the socket")?;
+    place_descriptors(&mut command, vec![(socket, FIRST)]);
+    set_listen_pid(&mut command).context("cannot run CMD")?;
+    let child = command
+        .spawn()
+        .map_err(|error| spawn_failure(&options.command[0], &error))?;
+    let status = accompany(child, &signals)?;
+    Ok(
+        match (status.code(), status.signal().map(Signal::try_from)) {
+            (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+            (None, Some(Ok(signal))) => Exit::Signal(signal),
+            (None, _) => Exit::Refused,
+        },
+    )
+}
+
+/// Waits for CMD and passes on the signals that come meanwhile.
+fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
+    // A process that is waited for keeps its number.
+    let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
+    loop {
+        let info = signals.read_signal().context("cannot wait for signals")?;
+        if let Some(status) = child.try_wait().context("cannot wait for CMD")? {
+            return Ok(status);
+        }
+        let Some(info) = info else { continue };
+        let signal = i32::try_from(info.ssi_signo)
+            .ok()
+            .and_then(|number| Signal::try_from(number).ok());
+        // What the terminal sends, it sends to CMD, too.
+        let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
+        if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD && !from_terminal) {
+            // It can have ended just now; then there is nobody to pass it on to.
+            let _ = kill(pid, signal);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `udgram iter`: the packets that wait already, or come within a total time.
+
+use crate::cli::Iter;
+use crate::endpoint::{Endpoint, Request, Source};
+use crate::exit::Exit;
+use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted};
+use crate::report::Report;
+use crate::signal::Signals;
+use anyhow::Result;
+use nix::libc;
+use udgram::wait::Deadline;
+
+pub(crate) fn run(options: &Iter, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+    let receive = &options.receive;
+    let wanted = Wanted::by(receive, false);
+    let needs = if options.peek {
+        Vec::new()
+    } else {
+        wanted.needs()
+    };
+    let request = Request {
+        source: Source::of(
+            options.address.as_ref(),
+            receive.connect.is_some(),
+            &receive.socket.inherited,
+        )?,
+        connect: receive.connect.as_ref(),
+        settings: &receive.socket.sockopt,
+        file: &receive.file,
+        needs: &needs,
+    };
+    let Endpoint {
+        socket,
+        origin,
+        mut traces,
+    } = Endpoint::open(&request, signals, report)?;
+    if options.peek {
+        // The kernel then moves on by what has been looked at.
+        traces.set(&socket, libc::SO_PEEK_OFF, 0)?;
+    }
+    let client = Client::new(socket, wanted.protocol)?;
+    let mut receiver = Receiver::new(&client, origin, wanted, PrintOnly, options.count, report)?;
+    let exit = if options.peek {
+        receiver.peek(&client, options.count)?
+    } else {
+        let limits = Limits {
+            count: options.count,
+            patience: Patience::Total(Deadline::after(options.timeout.0)),
+            expired: Exit::Done,
+            drain: false,
+        };
+        receiver.run(&client, &limits, signals.as_ref())?
+    };
+    Ok(receiver.printer.conclude(exit))
+}

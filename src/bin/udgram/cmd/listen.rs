@@ -1,0 +1,329 @@
+//! `udgram listen`: every packet, for as long as it runs; a server, with --echo or --exec.
+
+use crate::cli::{Listen, Protocol};
+use crate::endpoint::{Endpoint, Request, Source};
+use crate::exit::{Exit, Failure};
+use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
+use crate::report::Report;
+use crate::signal::Signals;
+use anyhow::{Context, Result};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use udgram::wait::{Deadline, Until, Wake, wait};
+use udgram::{
+    Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
+    place_descriptors,
+};
+
+/// How long an answer waits for room in the queue of who is to get it. One client that does not
+/// read must not keep the others waiting.
+const ANSWERING: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+    let receive = &options.receive;
+    let wanted = Wanted::by(receive, options.exec.is_some());
+    let mut needs = wanted.needs();
+    if options.exec.is_some() && !needs.contains(&libc::SO_PASSCRED) {
+        needs.push(libc::SO_PASSCRED);
+    }
+    let request = Request {
+        source: Source::of(
+            options.address.as_ref(),
+            receive.connect.is_some(),
+            &receive.socket.inherited,
+        )?,
+        connect: receive.connect.as_ref(),
+        settings: &receive.socket.sockopt,
+        file: &receive.file,
+        needs: &needs,
+    };
+    let Endpoint {
+        socket,
+        origin,
+        traces: _traces,
+    } = Endpoint::open(&request, signals, report)?;
+    let signals = match signals {
+        Some(signals) => &*signals,
+        none => none.insert(Signals::install()?),
+    };
+    let client = Client::new(socket, wanted.protocol)?;
+    let handler = match (&options.exec, options.echo) {
+        (Some(command), _) => Action::Run {
+            command,
+            protocol: wanted.protocol,
+            signals,
+        },
+        (None, true) => Action::Echo,
+        (None, false) => Action::Nothing,
+    };
+    let mut receiver = Receiver::new(&client, origin, wanted, handler, options.count, report)?;
+    let service = Service::of_environment(report);
+    service.tell("READY=1");
+    let limits = Limits {
+        count: options.count,
+        patience: Patience::Each(options.timeout.0),
+        // Without a count there is nothing that was asked for and has not come.
+        expired: if options.count.is_some() {
+            Exit::TimedOut
+        } else {
+            Exit::Done
+        },
+        drain: true,
+    };
+    let exit = receiver.run(&client, &limits, Some(signals));
+    service.tell("STOPPING=1");
+    let exit = exit?;
+    if exit == Exit::TimedOut {
+        let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
+        let (came, count) = (receiver.received, options.count.unwrap_or_default());
+        let message = format!("{came} of {count} packets came, and then none within {timeout}");
+        return Err(Failure::error(Exit::TimedOut, message));
+    }
+    Ok(receiver.printer.conclude(exit))
+}
+
+/// The service manager, if there is one: sd_notify(3).
+struct Service {
+    address: Option<OsString>,
+    report: Report,
+}
+
+impl Service {
+    fn of_environment(report: Report) -> Self {
+        let address = std::env::var_os("NOTIFY_SOCKET");
+        // Other forms are for virtual machines, and no Unix sockets.
+        let unix = |address: &OsString| matches!(address.as_bytes().first(), Some(b'/' | b'@'));
+        Self {
+            address: address.filter(unix),
+            report,
+        }
+    }
+
+    fn tell(&self, state: &str) {
+        let Some(address) = &self.address else { return };
+        let told = || -> udgram::Result<()> {
+            // Here an abstract name has no escapes.
+            let address = match address.as_bytes() {
+                [b'@', name @ ..] => Address::Abstract(name.into()),
+                path => Address::Pathname(path.into()),
+            };
+            let message = Outgoing {
+                bytes: state.as_bytes(),
+                to: Some(&Name::of_peer(&address)?),
+                control: None,
+            };
+            let socket = DatagramSocket::new()?;
+            socket
+                .send(&[message], Some(ANSWERING), &Wake::default())
+                .map_err(|(_, error)| error)
+        };
+        if let Err(error) = told() {
+            self.report.warning(format_args!(
+                "the service manager (NOTIFY_SOCKET) was not told {state}: {error}"
+            ));
+        }
+    }
+}
+
+/// What is done with each packet.
+enum Action<'l> {
+    Nothing,
+    /// It goes back to its sender.
+    Echo,
+    /// A shell runs this, one at a time.
+    Run {
+        command: &'l OsStr,
+        protocol: Protocol,
+        signals: &'l Signals,
+    },
+}
+
+impl Handler for Action<'_> {
+    fn most(&self) -> usize {
+        match self {
+            // What a handler has not come to waits in the kernel's queue.
+            Self::Run { .. } => 1,
+            Self::Echo | Self::Nothing => BATCH,
+        }
+    }
+
+    fn handle(
+        &mut self,
+        client: &Client,
+        datagram: &mut Datagram<'_>,
+        printer: &mut Printer,
+        wake: &Wake<'_>,
+    ) -> Result<()> {
+        match *self {
+            Self::Nothing => Ok(()),
+            Self::Echo => answer(client, &datagram.from, datagram.bytes, printer.report, wake),
+            Self::Run {
+                command,
+                protocol,
+                signals,
+            } => {
+                printer.output.flush(wake)?;
+                let handler = start(command, datagram)?;
+                let (answered, stopped) = finish(handler, command, printer.report, signals, wake)?;
+                let answered = match protocol {
+                    Protocol::Raw => answered.as_slice(),
+                    _ => answered.strip_suffix(b"\n").unwrap_or(&answered),
+                };
+                if !answered.is_empty() {
+                    answer(client, &datagram.from, answered, printer.report, wake)?;
+                }
+                stopped
+            }
+        }
+    }
+}
+
+/// Sends `bytes` to the sender of a datagram. That it cannot be sent is reported, no more.
+fn answer(
+    client: &Client,
+    to: &Address<'_>,
+    bytes: &[u8],
+    report: Report,
+    wake: &Wake<'_>,
+) -> Result<()> {
+    let name;
+    let to = match to {
+        // The other end of a socketpair has no name, but is the peer.
+        Address::Unnamed if client.socket()?.peer_address()?.is_some() => None,
+        Address::Unnamed => {
+            report.warning("a packet cannot be answered: its sender has no address");
+            return Ok(());
+        }
+        named => match Name::of_peer(named) {
+            Ok(found) => {
+                name = found;
+                Some(&name)
+            }
+            Err(error) => {
+                report.error(&error.into());
+                return Ok(());
+            }
+        },
+    };
+    let message = Outgoing {
+        bytes,
+        to,
+        control: None,
+    };
+    match client.send_batch(&[message], Some(ANSWERING), wake) {
+        Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
+            Err(error.into())
+        }
+        Err((_, error)) => {
+            report.error(&error.into());
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Runs `command` with the datagram on its stdin and its descriptors from 3 up.
+fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
+    // A file takes a datagram of any size at once; a pipe would have to be filled while the
+    // command runs.
+    let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
+        .map(File::from)
+        .context("cannot hold the packet")?;
+    input
+        .write_all(datagram.bytes)
+        .and_then(|()| input.rewind())
+        .context("cannot hold the packet")?;
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(command)
+        .stdin(input)
+        .stdout(Stdio::piped());
+    shell.env("UDGRAM_FROM", datagram.from.to_os_string());
+    for name in [
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "UDGRAM_PID",
+        "UDGRAM_UID",
+        "UDGRAM_GID",
+    ] {
+        shell.env_remove(name);
+    }
+    if let Some(credentials) = datagram.ancillary.credentials {
+        shell
+            .env("UDGRAM_UID", credentials.uid.to_string())
+            .env("UDGRAM_GID", credentials.gid.to_string());
+        if credentials.pid != 0 {
+            shell.env("UDGRAM_PID", credentials.pid.to_string());
+        }
+    }
+    let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+    let placed: Vec<_> = descriptors.into_iter().zip(3..).collect();
+    let numbers: Vec<RawFd> = placed.iter().map(|(_, number)| *number).collect();
+    super::forget_overwritten(&mut shell, &numbers);
+    place_descriptors(&mut shell, placed);
+    shell
+        .spawn()
+        .map_err(|error| super::spawn_failure(OsStr::new("sh"), &error))
+}
+
+/// What the command printed. A signal lets it finish, and then ends the program; a second one
+/// ends the command, too.
+fn finish(
+    mut handler: Child,
+    command: &OsStr,
+    report: Report,
+    signals: &Signals,
+    wake: &Wake<'_>,
+) -> Result<(Vec<u8>, Result<()>)> {
+    let mut printed = Vec::new();
+    let mut stopped = Ok(());
+    if let Some(mut output) = handler.stdout.take() {
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match wait(output.as_fd(), Until::Readable, Deadline::NEVER, wake) {
+                Ok(_) => match output
+                    .read(&mut piece)
+                    .context("cannot read what the command prints")?
+                {
+                    0 => break,
+                    count => printed.extend_from_slice(&piece[..count]),
+                },
+                Err(error) if error.kind() == ErrorKind::Stopped => {
+                    signals.take();
+                    if stopped.is_err() {
+                        // It may have ended by itself, which is as well.
+                        let _ = handler.kill();
+                        break;
+                    }
+                    stopped = Err(error.into());
+                }
+                // The reader of stdout is gone, which ends the program.
+                Err(error) => {
+                    let _ = handler.kill();
+                    stopped = Err(error.into());
+                    break;
+                }
+            }
+        }
+    }
+    let status = handler.wait().context("cannot wait for the command")?;
+    if !status.success() {
+        let cause = Error::new(
+            ErrorKind::Unusable,
+            "run",
+            Subject::File(command.into()),
+            status.to_string(),
+        );
+        report.warning(cause);
+    }
+    Ok((printed, stopped))
+}

@@ -1,0 +1,158 @@
+//! `udgram recv`: a packet, or a few, printed or handed to a program with its descriptors.
+
+use crate::cli::Recv;
+use crate::cmd::{forget_overwritten, spawn_failure};
+use crate::endpoint::{Endpoint, Request, Source};
+use crate::exit::{Exit, Failure};
+use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
+use crate::report::Report;
+use crate::signal::Signals;
+use anyhow::Result;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::wait::Deadline;
+use udgram::{ErrorKind, describe_descriptor, place_descriptors};
+
+pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+    let receive = &options.receive;
+    let wanted = Wanted::by(receive, !options.command.is_empty());
+    let request = Request {
+        source: Source::of(
+            options.address.as_ref(),
+            receive.connect.is_some(),
+            &receive.socket.inherited,
+        )?,
+        connect: receive.connect.as_ref(),
+        settings: &receive.socket.sockopt,
+        file: &receive.file,
+        needs: &wanted.needs(),
+    };
+    let Endpoint {
+        socket,
+        origin,
+        traces,
+    } = Endpoint::open(&request, signals, report)?;
+    let client = Client::new(socket, wanted.protocol)?;
+    let signals = signals.as_ref();
+    let mut receiver = Receiver::new(
+        &client,
+        origin,
+        wanted,
+        PrintOnly,
+        Some(options.count),
+        report,
+    )?;
+    if options.command.is_empty() {
+        let limits = Limits {
+            count: Some(options.count),
+            patience: Patience::Each(options.timeout.0),
+            expired: Exit::TimedOut,
+            drain: false,
+        };
+        let exit = receiver.run(&client, &limits, signals)?;
+        if exit == Exit::TimedOut {
+            return Err(timed_out(receiver.received, options));
+        }
+        return Ok(receiver.printer.conclude(exit));
+    }
+    let wake = wake(signals.map(Signals::stop), None);
+    let deadline = Deadline::after(options.timeout.0);
+    match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
+        Ok(_) => {}
+        Err(error) if is(&error, ErrorKind::TimedOut) => return Err(timed_out(0, options)),
+        Err(error) => {
+            return match signals.filter(|_| is(&error, ErrorKind::Stopped)) {
+                Some(signals) => Ok(Exit::Signal(signals.take())),
+                None => Err(error),
+            };
+        }
+    }
+    let Receiver { batch, printer, .. } = &mut receiver;
+    let Some(datagram) = batch.datagrams().next() else {
+        return Ok(Exit::TimedOut);
+    };
+    let numbers = numbers(&options.fd, datagram.ancillary.descriptors.len())?;
+    let Some(packet) = printer.line(&client, &datagram, &numbers) else {
+        return Ok(Exit::Parse);
+    };
+    let from = datagram.from.to_os_string();
+    let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+    if descriptors.len() > numbers.len() {
+        let (came, named) = (descriptors.len(), numbers.len());
+        report.warning(format_args!(
+            "{came} descriptors came and --fd names {named}: the others are closed"
+        ));
+    }
+    let mut command = command(&options.command, packet, from)?;
+    hand_over(&mut command, descriptors, &numbers);
+    // In place of udgram: nothing of it is left to clean up afterwards.
+    drop(receiver);
+    drop(traces);
+    let error = command.exec();
+    Err(spawn_failure(&options.command[0], &error))
+}
+
+fn timed_out(came: u64, options: &Recv) -> anyhow::Error {
+    let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
+    Failure::error(
+        Exit::TimedOut,
+        match came {
+            0 => format!("no packet came within {timeout}"),
+            came => format!(
+                "{came} of {} packets came, and then none within {timeout}",
+                options.count
+            ),
+        },
+    )
+}
+
+/// The numbers that `count` descriptors get: those named, or 3 and up.
+fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
+    if named.len() > count {
+        let message = format!(
+            "--fd names {} descriptors, the message brought {count}",
+            named.len()
+        );
+        return Err(Failure::error(Exit::Refused, message));
+    }
+    if named.is_empty() {
+        return Ok((3..).take(count.min(MAX_DESCRIPTORS)).collect());
+    }
+    Ok(named.to_vec())
+}
+
+fn command(words: &[OsString], packet: Vec<u8>, from: OsString) -> Result<Command> {
+    if packet.contains(&0) {
+        let message = "cannot hand the packet over in UDGRAM_PACKET: it has a NUL in it; -p hex or base64 has none";
+        return Err(Failure::error(Exit::Refused, message));
+    }
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
+        .env("UDGRAM_PACKET", OsString::from_vec(packet))
+        .env("UDGRAM_FROM", from);
+    Ok(command)
+}
+
+/// Has `command` find the descriptors at these numbers, and be told of those that sd_listen_fds(3)
+/// looks for: 3 and, without a gap, those after it.
+fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>, numbers: &[RawFd]) {
+    let placed: Vec<(OwnedFd, RawFd)> = descriptors
+        .into_iter()
+        .zip(numbers.iter().copied())
+        .collect();
+    let names: Vec<String> = (3..)
+        .map_while(|number| placed.iter().find(|(_, target)| *target == number))
+        .map(|(descriptor, _)| describe_descriptor(descriptor.as_fd()).kind)
+        .collect();
+    command
+        .env("LISTEN_FDS", names.len().to_string())
+        .env("LISTEN_PID", std::process::id().to_string())
+        .env("LISTEN_FDNAMES", names.join(":"));
+    forget_overwritten(command, numbers);
+    place_descriptors(command, placed);
+}

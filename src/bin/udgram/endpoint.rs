@@ -1,0 +1,260 @@
+//! From the socket options of a command line to an open socket.
+
+use crate::cli::{Descriptor, Inherited, SocketFile};
+use crate::cmd::sockopt::Setting;
+use crate::exit::Failure;
+use crate::report::Report;
+use crate::signal::Signals;
+use anyhow::Result;
+use nix::libc::c_int;
+use std::os::fd::{AsFd, OwnedFd};
+use udgram::{Address, BindOptions, Binding, DatagramSocket, Occupied, bind};
+
+/// What a command line says about its socket.
+#[derive(Debug)]
+pub(crate) struct Request<'r> {
+    pub(crate) source: Source<'r>,
+    pub(crate) connect: Option<&'r Address<'static>>,
+    /// `--sockopt`, as written.
+    pub(crate) settings: &'r [String],
+    pub(crate) file: &'r SocketFile,
+    /// Options of `SOL_SOCKET` that the command itself needs on, from before the first datagram.
+    pub(crate) needs: &'r [c_int],
+}
+
+/// The socket that is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'r> {
+    /// A new one, bound to this address.
+    Bound(&'r Address<'static>),
+    /// A new one, with an abstract name of the kernel's choosing.
+    Autobound,
+    /// One that is open already.
+    Inherited(Descriptor),
+}
+
+impl<'r> Source<'r> {
+    /// The socket of a command that binds `address`, if one is given; `connected`: whether it is
+    /// given one to connect to.
+    pub(crate) fn of(
+        address: Option<&'r Address<'static>>,
+        connected: bool,
+        named: &Inherited,
+    ) -> Result<Self> {
+        match (address, named.socket_fd) {
+            (Some(_), Some(_)) => Err(Failure::usage(
+                "an address to bind and --socket-fd exclude each other",
+            )),
+            (Some(address), None) => Ok(Self::Bound(address)),
+            (None, _) => match inherited(named)? {
+                Some(descriptor) => Ok(Self::Inherited(descriptor)),
+                None if connected => Ok(Self::Autobound),
+                None => Err(Failure::usage(
+                    "an address is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
+                )),
+            },
+        }
+    }
+}
+
+/// Where a socket comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was made here.
+    New,
+    /// It was open before, and may be shared with others.
+    Inherited,
+}
+
+/// An open socket.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) socket: DatagramSocket,
+    pub(crate) origin: Origin,
+    /// What is undone when this is dropped.
+    pub(crate) traces: Traces,
+}
+
+/// What opening a socket has left in the world: a socket file, which is removed, or options of a
+/// socket shared with others, which are set back to what they were.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    _binding: Option<Binding>,
+    /// A copy of the socket, and the values that its options had.
+    options: Option<(OwnedFd, Vec<(c_int, c_int)>)>,
+}
+
+impl Traces {
+    /// Sets an option of `SOL_SOCKET`, to be set back to what it was.
+    pub(crate) fn set(
+        &mut self,
+        socket: &DatagramSocket,
+        option: c_int,
+        value: c_int,
+    ) -> Result<()> {
+        let before = (option, socket.option_int(option)?);
+        socket.set_option_int(option, value)?;
+        match &mut self.options {
+            Some((_, options)) => options.push(before),
+            none => *none = Some((socket.as_fd().try_clone_to_owned()?, vec![before])),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        let Some((socket, before)) = self.options.take() else {
+            return;
+        };
+        let Ok(socket) = DatagramSocket::from_fd(socket) else {
+            return;
+        };
+        for (option, value) in before {
+            // It could be set before; if not now, nobody is left to be told.
+            let _ = socket.set_option_int(option, value);
+        }
+    }
+}
+
+/// The descriptor of an inherited socket: the one named, or else the one that the environment
+/// names.
+pub(crate) fn inherited(named: &Inherited) -> Result<Option<Descriptor>> {
+    if named.socket_fd.is_some() {
+        return Ok(named.socket_fd);
+    }
+    let number = |name: &str| -> Result<Option<i32>> {
+        let Some(value) = std::env::var_os(name) else {
+            return Ok(None);
+        };
+        let number = value
+            .to_str()
+            .and_then(|value| value.parse().ok())
+            .filter(|number| *number >= 0);
+        number.map(Some).ok_or_else(|| {
+            Failure::usage(format!("{name} is no number: {}", udgram::Quoted(&value)))
+        })
+    };
+    if let Some(number) = number("UDGRAM_SOCKET_FD")? {
+        return Ok(Some(Descriptor { pid: None, number }));
+    }
+    let own = i32::try_from(std::process::id()).ok();
+    let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
+    let passed = activated && number("LISTEN_FDS")?.is_some_and(|count| count > 0);
+    Ok(passed.then_some(Descriptor {
+        pid: None,
+        number: 3,
+    }))
+}
+
+impl Endpoint {
+    /// Opens the socket. Before it binds a pathname it holds up the signals that would leave it
+    /// behind.
+    pub(crate) fn open(
+        request: &Request<'_>,
+        signals: &mut Option<Signals>,
+        report: Report,
+    ) -> Result<Self> {
+        if matches!(request.source, Source::Bound(Address::Pathname(_))) && signals.is_none() {
+            *signals = Some(Signals::install()?);
+        }
+        Self::open_held(request, report)
+    }
+
+    /// Opens the socket, where signals are held up already.
+    pub(crate) fn open_held(request: &Request<'_>, report: Report) -> Result<Self> {
+        let settings = request
+            .settings
+            .iter()
+            .map(|written| Setting::parse(written))
+            .collect::<Result<Vec<_>>>()?;
+        let endpoint = match request.source {
+            Source::Inherited(descriptor) => Self::inherit(descriptor, request, &settings)?,
+            Source::Bound(address) => Self::make(Some(address), request, &settings)?,
+            Source::Autobound => Self::make(None, request, &settings)?,
+        };
+        endpoint.describe(report);
+        Ok(endpoint)
+    }
+
+    fn make(
+        address: Option<&Address<'_>>,
+        request: &Request<'_>,
+        settings: &[Setting],
+    ) -> Result<Self> {
+        let socket = DatagramSocket::new()?;
+        for option in request.needs {
+            socket.set_option_int(*option, 1)?;
+        }
+        for setting in settings {
+            setting.apply(&socket)?;
+        }
+        let binding = if let Some(address) = address {
+            bind(&socket, address, bind_options(request.file))?
+        } else {
+            socket.autobind()?;
+            None
+        };
+        // A connection that fails leaves no file behind.
+        let traces = Traces {
+            _binding: binding,
+            options: None,
+        };
+        let endpoint = Self {
+            socket,
+            origin: Origin::New,
+            traces,
+        };
+        if let Some(peer) = request.connect {
+            endpoint.socket.connect(peer)?;
+        }
+        Ok(endpoint)
+    }
+
+    fn inherit(
+        descriptor: Descriptor,
+        request: &Request<'_>,
+        settings: &[Setting],
+    ) -> Result<Self> {
+        let Descriptor { pid, number } = descriptor;
+        let socket = DatagramSocket::from_number(pid, number)?;
+        let mut traces = Traces::default();
+        for option in request.needs {
+            if socket.option_int(*option)? == 0 {
+                traces.set(&socket, *option, 1)?;
+            }
+        }
+        for setting in settings {
+            setting.apply(&socket)?;
+        }
+        if let Some(peer) = request.connect {
+            socket.connect(peer)?;
+        }
+        Ok(Self {
+            socket,
+            origin: Origin::Inherited,
+            traces,
+        })
+    }
+
+    fn describe(&self, report: Report) {
+        if let Ok(address) = self.socket.local_address() {
+            report.note(format_args!("the local address is {}", address.quoted()));
+        }
+        if let Ok(Some(peer)) = self.socket.peer_address() {
+            report.note(format_args!("the peer is {}", peer.quoted()));
+        }
+    }
+}
+
+fn bind_options(file: &SocketFile) -> BindOptions {
+    BindOptions {
+        mode: file.mode,
+        owner: file.owner,
+        occupied: if file.replace {
+            Occupied::Replace
+        } else {
+            Occupied::Refuse
+        },
+    }
+}

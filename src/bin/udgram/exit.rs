@@ -1,0 +1,95 @@
+//! How the program ends: its exit statuses, and what makes each.
+
+use anyhow::Error;
+use nix::sys::signal::Signal;
+use std::process::ExitCode;
+use udgram::ErrorKind;
+
+/// An end of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// 0: what was asked for is done.
+    Done,
+    /// 1: the system refused.
+    Refused,
+    /// 2: it was asked for wrongly.
+    Usage,
+    /// 3: bytes or a line that are no valid packet.
+    Parse,
+    /// 4: no such socket, or nobody behind it.
+    NobodyThere,
+    /// 124: the timeout ran out before what was asked for had come.
+    TimedOut,
+    /// 126: CMD cannot be run.
+    CannotRun,
+    /// 127: CMD is not found.
+    NotFound,
+    /// The status of CMD.
+    Command(u8),
+    /// Ended by a signal, which is let through once all is cleaned up.
+    Signal(Signal),
+}
+
+impl Exit {
+    /// The end that an error makes.
+    pub(crate) fn of(error: &Error) -> Self {
+        if let Some(exit) = error.downcast_ref::<Failure>() {
+            return exit.exit;
+        }
+        match error
+            .downcast_ref::<udgram::Error>()
+            .map(udgram::Error::kind)
+        {
+            Some(ErrorKind::NobodyThere) => Self::NobodyThere,
+            Some(ErrorKind::Unusable) => Self::Usage,
+            Some(ErrorKind::Parse) => Self::Parse,
+            Some(ErrorKind::TimedOut) => Self::TimedOut,
+            Some(ErrorKind::OutputGone) => Self::Signal(Signal::SIGPIPE),
+            _ => Self::Refused,
+        }
+    }
+
+    pub(crate) fn code(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Done => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Parse => 3,
+            Self::NobodyThere => 4,
+            Self::TimedOut => 124,
+            Self::CannotRun => 126,
+            Self::NotFound => 127,
+            Self::Command(status) => status,
+            // Only where the signal itself did not end the process.
+            Self::Signal(signal) => 128 + u8::try_from(signal as i32).unwrap_or(0),
+        })
+    }
+}
+
+/// An error that is not the library's, with the end it makes.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn error(exit: Exit, message: impl Into<String>) -> Error {
+        Error::new(Self {
+            exit,
+            message: message.into(),
+        })
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Error {
+        Self::error(Exit::Usage, message)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,108 @@
+//! stdin: read in large pieces, handed on as whole lines where they lie.
+
+use crate::exit::{Exit, Failure};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use std::io::{Stdin, stdin};
+use std::os::fd::AsFd;
+use udgram::wait::{Deadline, Until, Wake, wait};
+
+/// How much is read at a time.
+const PIECE: usize = 256 << 10;
+/// No packet has a line as long as this, in any protocol.
+const LONGEST: usize = 64 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Input {
+    stdin: Stdin,
+    buffer: Vec<u8>,
+    /// What has been read and not handed on: `buffer[start..end]`.
+    start: usize,
+    end: usize,
+    ended: bool,
+}
+
+impl Input {
+    pub(crate) fn new() -> Result<Self> {
+        if udgram::was_closed_at_start(0) {
+            return Err(Failure::error(
+                Exit::Refused,
+                "cannot read stdin: it is closed",
+            ));
+        }
+        Ok(Self {
+            stdin: stdin(),
+            buffer: vec![0; PIECE],
+            start: 0,
+            end: 0,
+            ended: false,
+        })
+    }
+
+    /// The next lines, at least one, with their line ends; the last one may have none. Lines that
+    /// are there are not held back until more come.
+    pub(crate) fn lines(&mut self, wake: &Wake<'_>) -> Result<Option<&[u8]>> {
+        let mut searched = 0;
+        loop {
+            let unsearched = &self.buffer[self.start + searched..self.end];
+            if let Some(last) = memchr::memrchr(b'\n', unsearched) {
+                let from = self.start;
+                self.start += searched + last + 1;
+                return Ok(Some(&self.buffer[from..self.start]));
+            }
+            searched = self.end - self.start;
+            if self.ended {
+                let from = std::mem::replace(&mut self.start, self.end);
+                return Ok((from < self.end).then(|| &self.buffer[from..self.end]));
+            }
+            if searched >= LONGEST {
+                let cause = format!(
+                    "a line has more than {} MiB, which no datagram carries",
+                    LONGEST >> 20
+                );
+                return Err(Failure::error(Exit::Parse, cause));
+            }
+            self.read(wake)?;
+        }
+    }
+
+    /// Everything there is to come, as one piece.
+    pub(crate) fn whole(&mut self, wake: &Wake<'_>) -> Result<&[u8]> {
+        while !self.ended {
+            if self.end >= LONGEST {
+                let cause = format!(
+                    "stdin has more than {} MiB, which no datagram carries",
+                    LONGEST >> 20
+                );
+                return Err(Failure::error(Exit::Parse, cause));
+            }
+            self.read(wake)?;
+        }
+        Ok(&self.buffer[..self.end])
+    }
+
+    fn read(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.buffer.len() - self.end < PIECE / 2 {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        // read(2) cannot be woken by what the wait is told of; without that, it is a call saved.
+        if wake.stop.is_some() || wake.output.is_some() {
+            wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
+        }
+        match nix::unistd::read(&self.stdin, &mut self.buffer[self.end..]) {
+            Ok(0) => self.ended = true,
+            Ok(count) => self.end += count,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
+            }
+            Err(errno) => return Err(std::io::Error::from(errno)).context("cannot read stdin"),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! Packets as the lines of a terminal: the protocol a user names, chosen at run time.
+
+use crate::cli::Protocol;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use udgram::protocol::{
+    Base64, Cbor, DatagramProtocol, Hex, Json, MessagePack, ParseError, Raw, Text,
+};
+
+impl DatagramProtocol for Protocol {
+    type Sent = [u8];
+    type View<'d> = Cow<'d, [u8]>;
+    type Received = Vec<u8>;
+
+    fn make_datagram<'p>(&self, line: &'p [u8]) -> Result<Cow<'p, [u8]>, ParseError> {
+        if *self == Self::Raw {
+            return Raw.make_datagram(line);
+        }
+        let line = Text.build_packet(line)?;
+        match self {
+            Self::Raw | Self::Text => Text.make_datagram(line),
+            Self::Json => Json.make_datagram(line),
+            Self::Hex => Hex.make_datagram(line),
+            Self::Base64 => Base64.make_datagram(line),
+            Self::Cbor => Cbor.make_datagram(line),
+            Self::Msgpack => MessagePack.make_datagram(line),
+        }
+    }
+
+    fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Cow<'d, [u8]>, ParseError> {
+        Ok(match self {
+            Self::Raw => datagram.into(),
+            Self::Text => Text.build_packet(datagram)?.as_bytes().into(),
+            Self::Json => match Json.build_packet(datagram)? {
+                Cow::Borrowed(value) => value.as_bytes().into(),
+                Cow::Owned(value) => value.into_bytes().into(),
+            },
+            Self::Hex => Hex.build_packet(datagram)?.into_bytes().into(),
+            Self::Base64 => Base64.build_packet(datagram)?.into_bytes().into(),
+            Self::Cbor => Cbor.build_packet(datagram)?.into_bytes().into(),
+            Self::Msgpack => MessagePack.build_packet(datagram)?.into_bytes().into(),
+        })
+    }
+}
+
+/// What a packet is in an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Embedding {
+    /// The JSON value itself.
+    Value,
+    /// A JSON string of the text.
+    Text,
+    /// A JSON string of the datagram's bytes in base64.
+    Bytes,
+}
+
+impl Protocol {
+    fn embedding(self) -> Embedding {
+        match self {
+            Self::Json | Self::Cbor | Self::Msgpack => Embedding::Value,
+            Self::Text => Embedding::Text,
+            Self::Raw | Self::Hex | Self::Base64 => Embedding::Bytes,
+        }
+    }
+
+    /// Appends a received packet as a line, with its line end.
+    pub(crate) fn write_line(self, packet: &[u8], lines: &mut Vec<u8>) {
+        lines.extend_from_slice(packet);
+        let ends = match self {
+            Self::Raw => true,
+            Self::Text => packet.ends_with(b"\n"),
+            _ => false,
+        };
+        if !ends {
+            lines.push(b'\n');
+        }
+    }
+
+    /// Appends the packet of `datagram` as a JSON value; nothing if it has none.
+    pub(crate) fn write_value(self, datagram: &[u8], json: &mut Vec<u8>) -> Result<(), ParseError> {
+        match self.embedding() {
+            Embedding::Value => json.extend_from_slice(&self.build_packet(datagram)?),
+            Embedding::Text => write_string(Text.build_packet(datagram)?, json),
+            Embedding::Bytes => write_base64(datagram, json),
+        }
+        Ok(())
+    }
+
+    /// The datagram of an envelope's `packet`.
+    pub(crate) fn value_to_datagram(self, value: &RawValue) -> Result<Vec<u8>, ParseError> {
+        let string = |expected| {
+            serde_json::from_str::<String>(value.get()).map_err(|_| ParseError::new(0, expected))
+        };
+        match self.embedding() {
+            Embedding::Value => self
+                .make_datagram(value.get().as_bytes())
+                .map(Cow::into_owned),
+            Embedding::Text => string("expected a string").map(String::into_bytes),
+            Embedding::Bytes => base64_to_datagram(&string("expected a string of base64")?),
+        }
+    }
+}
+
+/// The bytes that a base64 string of an envelope stands for.
+pub(crate) fn base64_to_datagram(string: &str) -> Result<Vec<u8>, ParseError> {
+    Base64.make_datagram(string).map(Cow::into_owned)
+}
+
+/// Appends `text` as a JSON string.
+pub(crate) fn write_string(text: &str, json: &mut Vec<u8>) {
+    // A string has a JSON form, and a vector takes what is written to it.
+    let _ = serde_json::to_writer(json, text);
+}
+
+/// Appends `bytes` as a JSON string of base64, with its quotes.
+pub(crate) fn write_base64(bytes: &[u8], json: &mut Vec<u8>) {
+    json.push(b'"');
+    let start = json.len();
+    json.resize(start + data_encoding::BASE64.encode_len(bytes.len()), 0);
+    data_encoding::BASE64.encode_mut(bytes, &mut json[start..]);
+    json.push(b'"');
+}

@@ -1,0 +1,135 @@
+//! stdout: packets are gathered while more keep coming, and written before the program waits.
+
+use crate::exit::{Exit, Failure};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::stat::{SFlag, fstat};
+use std::io::{IsTerminal, Stdout, stdout};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use udgram::wait::{Deadline, Until, Wake, wait};
+
+/// What is gathered at most before it is written.
+const GATHERED: usize = 256 << 10;
+/// How long a packet waits at most for others to be written with, where more keep coming.
+const LATENCY: Duration = Duration::from_millis(1);
+/// What a pipe that is ready for writing takes without blocking (`PIPE_BUF`).
+const READY: usize = 4096;
+/// How long a blocked stdout holds up a program that was told to end.
+const GRACE: Duration = Duration::from_secs(1);
+
+static STDOUT: LazyLock<Stdout> = LazyLock::new(stdout);
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Lines to be written.
+    pub(crate) lines: Vec<u8>,
+    /// When the oldest of them was put there.
+    since: Option<Instant>,
+    kind: Kind,
+    /// Whether a person reads it.
+    pub(crate) terminal: bool,
+}
+
+/// What stdout is, as far as writing to it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A file: writing does not wait for anybody.
+    File,
+    /// A pipe, a socket, a terminal: whoever reads it may be slow, or go away.
+    Reader,
+    /// It was closed when the program started.
+    Closed,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
+        let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
+            _ if udgram::was_closed_at_start(1) => Kind::Closed,
+            SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
+            _ => Kind::Reader,
+        };
+        let terminal = STDOUT.is_terminal();
+        Self {
+            lines: Vec::new(),
+            since: None,
+            kind,
+            terminal,
+        }
+    }
+
+    /// What a wait is to watch, so that it ends when the reader goes.
+    pub(crate) fn watched(&self) -> Option<BorrowedFd<'static>> {
+        (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
+    }
+
+    /// Writes what has been gathered if it is much or old; whether it was.
+    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<bool> {
+        if self.lines.is_empty() {
+            return Ok(false);
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let due = self.lines.len() >= GATHERED || since.elapsed() >= LATENCY;
+        if due {
+            self.flush(wake)?;
+        }
+        Ok(due)
+    }
+
+    /// Writes everything, waiting for the reader; what is left after a failure is kept.
+    pub(crate) fn flush(&mut self, wake: &Wake<'_>) -> Result<()> {
+        self.write(Deadline::NEVER, wake)
+    }
+
+    /// Writes everything before the program ends; a reader that takes nothing is not waited for
+    /// any longer than a second.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.write(Deadline::after(Some(GRACE)), &Wake::default())
+    }
+
+    fn write(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
+        self.since = None;
+        let mut written = 0;
+        let result = loop {
+            let rest = &self.lines[written..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match self.write_some(rest, deadline, wake) {
+                Ok(count) => written += count,
+                Err(error) => break Err(error),
+            }
+        };
+        self.lines.drain(..written);
+        result
+    }
+
+    fn write_some(&self, bytes: &[u8], deadline: Deadline, wake: &Wake<'_>) -> Result<usize> {
+        let bytes = match self.kind {
+            Kind::Closed => {
+                return Err(Failure::error(
+                    Exit::Refused,
+                    "cannot write to stdout: it is closed",
+                ));
+            }
+            Kind::File => bytes,
+            Kind::Reader => {
+                wait(STDOUT.as_fd(), Until::Writable, deadline, wake)?;
+                &bytes[..bytes.len().min(READY)]
+            }
+        };
+        match nix::unistd::write(&*STDOUT, bytes) {
+            Ok(count) => Ok(count),
+            // A stdout that somebody has made non-blocking is waited for all the same.
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(0),
+            Err(Errno::EPIPE) => Err(Failure::error(
+                Exit::Signal(Signal::SIGPIPE),
+                "the reader of stdout is gone",
+            )),
+            Err(errno) => Err(std::io::Error::from(errno)).context("cannot write to stdout"),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Bytes: as they are, and written in hexadecimal digits or in base64.
+
+use super::{DatagramProtocol, ParseError};
+use data_encoding::{BASE64, DecodeKind, Encoding, HEXLOWER, HEXLOWER_PERMISSIVE};
+use std::borrow::Cow;
+
+/// Any bytes, unchanged in both directions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Raw;
+
+impl DatagramProtocol for Raw {
+    type Sent = [u8];
+    type View<'d> = &'d [u8];
+    type Received = Vec<u8>;
+
+    fn make_datagram<'p>(&self, packet: &'p [u8]) -> Result<Cow<'p, [u8]>, ParseError> {
+        Ok(packet.into())
+    }
+
+    fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<&'d [u8], ParseError> {
+        Ok(datagram)
+    }
+}
+
+/// Any bytes as hexadecimal digits: two lower-case ones for each when received; either case, with
+/// white space anywhere, when sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hex;
+
+impl DatagramProtocol for Hex {
+    type Sent = str;
+    type View<'d> = String;
+    type Received = String;
+
+    fn make_datagram<'p>(&self, packet: &'p str) -> Result<Cow<'p, [u8]>, ParseError> {
+        decode(
+            &HEXLOWER_PERMISSIVE,
+            packet,
+            "expected two hexadecimal digits for each byte",
+        )
+    }
+
+    fn build_packet(&self, datagram: &[u8]) -> Result<String, ParseError> {
+        Ok(HEXLOWER.encode(datagram))
+    }
+}
+
+/// Any bytes as base64 (RFC 4648, section 4), padded; white space is passed over when sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Base64;
+
+impl DatagramProtocol for Base64 {
+    type Sent = str;
+    type View<'d> = String;
+    type Received = String;
+
+    fn make_datagram<'p>(&self, packet: &'p str) -> Result<Cow<'p, [u8]>, ParseError> {
+        decode(&BASE64, packet, "expected base64 with its padding")
+    }
+
+    fn build_packet(&self, datagram: &[u8]) -> Result<String, ParseError> {
+        Ok(BASE64.encode(datagram))
+    }
+}
+
+fn decode(
+    encoding: &Encoding,
+    packet: &str,
+    expected: &'static str,
+) -> Result<Cow<'static, [u8]>, ParseError> {
+    let digits = packet
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| !byte.is_ascii_whitespace());
+    let (places, digits): (Vec<usize>, Vec<u8>) = digits.unzip();
+    encoding.decode(&digits).map(Cow::Owned).map_err(|error| {
+        let place = match error.kind {
+            // There is too little of it.
+            DecodeKind::Length => None,
+            _ => places.get(error.position),
+        };
+        ParseError::new(place.copied().unwrap_or(packet.len()), expected)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_takes_either_case_and_white_space_anywhere() {
+        for digits in ["00ff7a", " 00 FF 7a\r\n", "0 0f F7\tA"] {
+            assert_eq!(Hex.make_datagram(digits).unwrap(), [0, 255, 122].as_slice());
+        }
+        assert_eq!(Hex.build_packet(&[0, 255, 122]).unwrap(), "00ff7a");
+        assert_eq!(Hex.make_datagram("").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn errors_have_their_place() {
+        for (digits, offset) in [("0g", 1), (" 00 zz", 4), ("000", 3), ("é", 0)] {
+            assert_eq!(
+                Hex.make_datagram(digits).unwrap_err().offset(),
+                offset,
+                "{digits:?}"
+            );
+        }
+        for (written, offset) in [("YQ==", None), ("YQ", Some(2)), ("Y!==", Some(1))] {
+            assert_eq!(
+                Base64
+                    .make_datagram(written)
+                    .err()
+                    .map(|error| error.offset()),
+                offset,
+                "{written:?}"
+            );
+        }
+    }
+}

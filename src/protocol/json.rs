@@ -1,0 +1,121 @@
+//! JSON: one value a datagram, checked and passed through token by token.
+
+use super::{DatagramProtocol, ParseError, utf8};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// One JSON value (RFC 8259) as its text. It is checked, never rebuilt: numbers of any size, the
+/// order of keys, duplicate keys and escapes are what they were. White space around the value and
+/// line breaks between its tokens are dropped, so that a packet is one line.
+///
+/// ```
+/// use udgram::protocol::{DatagramProtocol, Json};
+///
+/// assert_eq!(Json.build_packet(b"{\"n\":\n 1.10e400, \"n\": 1}\n")?, "{\"n\": 1.10e400, \"n\": 1}");
+/// assert_eq!(Json.build_packet(b"[1,]").unwrap_err().offset(), 3);
+/// # Ok::<(), udgram::protocol::ParseError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json;
+
+impl DatagramProtocol for Json {
+    type Sent = str;
+    type View<'d> = Cow<'d, str>;
+    type Received = String;
+
+    fn make_datagram<'p>(&self, packet: &'p str) -> Result<Cow<'p, [u8]>, ParseError> {
+        Ok(match one_line(packet)? {
+            Cow::Borrowed(value) => value.as_bytes().into(),
+            Cow::Owned(value) => value.into_bytes().into(),
+        })
+    }
+
+    fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Cow<'d, str>, ParseError> {
+        one_line(utf8(datagram)?)
+    }
+}
+
+/// The one JSON value of a text, without the white space around it.
+pub(super) fn check(text: &str) -> Result<&str, ParseError> {
+    // `RawValue` goes through the text without building anything, at any depth.
+    let value: &RawValue = serde_json::from_str(text).map_err(|error| parse_error(text, &error))?;
+    Ok(value.get())
+}
+
+fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
+    let value = check(text)?;
+    // Inside strings they are not allowed: any there are stand between tokens.
+    if memchr::memchr2(b'\n', b'\r', value.as_bytes()).is_none() {
+        return Ok(value.into());
+    }
+    Ok(value.replace(['\n', '\r'], "").into())
+}
+
+pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
+    let whole = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let message = whole.strip_suffix(&place).unwrap_or(&whole);
+    let offset = if error.is_eof() {
+        text.len()
+    } else {
+        let before = error.line().saturating_sub(1);
+        let line: usize = text.split_inclusive('\n').take(before).map(str::len).sum();
+        // The column counts from 1; for this one error it is that of the byte before.
+        line + error
+            .column()
+            .saturating_sub(usize::from(!message.starts_with("control character")))
+    };
+    ParseError::new(offset, message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_valid_passes_through_unchanged() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let values = [
+            "12345678901234567890.10",
+            "-0",
+            "1E+400",
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#""\u00e9\/\ud800""#,
+            "[1, 2 ,3]",
+            &deep,
+        ];
+        for value in values {
+            assert_eq!(Json.build_packet(value.as_bytes()).unwrap(), value);
+            assert_eq!(Json.make_datagram(value).unwrap(), value.as_bytes());
+        }
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_are_dropped_and_escaped_ones_kept() {
+        let packet = Json.build_packet(b"\r\n{\r\n \"a\\n\":\n\n1}\n").unwrap();
+        assert_eq!(packet, "{ \"a\\n\":1}");
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_its_place() {
+        for (datagram, offset) in [
+            (&b""[..], 0),
+            (b"{\"a\":", 5),
+            (b"NaN", 0),
+            (b"\xef\xbb\xbf1", 0),
+            (b"1 2", 2),
+            (b"[1,\n2,\n]", 7),
+            (b"\"\xff\"", 1),
+            (b"[\"a\x00b\"]", 3),
+            (b"01", 1),
+        ] {
+            let error = Json.build_packet(datagram).unwrap_err();
+            assert_eq!(
+                error.offset(),
+                offset,
+                "{error} in {}",
+                datagram.escape_ascii()
+            );
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! JSON text taken apart into tokens, and put together from the items of a binary format: what
+//! CBOR and MessagePack have in common. Nothing here recurses, so any depth passes.
+
+use super::{ParseError, json};
+use data_encoding::BASE64;
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+/// A token of JSON text; arrays and objects come with how many elements or pairs follow.
+#[derive(Debug)]
+pub(super) enum Token<'t> {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(Cow<'t, str>),
+    Array(usize),
+    Map(usize),
+}
+
+/// An item of a binary format.
+#[derive(Debug)]
+pub(super) enum Item<'d> {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text(Cow<'d, str>),
+    Bytes(Cow<'d, [u8]>),
+    /// An array, and how many elements follow; `None`: until a [`Break`](Self::Break).
+    Array(Option<u64>),
+    /// A map, and how many pairs follow; `None`: until a [`Break`](Self::Break).
+    Map(Option<u64>),
+    Break,
+}
+
+/// Reads a datagram of a binary format item by item.
+pub(super) trait Items<'d> {
+    /// The next item. What is missing is [`too_short`].
+    fn next(&mut self) -> Result<Item<'d>, ParseError>;
+
+    /// How many bytes have been read.
+    fn position(&self) -> usize;
+}
+
+pub(super) fn too_short(len: usize) -> ParseError {
+    ParseError::new(len, "expected more bytes")
+}
+
+/// Passes every token of one JSON value to `put`, in order. An error of `put` gets the place of
+/// the token.
+pub(super) fn from_json(
+    text: &str,
+    mut put: impl FnMut(Token<'_>) -> Result<(), Cow<'static, str>>,
+) -> Result<(), ParseError> {
+    // From here on the text is known to be JSON: what a token begins with says what it is.
+    json::check(text)?;
+    let mut lengths = lengths(text.as_bytes()).into_iter();
+    let mut at = 0;
+    while let Some(first) = text.as_bytes().get(at) {
+        let rest = &text[at..];
+        let (token, len) = match first {
+            b'n' => (Token::Null, 4),
+            b't' => (Token::Bool(true), 4),
+            b'f' => (Token::Bool(false), 5),
+            b'"' => {
+                let written = &rest[..string_len(rest.as_bytes())];
+                (Token::Text(unquoted(written, at)?), written.len())
+            }
+            b'[' => (Token::Array(lengths.next().unwrap_or(0)), 1),
+            b'{' => (Token::Map(lengths.next().unwrap_or(0)), 1),
+            b'-' | b'0'..=b'9' => {
+                let other =
+                    |byte: &u8| !matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+                let len = rest.as_bytes().iter().position(other);
+                let written = &rest[..len.unwrap_or(rest.len())];
+                (number(written, at)?, written.len())
+            }
+            // White space, separators and ends say nothing more.
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        put(token).map_err(|message| ParseError::new(at, message))?;
+        at += len;
+    }
+    Ok(())
+}
+
+/// How many elements or pairs every array and object of a valid text has, in the order in which
+/// they begin.
+fn lengths(text: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    let mut open: Vec<usize> = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => at += string_len(&text[at..]) - 1,
+            b'[' | b'{' => {
+                let inner = text[at + 1..].trim_ascii_start();
+                open.push(lengths.len());
+                lengths.push(usize::from(!matches!(inner.first(), Some(b']' | b'}'))));
+            }
+            b',' => {
+                if let Some(&container) = open.last() {
+                    lengths[container] += 1;
+                }
+            }
+            b']' | b'}' => {
+                open.pop();
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    lengths
+}
+
+/// The length of the string that the text begins with, its quotes included.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
+        at += found;
+        if text[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
+}
+
+fn unquoted(written: &str, at: usize) -> Result<Cow<'_, str>, ParseError> {
+    let inner = &written[1..written.len() - 1];
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Ok(inner.into());
+    }
+    serde_json::from_str(written).map(Cow::Owned).map_err(|_| {
+        ParseError::new(
+            at,
+            "half of a surrogate pair, which is no text, is in the string",
+        )
+    })
+}
+
+fn number(written: &str, at: usize) -> Result<Token<'static>, ParseError> {
+    let refuse = |message: &'static str| Err(ParseError::new(at, message));
+    // An integer has no negative zero, a float does.
+    if written != "-0" && !written.contains(['.', 'e', 'E']) {
+        return match written.parse() {
+            Ok(integer) => Ok(Token::Integer(integer)),
+            Err(_) => refuse("the integer has more than 64 bits"),
+        };
+    }
+    match written.parse::<f64>() {
+        Ok(float) if float.is_finite() => Ok(Token::Float(float)),
+        _ => refuse("the number is beyond the range of a 64-bit float"),
+    }
+}
+
+/// An array or an object that is not closed yet.
+struct Open {
+    /// How many items it is to have, keys and values each one; `None`: until a break.
+    total: Option<u64>,
+    written: u64,
+    end: u8,
+}
+
+impl Open {
+    fn is_at_a_key(&self) -> bool {
+        self.end == b'}' && self.written.is_multiple_of(2)
+    }
+
+    fn separator(&self) -> &'static [u8] {
+        match (self.written, self.end) {
+            (0, _) => b"",
+            (written, b'}') if written % 2 == 1 => b":",
+            _ => b",",
+        }
+    }
+}
+
+/// The JSON text of a datagram of `len` bytes that is one item, whatever is in it.
+pub(super) fn to_json<'d>(len: usize, mut items: impl Items<'d>) -> Result<String, ParseError> {
+    let mut json = Vec::with_capacity(len);
+    let mut open: Vec<Open> = Vec::new();
+    loop {
+        let at = items.position();
+        let refuse = |message: &'static str| ParseError::new(at, message);
+        let item = items.next()?;
+        if let Some(container) = open.last_mut() {
+            if matches!(item, Item::Break) {
+                if container.total.is_some() || (container.end == b'}' && !container.is_at_a_key())
+                {
+                    return Err(refuse("a break that ends nothing"));
+                }
+                container.total = Some(container.written);
+            } else {
+                if container.is_at_a_key() && !matches!(item, Item::Text(_)) {
+                    return Err(refuse("JSON has only text as keys"));
+                }
+                json.extend_from_slice(container.separator());
+                container.written += 1;
+            }
+        } else if matches!(item, Item::Break) {
+            return Err(refuse("a break that ends nothing"));
+        }
+        let unwritten = |error: io::Error| ParseError::new(at, error.to_string());
+        let mut begin = |start, end, per_length: u64, length: Option<u64>| {
+            // Every item takes a byte at least: a length that lies is found out here.
+            let left = (len - items.position()) as u64;
+            let total = length.map(|length| length.saturating_mul(per_length));
+            if total.is_some_and(|total| total > left) {
+                return Err(too_short(len));
+            }
+            json.push(start);
+            open.push(Open {
+                total,
+                written: 0,
+                end,
+            });
+            Ok(())
+        };
+        match item {
+            Item::Array(length) => begin(b'[', b']', 1, length)?,
+            Item::Map(length) => begin(b'{', b'}', 2, length)?,
+            Item::Null => json.extend_from_slice(b"null"),
+            Item::Bool(true) => json.extend_from_slice(b"true"),
+            Item::Bool(false) => json.extend_from_slice(b"false"),
+            Item::Integer(integer) => write!(json, "{integer}").map_err(unwritten)?,
+            // The shortest digits that are this number and no other.
+            Item::Float(float) if float.is_finite() => {
+                write!(json, "{float:?}").map_err(unwritten)?;
+            }
+            Item::Float(_) => return Err(refuse("JSON has no NaN and no infinity")),
+            Item::Text(text) => {
+                serde_json::to_writer(&mut json, &*text)
+                    .map_err(|error| unwritten(error.into()))?;
+            }
+            Item::Bytes(bytes) => {
+                json.push(b'"');
+                json.extend_from_slice(BASE64.encode(&bytes).as_bytes());
+                json.push(b'"');
+            }
+            Item::Break => {}
+        }
+        while let Some(full) = open.pop_if(|container| container.total == Some(container.written)) {
+            json.push(full.end);
+        }
+        if open.is_empty() {
+            break;
+        }
+    }
+    if items.position() < len {
+        return Err(ParseError::new(
+            items.position(),
+            "expected the end, more bytes follow",
+        ));
+    }
+    String::from_utf8(json).map_err(|error| ParseError::new(0, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str) -> Result<Vec<String>, ParseError> {
+        let mut tokens = Vec::new();
+        from_json(text, |token| {
+            tokens.push(format!("{token:?}"));
+            Ok(())
+        })?;
+        Ok(tokens)
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_containers_in_order() {
+        let text = r#" [ [ ] , {} , { "]" : [1,2 , "a\",\\"], "b":{"c":null} } , [[3]] ] "#;
+        assert_eq!(lengths(text.as_bytes()), [4, 0, 0, 2, 3, 1, 1, 1]);
+    }
+
+    #[test]
+    fn tokens_are_told_apart() {
+        assert_eq!(
+            tokens(r#"[null,true,false,-0,-1,1.5,"a\n","é",{"k":18446744073709551615}]"#).unwrap(),
+            [
+                "Array(9)",
+                "Null",
+                "Bool(true)",
+                "Bool(false)",
+                "Float(-0.0)",
+                "Integer(-1)",
+                "Float(1.5)",
+                "Text(\"a\\n\")",
+                "Text(\"é\")",
+                "Map(1)",
+                "Text(\"k\")",
+                "Integer(18446744073709551615)",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_carried_is_refused_with_its_place() {
+        for (text, offset) in [
+            ("[1e400]", 1),
+            (" -1e309", 1),
+            (&format!("[0, {}]", "9".repeat(50)), 4),
+            (r#"["a","b\ud800c"]"#, 5),
+            (r#""\udc00""#, 0),
+            ("[1,]", 3),
+        ] {
+            let error = tokens(text).unwrap_err();
+            assert_eq!(error.offset(), offset, "{text}: {error}");
+        }
+    }
+}

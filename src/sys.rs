@@ -1,0 +1,603 @@
+//! Every `unsafe` of the library: the system calls that nix does not offer, or not safely.
+//!
+//! nix is used wherever it serves. Here stands what it cannot do: names decoded from their raw
+//! length (its `UnixAddr` panics on an unnamed sender), recvmmsg(2) and sendmmsg(2) with names
+//! and control data for each message, socket options by number, and what runs between fork(2)
+//! and execve(2).
+#![allow(unsafe_code)]
+
+use crate::address::{Address, SUN_PATH_LEN};
+use nix::errno::Errno;
+use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
+use nix::sys::signal::{SigHandler, Signal, signal};
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::mem;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+type Result<T, E = Errno> = std::result::Result<T, E>;
+
+const FAMILY_LEN: usize = size_of::<libc::sa_family_t>();
+/// Control data is laid out in words, the alignment cmsg(3) asks for.
+const WORD: usize = size_of::<usize>();
+
+/// A `sockaddr_un` and how much of it counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawName {
+    raw: sockaddr_un,
+    len: socklen_t,
+}
+
+impl RawName {
+    /// No name: to bind(2), the wish for an autobound one.
+    #[allow(clippy::cast_possible_truncation)] // Both constants fit.
+    pub(crate) const UNNAMED: Self = Self {
+        raw: sockaddr_un {
+            sun_family: libc::AF_UNIX as libc::sa_family_t,
+            sun_path: [0; SUN_PATH_LEN],
+        },
+        len: FAMILY_LEN as socklen_t,
+    };
+
+    /// The raw form of `address`; `None` where it does not fit.
+    pub(crate) fn new(address: &Address<'_>) -> Option<Self> {
+        let mut name = Self::UNNAMED;
+        let (start, bytes) = match address {
+            Address::Unnamed => return Some(name),
+            Address::Pathname(path) => (0, path),
+            Address::Abstract(abstract_name) => (1, abstract_name),
+        };
+        let end = start + bytes.len();
+        for (to, from) in name
+            .raw
+            .sun_path
+            .get_mut(start..end)?
+            .iter_mut()
+            .zip(bytes.iter())
+        {
+            *to = from.cast_signed();
+        }
+        // A path of 108 bytes goes without its NUL: the kernel puts one behind it.
+        let nul = usize::from(start == 0 && end < SUN_PATH_LEN);
+        name.len = socklen_t::try_from(FAMILY_LEN + end + nul).ok()?;
+        Some(name)
+    }
+
+    pub(crate) fn address(&self) -> Address<'_> {
+        // SAFETY: `c_char` and `u8` have one size and alignment, and the array is initialised.
+        let path = unsafe { &*ptr::from_ref(&self.raw.sun_path).cast::<[u8; SUN_PATH_LEN]>() };
+        Address::from_raw(path, self.len as usize)
+    }
+
+    fn pointer(&self) -> *const libc::sockaddr {
+        ptr::from_ref(&self.raw).cast()
+    }
+}
+
+/// bind(2).
+pub(crate) fn bind(socket: BorrowedFd<'_>, name: &RawName) -> Result<()> {
+    // SAFETY: the pointer and the length describe a live `sockaddr_un`.
+    Errno::result(unsafe { libc::bind(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
+}
+
+/// connect(2), which for datagram sockets never blocks.
+pub(crate) fn connect(socket: BorrowedFd<'_>, name: &RawName) -> Result<()> {
+    // SAFETY: the pointer and the length describe a live `sockaddr_un`.
+    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
+}
+
+/// Which end's name.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    Local,
+    Peer,
+}
+
+/// getsockname(2) and getpeername(2).
+pub(crate) fn name_of(socket: BorrowedFd<'_>, end: End) -> Result<RawName> {
+    let mut name = RawName::UNNAMED;
+    name.len = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(socklen_t::MAX);
+    let call = match end {
+        End::Local => libc::getsockname,
+        End::Peer => libc::getpeername,
+    };
+    // SAFETY: the pointer and the length describe a live, writable `sockaddr_un`.
+    Errno::result(unsafe {
+        call(
+            socket.as_raw_fd(),
+            ptr::from_mut(&mut name.raw).cast(),
+            &raw mut name.len,
+        )
+    })?;
+    Ok(name)
+}
+
+/// getsockopt(2) into `value`; the length the kernel gave, in bytes.
+pub(crate) fn getsockopt(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: &mut [u8],
+) -> Result<usize> {
+    // The length of a filter is counted in instructions, both ways.
+    let unit = match (level, option) {
+        (libc::SOL_SOCKET, libc::SO_GET_FILTER) => size_of::<libc::sock_filter>(),
+        _ => 1,
+    };
+    let mut len = socklen_t::try_from(value.len() / unit).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the pointer and the length describe `value`, which the kernel writes at most.
+    Errno::result(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(len as usize * unit)
+}
+
+/// setsockopt(2) from `value`.
+pub(crate) fn setsockopt(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    option: c_int,
+    value: &[u8],
+) -> Result<()> {
+    let len = socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the pointer and the length describe `value`.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            value.as_ptr().cast(),
+            len,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// ppoll(2) on these entries, for at most `timeout`.
+pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
+    let timeout = timeout.map(|left| libc::timespec {
+        tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let left = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let count = entries.len().try_into().unwrap_or(libc::nfds_t::MAX);
+    // SAFETY: the pointers describe live entries and a live (or no) time.
+    Errno::result(unsafe { libc::ppoll(entries.as_mut_ptr(), count, left, ptr::null()) })?;
+    Ok(())
+}
+
+/// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
+pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
+    let mut value: c_int = 0;
+    // SAFETY: callers name requests that write one `int`.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut value) })?;
+    Ok(value)
+}
+
+/// A copy of the descriptor with this number, close-on-exec; EBADF if it is not open.
+pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: the call takes any number and checks it.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    Errno::result(copy).map(own)
+}
+
+/// pidfd_open(2).
+pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    // SAFETY: the call takes two numbers and checks them.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    Errno::result(pidfd).and_then(descriptor)
+}
+
+/// pidfd_getfd(2): a copy of a descriptor of another process.
+pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: the call takes three numbers and checks them.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    Errno::result(copy).and_then(descriptor)
+}
+
+fn descriptor(number: libc::c_long) -> Result<OwnedFd> {
+    RawFd::try_from(number).map(own).map_err(|_| Errno::EBADF)
+}
+
+/// Takes a descriptor that the kernel has just given to this process, and nobody else holds.
+pub(crate) fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: callers pass what a system call has just returned or installed.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Sets a signal back to its default action; signal(7).
+pub fn default_action(number: Signal) -> nix::Result<()> {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
+}
+
+/// Memory that is there when touched: `slots` buffers of `slot_len` bytes each.
+pub(crate) struct Mapping {
+    start: NonNull<c_void>,
+    len: usize,
+}
+
+// SAFETY: the mapping is plain memory that this value alone points to.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    pub(crate) fn new(len: NonZeroUsize) -> Result<Self> {
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new anonymous mapping takes nothing that is in use.
+        let start = unsafe { nix::sys::mman::mmap_anonymous(None, len, access, flags) }?;
+        Ok(Self {
+            start,
+            len: len.get(),
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is readable, `len` long, zeroed by the kernel, and lives as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
+    }
+
+    /// Gives the memory behind `range` back; it reads as zeros from then on.
+    pub(crate) fn release(&mut self, from: usize, len: usize) {
+        debug_assert!(from + len <= self.len);
+        // SAFETY: the range lies within the mapping.
+        let start = unsafe { self.start.byte_add(from) };
+        // SAFETY: `&mut self` says that nobody reads it; what was there is given up on purpose.
+        // A failure leaves the memory in use, which is no harm.
+        let _ = unsafe { nix::sys::mman::madvise(start, len, MmapAdvise::MADV_DONTNEED) };
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no slice of it outlives the value.
+        let _ = unsafe { nix::sys::mman::munmap(self.start, self.len) };
+    }
+}
+
+/// The buffers of recvmmsg(2): for each message of a batch its bytes, its sender's name and its
+/// control data, and the headers that point to them.
+pub(crate) struct ReceiveBuffers {
+    headers: Vec<mmsghdr>,
+    // The headers point into these; their storage never moves while they live.
+    _vectors: Vec<iovec>,
+    names: Vec<sockaddr_un>,
+    control: Vec<usize>,
+    control_len: usize,
+    data: Mapping,
+    slot_len: usize,
+    /// How many headers the last call may have written to.
+    written: usize,
+    received: usize,
+}
+
+// SAFETY: the raw pointers point into storage that the value owns.
+unsafe impl Send for ReceiveBuffers {}
+
+/// One received message, as it lies in the buffers.
+pub(crate) struct ReceivedMessage<'b> {
+    /// The bytes that arrived, at most a slot's length.
+    pub(crate) bytes: &'b [u8],
+    /// The datagram's length on the wire.
+    pub(crate) size: usize,
+    pub(crate) flags: c_int,
+    pub(crate) from: Address<'b>,
+    pub(crate) control: &'b [u8],
+}
+
+impl ReceiveBuffers {
+    /// Room for `slots` messages of `slot_len` bytes and `control_len` bytes of control data each.
+    pub(crate) fn new(
+        slots: NonZeroUsize,
+        slot_len: NonZeroUsize,
+        control_len: usize,
+    ) -> Result<Self> {
+        let slots = slots.get();
+        let total = slot_len
+            .checked_mul(NonZeroUsize::new(slots).ok_or(Errno::EINVAL)?)
+            .ok_or(Errno::ENOMEM)?;
+        let data = Mapping::new(total)?;
+        let slot_len = slot_len.get();
+        let mut control = vec![0_usize; control_len.div_ceil(WORD) * slots];
+        let mut names = vec![RawName::UNNAMED.raw; slots];
+        let mut vectors: Vec<iovec> = (0..slots)
+            .map(|slot| iovec {
+                // SAFETY: the mapping holds `slots` slots of `slot_len` bytes.
+                iov_base: unsafe { data.start.byte_add(slot * slot_len) }.as_ptr(),
+                iov_len: slot_len,
+            })
+            .collect();
+        let words = control_len.div_ceil(WORD);
+        let headers = (0..slots)
+            .map(|slot| {
+                let mut header = empty_header();
+                header.msg_name = ptr::from_mut(&mut names[slot]).cast();
+                header.msg_iov = &raw mut vectors[slot];
+                header.msg_iovlen = 1;
+                if words > 0 {
+                    header.msg_control = ptr::from_mut(&mut control[slot * words]).cast();
+                }
+                mmsghdr {
+                    msg_hdr: header,
+                    msg_len: 0,
+                }
+            })
+            .collect();
+        Ok(Self {
+            headers,
+            _vectors: vectors,
+            names,
+            control,
+            control_len,
+            data,
+            slot_len,
+            written: slots,
+            received: 0,
+        })
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.headers.len()
+    }
+
+    /// recvmmsg(2), without waiting: at most `most` messages. `flags` go beside `MSG_DONTWAIT`,
+    /// `MSG_CMSG_CLOEXEC` and `MSG_TRUNC`.
+    ///
+    /// The caller takes the descriptors out of every message's control data before the next call.
+    pub(crate) fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+        flags: c_int,
+    ) -> Result<usize> {
+        let most = most.min(self.headers.len());
+        self.received = 0;
+        // The call writes lengths into the headers and does not set them back itself.
+        for header in &mut self.headers[..self.written] {
+            header.msg_hdr.msg_namelen = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
+            header.msg_hdr.msg_controllen = self.control_len as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
+        // SAFETY: the first `most` headers point to live storage of the lengths they state.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                u32::try_from(most).unwrap_or(u32::MAX),
+                flags,
+                ptr::null_mut(),
+            )
+        };
+        // One that failed half-way may have been written to, too.
+        let count = usize::try_from(received).unwrap_or(0);
+        self.written = (count + 1).min(self.headers.len());
+        Errno::result(received)?;
+        self.received = count;
+        Ok(count)
+    }
+
+    /// Message `index` of the last call.
+    pub(crate) fn message(&self, index: usize) -> ReceivedMessage<'_> {
+        assert!(index < self.received, "no such message in the batch");
+        let header = &self.headers[index];
+        let size = header.msg_len as usize;
+        let start = index * self.slot_len;
+        let path = &raw const self.names[index].sun_path;
+        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
+        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
+        let words = self.control_len.div_ceil(WORD);
+        let control = &self.control[index * words..(index + 1) * words];
+        // SAFETY: the same storage as bytes, of which every pattern is one.
+        let control = unsafe {
+            std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
+        };
+        ReceivedMessage {
+            bytes: &self.data.bytes()[start..start + size.min(self.slot_len)],
+            size,
+            flags: header.msg_hdr.msg_flags,
+            from: Address::from_raw(path, header.msg_hdr.msg_namelen as usize),
+            control: &control[..header.msg_hdr.msg_controllen.min(self.control_len)],
+        }
+    }
+
+    /// Gives back the memory of each slot beyond its first `keep` bytes.
+    pub(crate) fn trim(&mut self, keep: usize) {
+        for slot in 0..self.headers.len() {
+            if keep < self.slot_len {
+                self.data
+                    .release(slot * self.slot_len + keep, self.slot_len - keep);
+            }
+        }
+    }
+}
+
+fn empty_header() -> msghdr {
+    // SAFETY: a C struct of numbers and pointers, for all of which zero is a value.
+    unsafe { mem::zeroed() }
+}
+
+/// One message to send.
+#[derive(Clone, Copy)]
+pub(crate) struct MessageToSend<'m> {
+    pub(crate) bytes: &'m [u8],
+    pub(crate) to: Option<&'m RawName>,
+    /// Control messages laid out as cmsg(3) has them, in words for their alignment.
+    pub(crate) control: &'m [usize],
+}
+
+/// How many messages one call takes or gives at most.
+pub(crate) const BATCH: usize = 64;
+
+/// sendmmsg(2), without waiting: how many of the first [`BATCH`] messages went.
+pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Result<usize> {
+    let count = messages.len().min(BATCH);
+    let mut vectors = [iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }; BATCH];
+    let mut headers = [const { mem::MaybeUninit::<mmsghdr>::uninit() }; BATCH];
+    for ((message, vector), slot) in messages.iter().zip(&mut vectors).zip(&mut headers) {
+        // The kernel only reads what these point to.
+        *vector = iovec {
+            iov_base: message.bytes.as_ptr().cast_mut().cast(),
+            iov_len: message.bytes.len(),
+        };
+        let mut header = empty_header();
+        header.msg_iov = vector;
+        header.msg_iovlen = 1;
+        if let Some(name) = message.to {
+            header.msg_name = name.pointer().cast_mut().cast();
+            header.msg_namelen = name.len;
+        }
+        if !message.control.is_empty() {
+            header.msg_control = message.control.as_ptr().cast_mut().cast();
+            header.msg_controllen = size_of_val(message.control) as _;
+        }
+        slot.write(mmsghdr {
+            msg_hdr: header,
+            msg_len: 0,
+        });
+    }
+    // SAFETY: the first `count` headers are initialised and point to slices that live until the
+    // call returns, of the lengths they state.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr().cast(),
+            u32::try_from(count).unwrap_or(0),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
+    };
+    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
+/// Has `command` find `descriptors` at these numbers, which are distinct, without close-on-exec.
+/// One that stands where another goes is moved first.
+pub fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
+    let above = descriptors
+        .iter()
+        .map(|(_, target)| target + 1)
+        .max()
+        .unwrap_or(0);
+    let mut sources: Vec<RawFd> = descriptors
+        .iter()
+        .map(|(source, _)| source.as_raw_fd())
+        .collect();
+    let place = move || {
+        for source in &mut sources {
+            // The copy is close-on-exec, so execve(2) clears it away.
+            // SAFETY: the call takes numbers and checks them.
+            *source = Errno::result(unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, above) })?;
+        }
+        for (source, (_, target)) in sources.iter().zip(&descriptors) {
+            // SAFETY: the call takes numbers and checks them; what stood at the target is replaced
+            // on purpose, in a process that is about to become another program.
+            Errno::result(unsafe { libc::dup2(*source, *target) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and allocates nothing.
+    unsafe { command.pre_exec(place) };
+}
+
+/// Has `command` run with `LISTEN_PID` naming its own process, which nobody knows before fork(2).
+///
+/// Call it last: the program, the arguments and the environment are those set until now, and
+/// what is set afterwards is not seen. Fails on a NUL in any of them.
+pub fn set_listen_pid(command: &mut Command) -> io::Result<()> {
+    const NAME: &[u8] = b"LISTEN_PID=";
+    let mut environment: Vec<CString> = Vec::new();
+    let set = |key: &OsStr| command.get_envs().any(|(name, _)| name == key);
+    let inherited = std::env::vars_os().filter(|(key, _)| !set(key));
+    let changed = command
+        .get_envs()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+    for (key, value) in inherited
+        .chain(changed)
+        .filter(|(key, _)| key != "LISTEN_PID")
+    {
+        environment.push(CString::new(
+            [key.as_bytes(), b"=", value.as_bytes()].concat(),
+        )?);
+    }
+    let arguments = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|argument| CString::new(argument.as_bytes()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let pointers = |strings: &[CString]| -> Vec<usize> {
+        strings
+            .iter()
+            .map(|string| string.as_ptr().addr())
+            .collect()
+    };
+    let mut listen_pid = [NAME, &[0; 12]].concat();
+    let mut argv = pointers(&arguments);
+    argv.push(0);
+    let mut envp = pointers(&environment);
+    envp.extend([listen_pid.as_ptr().addr(), 0]);
+    let run = move || {
+        let mut pid = std::process::id();
+        let digits = pid.checked_ilog10().unwrap_or(0) as usize + 1;
+        for digit in listen_pid[NAME.len()..NAME.len() + digits].iter_mut().rev() {
+            *digit = b'0' + (pid % 10) as u8;
+            pid /= 10;
+        }
+        // SAFETY: both arrays hold addresses of NUL-terminated strings that this closure owns
+        // (`arguments`, `environment`, `listen_pid`) and end with a null one.
+        unsafe {
+            libc::execvpe(
+                arguments[0].as_ptr(),
+                argv.as_ptr().cast(),
+                envp.as_ptr().cast(),
+            )
+        };
+        let _ = &environment;
+        Err(io::Error::last_os_error())
+    };
+    // SAFETY: the closure formats a number in place and calls execve(2); it allocates nothing.
+    unsafe { command.pre_exec(run) };
+    Ok(())
+}
+
+/// Which of stdin, stdout and stderr were closed when the process started. Rust's runtime opens
+/// /dev/null in their place before `main`, where a packet would go without anybody's notice.
+static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+extern "C" fn look_at_standard_descriptors() {
+    for (number, closed) in (0..).zip(&CLOSED_AT_START) {
+        // SAFETY: the call takes any number and checks it.
+        closed.store(
+            unsafe { libc::fcntl(number, libc::F_GETFD) } < 0,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+// SAFETY: the C library runs what this section points to before `main`; the function makes three
+// system calls and needs nothing that is set up later.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = look_at_standard_descriptors;
+
+/// Whether descriptor 0, 1 or 2 was closed when the process started.
+#[must_use]
+pub fn was_closed_at_start(number: usize) -> bool {
+    CLOSED_AT_START
+        .get(number)
+        .is_some_and(|closed| closed.load(Ordering::Relaxed))
+}
