@@ -1,6 +1,6 @@
 //! The speed of `udgram`, beside a floor in C and beside its peers, in one run:
 //!
-//!     cargo bench --bench field                         # everything; about ten minutes
+//!     cargo bench --bench field                         # everything; a quarter of an hour
 //!     cargo bench --bench field -- --quick receive send # two parts, a tenth of the packets, three rounds
 //!
 //! Every round measures each contender once, and a ratio is taken inside a round, so that a machine
@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use contender::{Contender, Program};
 use field::{Field, Pin};
-use report::{Cell, Report, Unit};
+use report::{Cell, Report, Spread, Unit};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -240,7 +240,13 @@ impl Run {
         let works: [Work; 2] = [Field::receive, Field::send];
         for (contenders, work) in contender::FLAT.iter().zip(works) {
             self.compare(Unit::Seconds, rounds, contenders, &rows, |field, c| {
-                let cost = |size: &u32| Ok(work(field, c, *size)? / f64::from(*size));
+                let cost = |size: &u32| {
+                    // A run of a few milliseconds says little alone.
+                    let runs = (0..(40_000 / size).max(1)).map(|_| work(field, c, *size));
+                    let times = runs.collect::<Result<Vec<_>>>()?;
+                    let middle = Spread::of(&times).context("no runs")?.median;
+                    Ok(middle / f64::from(*size))
+                };
                 sizes.iter().map(cost).collect()
             });
         }
