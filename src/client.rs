@@ -303,6 +303,19 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         self.send_one(packet, Some(&to), None, deadline)
     }
 
+    /// [`send_packet_to`](Self::send_packet_to) with descriptors or credentials beside it.
+    pub fn send_packet_to_with(
+        &self,
+        packet: &P::Sent,
+        to: &Address<'_>,
+        control: &Control,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let to = Name::of_peer(to)?;
+        self.send_one(packet, Some(&to), Some(control), deadline)
+    }
+
     fn send_one(
         &self,
         packet: &P::Sent,

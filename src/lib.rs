@@ -2,6 +2,8 @@
 
 mod address;
 pub mod ancillary;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod binding;
 mod client;
 mod descriptor;
@@ -14,6 +16,8 @@ mod sys;
 pub mod wait;
 
 pub use address::{Address, SUN_PATH_LEN};
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
 pub use binding::{BindOptions, Binding, Occupied, bind};
 pub use client::{Message, UnixDatagramClient, UnixDatagramEndpoint};
 pub use descriptor::{Access, Description, describe_descriptor};

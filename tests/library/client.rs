@@ -52,7 +52,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
 #[test]
 fn all_methods_may_be_called_from_several_threads() {
     within_limit(|| {
-        const EACH: usize = 500;
+        const EACH: usize = 200;
         let (client, peer) = pair();
         std::thread::scope(|scope| {
             for sender in 0..4 {
@@ -626,4 +626,6 @@ fn a_client_may_be_shared_and_sent() {
     fn is_shared_and_sent<T: Send + Sync>() {}
     is_shared_and_sent::<UnixDatagramClient<Json>>();
     is_shared_and_sent::<UnixDatagramEndpoint<Json>>();
+    #[cfg(feature = "async")]
+    is_shared_and_sent::<udgram::AsyncUnixDatagramClient<Json>>();
 }

@@ -2,7 +2,10 @@
 //! and the model, EasyNetwork, as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
+#[cfg(feature = "async")]
+mod asynchronous;
 mod client;
+mod model;
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
