@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// It runs under any executor (tokio, smol, …), and changes no flag of the socket. Every method
 /// takes `&self`; tasks may send, receive and [`close`](Self::close) at the same time.
 ///
+/// What is ready at once does not yield to the executor: a task that does nothing but receive from a
+/// peer faster than itself should yield at times.
+///
 /// No method has a timeout: the runtime's own does for all of them, for every future here may be
 /// dropped at any moment. A receive that is dropped before it is ready has taken no datagram, and
 /// a send that is dropped before it is ready has sent none.
@@ -86,7 +89,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
         self.endpoint.local_address()
     }
 
-    /// Closes the socket, at once. Receives and sends that wait in other tasks fail with
+    /// Closes the socket; it waits for nothing. Receives and sends that wait in other tasks fail with
     /// [`ErrorKind::Closed`], and so does every later call; closing again does nothing.
     pub fn close(&self) {
         self.endpoint.close();

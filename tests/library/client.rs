@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use udgram::ancillary::{Control, Credentials, DEFAULT_ROOM, MAX_DESCRIPTORS};
-use udgram::protocol::{Json, Raw, Text};
+use udgram::protocol::{Format, Json, Raw, Text};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{Address, DatagramSocket, Error, ErrorKind, UnixDatagramClient, UnixDatagramEndpoint};
 
@@ -596,6 +596,51 @@ fn ancillary_data_yields_credentials_beside_the_room_asked_for() {
     client.send_packet("", None).unwrap();
     let message = peer.recv_message(SOON).unwrap();
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
+}
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Request {
+    Ping,
+    Set { key: String, value: Vec<f64> },
+}
+
+fn typed_packets_over(format: impl Format + Clone) {
+    let (one, other) = DatagramSocket::pair().unwrap();
+    let client =
+        UnixDatagramClient::from_connected(one, format.clone().typed_pair::<Request, u64>());
+    let client = client.unwrap();
+    let server = UnixDatagramClient::from_connected(other, format.typed_pair::<u64, Request>());
+    let server = server.unwrap();
+    let set = Request::Set {
+        key: "é".to_owned(),
+        value: vec![0.5, -2.0],
+    };
+    for request in [Request::Ping, set] {
+        client.send_packet(&request, None).unwrap();
+        assert_eq!(server.recv_packet(SOON).unwrap(), request);
+    }
+    server.send_packet(&u64::MAX, None).unwrap();
+    assert_eq!(client.recv_packet(SOON).unwrap(), u64::MAX);
+    let bytes = b"\xff";
+    let raw = server.socket().unwrap();
+    raw.try_send(&[udgram::Outgoing {
+        bytes,
+        ..Default::default()
+    }])
+    .unwrap();
+    assert_eq!(kind(client.recv_packet(SOON)), ErrorKind::Parse);
+}
+
+#[test]
+fn packets_of_any_serde_type_go_in_json() {
+    typed_packets_over(Json);
+}
+
+#[cfg(feature = "typed")]
+#[test]
+fn packets_of_any_serde_type_go_in_cbor_and_messagepack() {
+    typed_packets_over(udgram::protocol::Cbor);
+    typed_packets_over(udgram::protocol::MessagePack);
 }
 
 #[test]
