@@ -181,6 +181,7 @@ impl<'c> Iterator for ControlMessages<'c> {
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     words: Vec<usize>,
+    credentials: Option<Credentials>,
 }
 
 impl Control {
@@ -210,6 +211,7 @@ impl Control {
         if let Some(Credentials { pid, uid, gid }) = credentials {
             let ucred = [pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
             control.push(libc::SCM_CREDENTIALS, ucred);
+            control.credentials = credentials;
         }
         Ok(control)
     }
@@ -227,6 +229,12 @@ impl Control {
                 .iter()
                 .map(|word| usize::from_ne_bytes(*word)),
         );
+    }
+
+    /// Whether it claims credentials that are not this process's own.
+    pub(crate) fn claims_others(&self) -> bool {
+        self.credentials
+            .is_some_and(|claimed| claimed != Credentials::own())
     }
 
     pub(crate) fn words(&self) -> &[usize] {

@@ -192,7 +192,13 @@ impl Sandbox {
         let program = self.program.get_or_init(|| {
             let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
             open_to_all(&dir);
-            fs::copy(env!("CARGO_BIN_EXE_udgram"), dir.join("udgram")).unwrap();
+            // Written by this process, it could be open for writing in a child that another test
+            // has just forked, and could not be run.
+            let copied = Command::new("cp")
+                .arg(env!("CARGO_BIN_EXE_udgram"))
+                .arg(dir.join("udgram"))
+                .status();
+            assert!(copied.unwrap().success());
             dir.join("udgram")
         });
         open_to_all(&self.dir);

@@ -53,6 +53,7 @@ pub(crate) struct Diagnostics {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Send packets: each PACKET, or else each line of stdin
     Send(Box<Send>),
@@ -114,7 +115,7 @@ pub(crate) struct Send {
     pub(crate) fd: Vec<Descriptor>,
 
     /// Attach credentials: this process's own, or those given
-    #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "own", help_heading = "Descriptors and credentials")]
     pub(crate) creds: Option<Claim>,
 }
 
@@ -450,7 +451,7 @@ fn descriptor(written: &str) -> Result<Descriptor, String> {
 }
 
 fn credentials(written: &str) -> Result<Claim, String> {
-    if written.is_empty() {
+    if written == "own" {
         return Ok(Claim::Own);
     }
     let parts: Vec<&str> = written.split(':').collect();
@@ -461,6 +462,9 @@ fn credentials(written: &str) -> Result<Claim, String> {
     let (Ok(pid), Ok(uid), Ok(gid)) = parsed else {
         return Err("three numbers, PID:UID:GID".to_owned());
     };
+    if pid < 1 {
+        return Err("PID is a number from 1 up".to_owned());
+    }
     Ok(Claim::Of(Credentials { pid, uid, gid }))
 }
 

@@ -228,6 +228,9 @@ impl Endpoint {
     }
 
     fn describe(&self, report: Report) {
+        if !report.is_verbose() {
+            return;
+        }
         if let Ok(address) = self.socket.local_address() {
             report.note(format_args!("the local address is {}", address.quoted()));
         }

@@ -37,7 +37,7 @@ pub(crate) struct Output {
 /// What stdout is, as far as writing to it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A file: writing does not wait for anybody.
+    /// A file, or a device like /dev/null: writing does not wait for anybody.
     File,
     /// A pipe, a socket, a terminal: whoever reads it may be slow, or go away.
     Reader,
@@ -47,13 +47,14 @@ enum Kind {
 
 impl Output {
     pub(crate) fn new() -> Self {
+        let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if udgram::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
+            SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
         };
-        let terminal = STDOUT.is_terminal();
         Self {
             lines: Vec::new(),
             since: None,
@@ -67,22 +68,21 @@ impl Output {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
-    /// Writes what has been gathered if it is much or old; whether it was.
-    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<bool> {
-        if self.lines.is_empty() {
-            return Ok(false);
+    /// Writes what has been gathered if it is much.
+    pub(crate) fn make_room(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < GATHERED {
+            return Ok(());
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let due = self.lines.len() >= GATHERED || since.elapsed() >= LATENCY;
-        if due {
-            self.flush(wake)?;
-        }
-        Ok(due)
+        self.flush(wake)
     }
 
-    /// Writes what has been gathered if it is much.
-    pub(crate) fn relieve(&mut self, wake: &Wake<'_>) -> Result<()> {
-        if self.lines.len() < GATHERED {
+    /// Writes what has been gathered if it is old.
+    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() < LATENCY {
             return Ok(());
         }
         self.flush(wake)
@@ -113,6 +113,10 @@ impl Output {
             }
         };
         self.lines.drain(..written);
+        if self.lines.is_empty() {
+            // What a large packet took is given back.
+            self.lines.shrink_to(2 * GATHERED);
+        }
         result
     }
 

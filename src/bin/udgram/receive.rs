@@ -84,10 +84,7 @@ impl Printer {
             room,
             ..
         } = wanted;
-        let envelope = wanted.envelope.then_some(Fields {
-            protocol,
-            credentials,
-        });
+        let envelope = wanted.envelope.then(|| Fields::new(protocol, credentials));
         Self {
             output: Output::new(),
             report,
@@ -116,16 +113,15 @@ impl Printer {
             self.note_truncation(datagram);
         }
         let lines = &mut self.output.lines;
-        match (client.parse(datagram), self.envelope) {
-            (Ok(packet), None) => self.protocol.write_line(&packet, lines),
-            (Ok(_), Some(fields)) => fields.write(datagram, None, numbers, lines),
-            (Err(error), envelope) => {
-                self.failures += 1;
-                if let Some(fields) = envelope {
-                    fields.write(datagram, Some(&error), numbers, lines);
-                }
-                self.report.error(&error.into());
-            }
+        let packet = client.parse(datagram);
+        match (&packet, &mut self.envelope) {
+            (Ok(packet), None) => self.protocol.write_line(packet, lines),
+            (_, Some(fields)) => fields.write(datagram, packet.as_deref(), numbers, lines),
+            (Err(_), None) => {}
+        }
+        if let Err(error) = packet {
+            self.failures += 1;
+            self.report.error(&error.into());
         }
     }
 
@@ -380,7 +376,7 @@ impl<H: Handler> Receiver<H> {
             handled = self.handler.handle(client, &mut datagram, printer, wake);
             if handled.is_ok() && full == Full::Write {
                 // Many large datagrams at once must not all be held in two forms.
-                handled = printer.output.relieve(wake);
+                handled = printer.output.make_room(wake);
             }
         }
         if unanswered > 0 && self.handler.answers() {

@@ -5,6 +5,7 @@ use crate::cmd::spawn_failure;
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::signal::hold;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -14,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use udgram::{place_descriptors, set_listen_pid};
+use udgram::{place_descriptors, set_listen_pid, set_signal_mask};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;
@@ -41,10 +42,10 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         file: &options.file,
         needs: &[],
     };
-    // From before the name is bound; CMD starts with none of them blocked.
+    // From before the name is bound.
     let mut set: SigSet = PASSED.into_iter().collect();
     set.add(Signal::SIGCHLD);
-    set.thread_block().context("cannot block signals")?;
+    let found = hold(&set)?;
     let signals = SignalFd::new(&set).context("cannot wait for signals")?;
     let Endpoint {
         socket,
@@ -61,6 +62,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         .as_fd()
         .try_clone_to_owned()
         .context("cannot copy the socket")?;
+    set_signal_mask(&mut command, found);
     place_descriptors(&mut command, vec![(socket, FIRST)]);
     set_listen_pid(&mut command).context("cannot run CMD")?;
     let child = command

@@ -2,8 +2,9 @@
 
 use crate::admission::Admission;
 use crate::cli::{Listen, Protocol};
+use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request, Source};
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{
     Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors,
+    place_descriptors, set_signal_mask,
 };
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
@@ -82,10 +83,13 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     receiver.admission.conclude(report);
     let exit = exit?;
     if exit == Exit::TimedOut {
-        let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
-        let (came, count) = (receiver.received, options.count.unwrap_or_default());
-        let message = format!("{came} of {count} packets came, and then none within {timeout}");
-        return Err(Failure::error(Exit::TimedOut, message));
+        let count = options.count.unwrap_or_default();
+        return Err(timed_out(
+            &client,
+            receiver.received,
+            count,
+            options.timeout,
+        ));
     }
     Ok(receiver.printer.conclude(exit))
 }
@@ -180,7 +184,7 @@ impl Handler for Action<'_> {
                         "the end came first: the packet of {from} was not handled"
                     ));
                 })?;
-                let handler = match start(command, datagram) {
+                let handler = match start(command, datagram, signals) {
                     Ok(handler) => handler,
                     // Without a shell no packet is ever handled; otherwise, the next one may be.
                     Err(error) if Exit::of(&error) == Exit::NotFound => return Err(error),
@@ -253,7 +257,7 @@ fn answer(
 }
 
 /// Runs `command` with the datagram on its stdin and its descriptors from 3 up.
-fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
+fn start(command: &OsStr, datagram: &mut Datagram<'_>, signals: &Signals) -> Result<Child> {
     // A file takes a datagram of any size at once; a pipe would have to be filled while the
     // command runs.
     let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
@@ -291,6 +295,7 @@ fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
     let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
     let placed: Vec<_> = descriptors.into_iter().zip(3..).collect();
     let numbers: Vec<RawFd> = placed.iter().map(|(_, number)| *number).collect();
+    set_signal_mask(&mut shell, signals.found());
     super::forget_overwritten(&mut shell, &numbers);
     place_descriptors(&mut shell, placed);
     shell
