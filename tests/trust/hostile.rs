@@ -246,13 +246,15 @@ fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--echo"]);
     let deaf = sandbox.bind("deaf");
-    let taken = sandbox.fill("deaf");
-    // The first answer waits for room that never comes; the others are received with it.
+    assert!(sandbox.fill("deaf") > 0);
+    // They come together; the answer to the first waits for room that never comes.
+    listen.signal(Signal::SIGSTOP);
     for number in 0..8 {
-        deaf.send_to(number.to_string().as_bytes(), sandbox.path("s"))
-            .unwrap();
+        let packet = number.to_string();
+        deaf.send_to(packet.as_bytes(), sandbox.path("s")).unwrap();
     }
-    assert!(taken > 0);
+    listen.signal(Signal::SIGCONT);
+    own::wait_received(&deaf);
     listen.signal(Signal::SIGTERM);
     let outcome = listen
         .finish()

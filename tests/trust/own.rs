@@ -6,10 +6,13 @@ use std::fs;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use crate::harness::LIMIT;
 
 /// pidfd_open(2): a descriptor that is readable once the process has ended.
 #[track_caller]
@@ -55,4 +58,20 @@ pub(crate) fn peak_memory(pid: i32) -> usize {
         .parse()
         .unwrap();
     kilobytes << 10
+}
+
+/// Waits until everything that was sent from the socket has been received.
+#[track_caller]
+pub(crate) fn wait_received(socket: &UnixDatagram) {
+    let start = Instant::now();
+    let mut unread: libc::c_int = 1;
+    while unread > 0 {
+        // SAFETY: the request writes one int.
+        let asked = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+        assert!(
+            asked == 0 && start.elapsed() < LIMIT,
+            "{unread} bytes are not received"
+        );
+        std::thread::yield_now();
+    }
 }
