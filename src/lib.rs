@@ -421,6 +421,9 @@ mod binding;
 mod client;
 mod descriptor;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod peer;
 pub mod protocol;
 mod socket;

@@ -585,9 +585,16 @@ impl Batch {
     /// at most `most` datagrams at a time.
     ///
     /// Where descriptors may come, a batch is no longer than the process can hold the
-    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly.
+    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly; and
+    /// no message takes the last of them, which the process needs for its own work.
     pub fn new(socket: &DatagramSocket, room: Room, most: usize) -> Result<Self> {
-        let slots = most.min(BATCH).min(affordable(room)).max(1);
+        let spare = spare_descriptors();
+        let room = room.within(spare);
+        let slots = match room.most_descriptors() {
+            0 => BATCH,
+            each => (spare / each).max(1),
+        };
+        let slots = most.min(BATCH).min(slots).max(1);
         let control_len = room.buffer_len(socket);
         // A small address space (RLIMIT_AS) is no reason to give up.
         let made = [slots, slots.min(8), 1].into_iter().find_map(|slots| {
@@ -650,15 +657,13 @@ impl Batch {
     }
 }
 
-/// How many datagrams with as many descriptors as `room` allows this process could hold now.
-fn affordable(room: Room) -> usize {
-    if room.most_descriptors() == 0 {
-        return usize::MAX;
-    }
+/// How many descriptors this process may receive now.
+fn spare_descriptors() -> usize {
+    /// What it keeps for itself: what a handler of packets takes to be started, and some more.
+    const KEPT: usize = 16;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
     usize::try_from(limit)
         .unwrap_or(usize::MAX)
-        .saturating_sub(open)
-        / room.most_descriptors()
+        .saturating_sub(open + KEPT)
 }

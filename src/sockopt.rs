@@ -291,7 +291,7 @@ impl SocketOption {
     }
 
     /// The value in what getsockopt(2) gave; `None` if that is too short for one.
-    fn decode(&self, bytes: &[u8]) -> Option<Value> {
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let int = || bytes.first_chunk().map(|int| c_int::from_ne_bytes(*int));
         Some(match self.kind {
             Kind::Flag => Value::Flag(int()? != 0),

@@ -180,6 +180,14 @@ pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     Ok(())
 }
 
+/// flock(2): the exclusive lock, unless another has it (EAGAIN). nix's own guard panics where
+/// unlocking fails.
+pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the call takes two numbers and checks them.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    Errno::result(locked).map(drop)
+}
+
 /// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
 pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
     let mut value: c_int = 0;

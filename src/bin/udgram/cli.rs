@@ -5,6 +5,7 @@ use crate::exit::{Exit, Failure};
 use crate::report::Report;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nix::unistd::User;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -163,6 +164,11 @@ pub(crate) struct Listen {
     /// The longest wait for each packet: 250ms, '1m 30s'; a bare number is seconds; none is no limit
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", help_heading = "Packets")]
     pub(crate) timeout: Timeout,
+
+    /// Take in the packets of this user only, by the kernel's word for the sender; may repeat. Those
+    /// of others are dropped and counted, and what they brought is closed
+    #[arg(long, value_name = "UID|NAME", value_parser = user, help_heading = "Descriptors and credentials")]
+    pub(crate) allow_uid: Vec<u32>,
 
     /// Send every datagram back to its sender, as it came
     #[arg(long, conflicts_with = "exec", help_heading = "Packets")]
@@ -480,6 +486,25 @@ fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
     }
 }
 
+/// A user, by number or by name.
+fn user(written: &str) -> Result<u32, String> {
+    if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The highest number means none to every system call.
+        return match written.parse() {
+            Ok(uid) if uid < u32::MAX => Ok(uid),
+            _ => Err("there is no user of so high a number".to_owned()),
+        };
+    }
+    match User::from_name(written) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no user of this name".to_owned()),
+        Err(errno) => Err(format!(
+            "the user cannot be looked up: {}",
+            udgram::describe(errno)
+        )),
+    }
+}
+
 /// Checks what clap cannot: in one line, what is wrong.
 impl Command {
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -577,6 +602,22 @@ mod tests {
     #[test]
     fn every_argument_has_help_and_no_two_collide() {
         Cli::command().help_expected(true).debug_assert();
+    }
+
+    #[test]
+    fn a_user_is_a_number_or_a_name_of_this_system() {
+        assert_eq!(user("0"), Ok(0));
+        assert_eq!(user("root"), Ok(0));
+        for wrong in [
+            "",
+            "-1",
+            "4294967295",
+            "99999999999",
+            "no such user",
+            "a\0b",
+        ] {
+            assert!(user(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cli::{Descriptor, Inherited, SocketFile};
 use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::libc::c_int;
 use std::os::fd::{AsFd, OwnedFd};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, Occupied, bind};
@@ -92,10 +92,13 @@ impl Traces {
         value: c_int,
     ) -> Result<()> {
         let before = (option, socket.option_int(option)?);
+        if self.options.is_none() {
+            let copy = socket.as_fd().try_clone_to_owned();
+            self.options = Some((copy.context("cannot copy the socket")?, Vec::new()));
+        }
         socket.set_option_int(option, value)?;
-        match &mut self.options {
-            Some((_, options)) => options.push(before),
-            none => *none = Some((socket.as_fd().try_clone_to_owned()?, vec![before])),
+        if let Some((_, options)) = &mut self.options {
+            options.push(before);
         }
         Ok(())
     }

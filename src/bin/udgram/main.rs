@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod cli;
 mod cmd;
 mod endpoint;

@@ -7,9 +7,11 @@ use crate::exit::Exit;
 use crate::report::Report;
 use crate::signal::hold;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
@@ -81,8 +83,17 @@ fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
     // A process that is waited for keeps its number.
     let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
     loop {
-        let info = signals.read_signal().context("cannot wait for signals")?;
-        if let Some(status) = child.try_wait().context("cannot wait for CMD")? {
+        let info = match signals.read_signal() {
+            Err(Errno::EINTR) => continue,
+            read => read.context("cannot wait for signals")?,
+        };
+        let ended = loop {
+            match child.try_wait() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ended => break ended.context("cannot wait for CMD")?,
+            }
+        };
+        if let Some(status) = ended {
             return Ok(status);
         }
         let Some(info) = info else { continue };

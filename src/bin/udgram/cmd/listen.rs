@@ -1,5 +1,6 @@
 //! `udgram listen`: every packet, for as long as it runs; a server, with --echo or --exec.
 
+use crate::admission::Admission;
 use crate::cli::{Listen, Protocol};
 use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request, Source};
@@ -12,7 +13,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
@@ -31,7 +32,8 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, options.exec.is_some());
     let mut needs = wanted.needs();
-    if options.exec.is_some() && !needs.contains(&libc::SO_PASSCRED) {
+    let who = options.exec.is_some() || !options.allow_uid.is_empty();
+    if who && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
     let request = Request {
@@ -62,6 +64,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         (None, false) => Action::Nothing,
     };
     let mut receiver = Receiver::new(&client, origin, wanted, handler, options.count, report)?;
+    receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::of_environment(report);
     service.tell("READY=1");
     let limits = Limits {
@@ -77,6 +80,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     };
     let exit = receiver.run(&client, &limits, Some(&signals));
     service.tell("STOPPING=1");
+    receiver.admission.conclude(report);
     let exit = exit?;
     if exit == Exit::TimedOut {
         let count = options.count.unwrap_or_default();
@@ -155,6 +159,10 @@ impl Handler for Action<'_> {
         }
     }
 
+    fn answers(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
     fn handle(
         &mut self,
         client: &Client,
@@ -170,8 +178,21 @@ impl Handler for Action<'_> {
                 protocol,
                 signals,
             } => {
-                printer.output.flush(wake)?;
-                let handler = start(command, datagram, signals)?;
+                printer.output.flush(wake).inspect_err(|_| {
+                    let from = datagram.from.quoted();
+                    printer.report.warning(format_args!(
+                        "the end came first: the packet of {from} was not handled"
+                    ));
+                })?;
+                let handler = match start(command, datagram, signals) {
+                    Ok(handler) => handler,
+                    // Without a shell no packet is ever handled; otherwise, the next one may be.
+                    Err(error) if Exit::of(&error) == Exit::NotFound => return Err(error),
+                    Err(error) => {
+                        printer.note_unhandled(&error);
+                        return Ok(());
+                    }
+                };
                 let (answered, stopped) = finish(handler, command, printer.report, signals, wake)?;
                 let answered = match protocol {
                     Protocol::Raw => answered.as_slice(),
@@ -220,6 +241,11 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
+            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            report.warning(format_args!(
+                "{} was not answered: the end came first",
+                to.quoted()
+            ));
             Err(error.into())
         }
         Err((_, error)) => {
@@ -292,12 +318,18 @@ fn finish(
         let mut piece = vec![0; 64 << 10];
         loop {
             match wait(output.as_fd(), Until::Readable, Deadline::NEVER, wake) {
-                Ok(_) => match output
-                    .read(&mut piece)
-                    .context("cannot read what the command prints")?
-                {
-                    0 => break,
-                    count => printed.extend_from_slice(&piece[..count]),
+                Ok(_) => match output.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(count) => printed.extend_from_slice(&piece[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        // What it printed is incomplete, and no answer; the next one may be read.
+                        let _ = handler.kill();
+                        let error = anyhow::Error::new(error);
+                        report.error(&error.context("cannot read what the command prints"));
+                        printed.clear();
+                        break;
+                    }
                 },
                 Err(error) if error.kind() == ErrorKind::Stopped => {
                     signals.take();
