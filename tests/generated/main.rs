@@ -12,6 +12,7 @@ mod completions;
 #[allow(dead_code)]
 #[path = "../../src/bin/udgram/exit.rs"]
 mod exit;
+mod manual;
 #[allow(dead_code)]
 #[path = "../../src/bin/udgram/report.rs"]
 mod report;

@@ -148,13 +148,13 @@ pub(crate) struct Send {
     /// Send to this address: every argument is a packet
     ///
     /// It says where packets go when the socket comes from elsewhere, and works with --bind, too.
-    /// The `to` of an envelope goes before it.
+    /// The 'to' of an envelope goes before it.
     #[arg(long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
     pub(crate) to: Option<Address<'static>>,
 
     /// Wait for a peer that is not there, or goes away
     ///
-    /// Instead of failing with status 4, wait for it, within --timeout. The packet at hand is sent
+    /// It is waited for within --timeout, in place of failing with status 4. The packet at hand is sent
     /// again; none is lost. With no packets (</dev/null) nothing is sent, and the exit status says
     /// whether the peer is there.
     #[arg(short, long, help_heading = "Socket")]
@@ -165,31 +165,29 @@ pub(crate) struct Send {
 
     /// Longest wait for peer, queue, reply (250ms, '1m 30s')
     ///
-    /// The longest wait for each packet: for room in the peer's queue, for the peer (--wait) and
-    /// for each reply (--reply). A bare number is seconds, none is no limit. When it runs out, the
+    /// It is for each packet: for room in the peer's queue, for the peer (--wait) and for each
+    /// reply (--reply). A bare number is seconds, none is no limit. When it runs out, the
     /// exit status is 124 and the message says what was waited for.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Await N replies to each (default 1; all: till timeout)
     ///
-    /// After each packet wait for N replies (default 1) and print them as recv would. It ends with
-    /// the last reply awaited, not with the timeout. With all, the timeout is the end, and a normal
-    /// one. No reply in time is status 124.
+    /// They are printed as recv would. It ends with the last reply awaited, not with the timeout;
+    /// with all, the timeout is the end, and a normal one. No reply in time is status 124.
     #[arg(short, long, value_name = "N", value_parser = replies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = "Packets")]
     pub(crate) reply: Option<Replies>,
 
     /// Attach a descriptor to each packet; may repeat
     ///
-    /// Attach descriptor N of udgram, or a copy of descriptor N of process PID, to every packet.
-    /// It may be given up to 253 times, the most that one message carries. Taking one from another
-    /// process (pidfd_getfd(2)) needs the right to trace that process.
+    /// It is number N of udgram, or a copy of number N of process PID (pidfd_getfd(2), which needs
+    /// the right to trace that process). 253 is the most that one message carries.
     #[arg(long, value_name = "[PID:]N", value_parser = descriptor, help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<Descriptor>,
 
     /// Attach credentials: one's own, or these
     ///
-    /// Attach SCM_CREDENTIALS: this process's own, or those given. Claiming others needs
+    /// They are process, user and group (SCM_CREDENTIALS). Claiming others than one's own needs
     /// privileges: the kernel decides, and a refusal is status 1. It says nothing about replies.
     #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Descriptors and credentials")]
     pub(crate) creds: Option<Claim>,
@@ -208,7 +206,7 @@ pub(crate) struct Recv {
 
     /// Run CMD with the packet and its descriptors
     ///
-    /// Run CMD in place of udgram, with the packet in UDGRAM_PACKET, its sender in UDGRAM_FROM and
+    /// It runs in place of udgram, with the packet in UDGRAM_PACKET, its sender in UDGRAM_FROM and
     /// the descriptors from 3 up, announced as sd_listen_fds(3) reads them. A packet that has a NUL
     /// in it cannot be handed over so: -p hex or base64 has none.
     #[arg(value_name = "CMD", last = true)]
@@ -233,8 +231,7 @@ pub(crate) struct Recv {
 
     /// Number that CMD gets a descriptor at; may repeat
     ///
-    /// Give CMD the received descriptors at these numbers, in this order; default 3, 4, and so on.
-    /// More numbers than descriptors came is an error; more descriptors than numbers are closed,
+    /// The first that came is at the first number; default 3, 4, and so on. More numbers than descriptors came is an error; more descriptors than numbers are closed,
     /// with a warning. A number given twice is a usage error.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(0..), requires = "command", help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<RawFd>,
@@ -313,8 +310,8 @@ pub(crate) struct Iter {
 
     /// Leave the packets in the queue
     ///
-    /// Print what is waiting without taking it, and leave the socket's options as they were
-    /// (SO_PEEK_OFF and MSG_PEEK; socket(7), recv(2)): the program that the socket belongs to notices
+    /// The socket's options stay as they were, too (SO_PEEK_OFF and MSG_PEEK; socket(7), recv(2)):
+    /// the program that the socket belongs to notices
     /// nothing, unless it peeks itself.
     #[arg(long, conflicts_with_all = ["timeout", "creds"], help_heading = "Packets")]
     pub(crate) peek: bool,
@@ -415,16 +412,15 @@ pub(crate) struct Receive {
 
     /// Ask for credentials; implies --envelope
     ///
-    /// Ask for the sender's credentials (SO_PASSCRED): its process, user and group, as the kernel
-    /// vouches for them. A packet queued before the socket asked for them has none.
+    /// They are the sender's process, user and group, as the kernel vouches for them (SO_PASSCRED).
+    /// A packet queued before the socket asked for them has none.
     #[arg(long, help_heading = "Descriptors and credentials")]
     pub(crate) creds: bool,
 
     /// Room for control data in bytes
     ///
-    /// Room for control data; default CMSG_SPACE(8192), which holds all that one message carries.
-    /// Descriptors that it has no room for are lost, and the envelope says so
-    /// (ancillary_truncated). Without --envelope, --creds or a CMD it means nothing and is a usage
+    /// The default is CMSG_SPACE(8192), which holds all that one message carries. Descriptors that
+    /// there is no room for are lost, and the envelope says so (ancillary_truncated). Without --envelope, --creds or a CMD it means nothing and is a usage
     /// error.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=16 << 20), help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
@@ -450,10 +446,10 @@ pub(crate) struct Socket {
 pub(crate) struct Inherited {
     /// Use this open socket, of udgram or of process PID
     ///
-    /// Use descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2),
-    /// which needs the right to trace that process). It is a usage error if it is no Unix datagram
-    /// socket, or not connected where a peer is needed. Without it and without an address, the
-    /// descriptor in UDGRAM_SOCKET_FD is used, or the one that socket activation passes.
+    /// It is descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2),
+    /// which needs the right to trace that process); a usage error if it is no Unix datagram socket,
+    /// or not connected where a peer is needed. Without it and without an address, the descriptor
+    /// in UDGRAM_SOCKET_FD is used, or the one that socket activation passes.
     #[arg(short, long, value_name = "[PID:]FD", value_parser = descriptor)]
     pub(crate) socket_fd: Option<Descriptor>,
 }
@@ -490,8 +486,8 @@ pub(crate) struct SocketFile {
 pub(crate) struct Packets {
     /// json (default), text, raw, hex, base64, cbor, msgpack
     ///
-    /// How datagrams and lines translate. Bytes that it does not accept are a parse error, with its
-    /// place: status 3.
+    /// It says how datagrams and lines translate; see udgram(1). Bytes that it does not accept are
+    /// a parse error, with its place: status 3.
     #[arg(
         short,
         long,
@@ -505,8 +501,7 @@ pub(crate) struct Packets {
 
     /// Lines are JSON objects with all that is known
     ///
-    /// Each line is an envelope: a JSON object with the packet and what is known about it, or asked
-    /// for; its fields are in udgram(1).
+    /// Such an envelope has the packet, its sender, its time and more; its fields are in udgram(1).
     #[arg(short, long)]
     pub(crate) envelope: bool,
 }
