@@ -209,20 +209,10 @@ fn synopsis(usage: &str, roff: &mut String) {
     };
     let _ = writeln!(roff, "{between}.B {command} {}", escape(subcommand));
     for word in rest.split(' ') {
-        let plain =
-            |character: char| !(character.is_ascii_uppercase() || character.is_ascii_lowercase());
-        let name = word.trim_matches(plain);
         if word.starts_with("--") {
             let _ = writeln!(roff, ".B {}", escape(word));
         } else {
-            let inner = name.to_owned();
-            let at = word.find(name).unwrap_or(0);
-            let (before, after) = (&word[..at], &word[at + inner.len()..]);
-            let _ = writeln!(
-                roff,
-                "{}",
-                escape(before) + "\\fI" + &escape(&inner) + "\\fR" + &escape(after)
-            );
+            let _ = writeln!(roff, "{}", escape(&placeholder(word)));
         }
     }
 }

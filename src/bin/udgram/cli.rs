@@ -371,6 +371,7 @@ pub(crate) struct Exec {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "udgram completions [OPTIONS] SHELL")]
 pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
