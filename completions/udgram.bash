@@ -110,7 +110,7 @@ _udgram() {
         else
             case $word in
                 --*=*) ;;
-                --ancillary-bufsize | --bind | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
+                --allow-uid | --ancillary-bufsize | --bind | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
                 --*) ;;
                 -*[bcmnopst])
                     # The last of a cluster, unless one before it takes the rest as its value.
@@ -134,6 +134,7 @@ _udgram() {
             *--fd | *--socket-fd | *-s) kind=descriptor ;;
             *--protocol | *-p) kind=protocol ;;
             *--sockopt | *-o) kind=sockopt ;;
+            *--allow-uid) kind=user ;;
         esac
     elif [[ $dashes ]]; then
         case $command:$positionals in
@@ -169,6 +170,7 @@ _udgram() {
             compopt -o nospace 2>/dev/null
             mapfile -t candidates <<<"$_udgram_sockopts"
             ;;
+        user) mapfile -t candidates < <(compgen -u -- "$value") ;;
         program) mapfile -t candidates < <(compgen -c -- "$value") ;;
         file)
             compopt -o filenames 2>/dev/null
@@ -179,7 +181,7 @@ _udgram() {
                 '') candidates=(--help --quiet --verbose --version) ;;
                 'send') candidates=(--bind --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --reply --socket-fd --sockopt --timeout --to --verbose --wait) ;;
                 'recv') candidates=(--ancillary-bufsize --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
-                'listen') candidates=(--ancillary-bufsize --connect --count --creds --echo --envelope --exec --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --connect --count --creds --echo --envelope --exec --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
                 'sockopt') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;

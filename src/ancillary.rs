@@ -83,10 +83,29 @@ impl Ancillary {
     /// Takes everything out of the control data of a message just received. Every descriptor in
     /// it is owned from here on, whatever else the message holds.
     pub(crate) fn take(control: &[u8], flags: c_int) -> Self {
-        let mut ancillary = Self {
+        let contents = Contents::of(control);
+        Self {
+            descriptors: contents.descriptors.into_iter().map(sys::own).collect(),
+            credentials: contents.credentials,
+            time: contents.time,
+            pidfd: contents.pidfd.map(sys::own),
             truncated: flags & libc::MSG_CTRUNC != 0,
-            ..Self::default()
-        };
+        }
+    }
+}
+
+/// What control data says; its descriptors as the numbers they are.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub(crate) descriptors: Vec<c_int>,
+    credentials: Option<Credentials>,
+    time: Option<SystemTime>,
+    pub(crate) pidfd: Option<c_int>,
+}
+
+impl Contents {
+    pub(crate) fn of(control: &[u8]) -> Self {
+        let mut contents = Self::default();
         for message in ControlMessages(control) {
             let ControlMessage {
                 level: libc::SOL_SOCKET,
@@ -97,17 +116,18 @@ impl Ancillary {
                 continue;
             };
             match kind {
-                libc::SCM_RIGHTS => ancillary.descriptors.extend(numbers(data).map(sys::own)),
-                libc::SCM_CREDENTIALS => ancillary.credentials = Credentials::from_bytes(data),
-                SCM_PIDFD => ancillary.pidfd = numbers(data).next().map(sys::own),
-                libc::SCM_TIMESTAMPNS => ancillary.time = time(data, 1),
+                libc::SCM_RIGHTS => contents.descriptors.extend(numbers(data)),
+                libc::SCM_CREDENTIALS => contents.credentials = Credentials::from_bytes(data),
+                // Where it could not open one, the kernel writes the negative errno in its place.
+                SCM_PIDFD => contents.pidfd = numbers(data).next().filter(|number| *number >= 0),
+                libc::SCM_TIMESTAMPNS => contents.time = time(data, 1),
                 libc::SCM_TIMESTAMP => {
-                    ancillary.time = ancillary.time.or_else(|| time(data, 1_000));
+                    contents.time = contents.time.or_else(|| time(data, 1_000));
                 }
                 _ => {}
             }
         }
-        ancillary
+        contents
     }
 }
 
@@ -128,7 +148,7 @@ fn time(data: &[u8], unit: u64) -> Option<SystemTime> {
     let fraction = u64::try_from(long(8)?).ok()?;
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::new(seconds, 0))?
-        .checked_add(Duration::from_nanos(fraction * unit))
+        .checked_add(Duration::from_nanos(fraction.checked_mul(unit)?))
 }
 
 struct ControlMessage<'c> {
@@ -161,6 +181,7 @@ impl<'c> Iterator for ControlMessages<'c> {
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     words: Vec<usize>,
+    credentials: Option<Credentials>,
 }
 
 impl Control {
@@ -190,6 +211,7 @@ impl Control {
         if let Some(Credentials { pid, uid, gid }) = credentials {
             let ucred = [pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
             control.push(libc::SCM_CREDENTIALS, ucred);
+            control.credentials = credentials;
         }
         Ok(control)
     }
@@ -207,6 +229,12 @@ impl Control {
                 .iter()
                 .map(|word| usize::from_ne_bytes(*word)),
         );
+    }
+
+    /// Whether it claims credentials that are not this process's own.
+    pub(crate) fn claims_others(&self) -> bool {
+        self.credentials
+            .is_some_and(|claimed| claimed != Credentials::own())
     }
 
     pub(crate) fn words(&self) -> &[usize] {
@@ -244,6 +272,17 @@ impl Room {
         match self {
             Self::NoDescriptors => taken,
             Self::Bytes(room) => taken + room,
+        }
+    }
+
+    /// The same room, as far as it is for no more than `count` descriptors.
+    pub(crate) fn within(self, count: usize) -> Self {
+        match self {
+            Self::Bytes(room) if self.most_descriptors() > count => {
+                // Not rounded up: what is left of a word would hold another one.
+                Self::Bytes(room.min(HEADER + count * size_of::<c_int>()))
+            }
+            room => room,
         }
     }
 
@@ -291,6 +330,25 @@ mod tests {
             Some(SystemTime::UNIX_EPOCH + Duration::new(1, 5))
         );
         assert!(!ancillary.truncated);
+    }
+
+    #[test]
+    fn a_pidfd_that_the_kernel_could_not_open_is_none() {
+        let control = message(SCM_PIDFD, HEADER + 4, &(-24_i32).to_ne_bytes());
+        assert!(Ancillary::take(&control, 0).pidfd.is_none());
+    }
+
+    #[test]
+    fn a_time_beyond_the_clock_is_none() {
+        for (kind, [seconds, fraction]) in [
+            (libc::SCM_TIMESTAMP, [1, i64::MAX]),
+            (libc::SCM_TIMESTAMPNS, [i64::MAX, i64::MAX]),
+            (libc::SCM_TIMESTAMPNS, [-1, 0]),
+        ] {
+            let data = [seconds, fraction].map(i64::to_ne_bytes).concat();
+            let control = message(kind, HEADER + 16, &data);
+            assert_eq!(Ancillary::take(&control, 0).time, None);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::socket::DatagramSocket;
 use crate::sys::{self, RawName};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{Gid, LinkatFlags, Uid, UnlinkatFlags, fchownat, linkat, unlinkat};
 use std::ffi::{OsStr, OsString};
@@ -53,7 +53,8 @@ pub enum Occupied {
 pub struct Binding {
     directory: OwnedFd,
     names: Vec<OsString>,
-    /// Keeps the file's inode number from being given to another.
+    /// The device and inode number of the file, which has it as long as `file` is open.
+    identity: (u64, u64),
     file: OwnedFd,
 }
 
@@ -63,7 +64,7 @@ impl Drop for Binding {
         // could have a new file of theirs between them.
         let _lock = lock(&self.directory);
         for name in &self.names {
-            if is_same(&self.directory, name, &self.file) {
+            if is_same(&self.directory, name, self.identity) {
                 // Nobody is left to be told of a failure.
                 let _ = unlinkat(
                     &self.directory,
@@ -135,36 +136,42 @@ fn bind_path(
         Mode::empty(),
     )
     .map_err(failed)?;
-    // The mode that bind(2) gives the file is the socket's own less the umask.
+    // The mode that bind(2) gives the file is the socket's own less the umask. As long as it has
+    // not got its owner, the process's own group and others are nobody it is meant for.
     let mode = Mode::from_bits_truncate(options.mode);
-    fchmod(socket.as_fd(), mode).map_err(failed)?;
+    let first = match options.owner {
+        Some(_) => mode & Mode::S_IRWXU,
+        None => mode,
+    };
+    fchmod(socket.as_fd(), first).map_err(failed)?;
     let place = Place {
         directory: &directory,
         name,
         path,
     };
+    // The kernel makes the file before the socket answers there. To another udgram that looks in
+    // between, or before it is known which file is this one, it would be a stale one.
+    let held = lock(&directory);
     match place.bind(socket) {
         Err(Errno::EADDRINUSE) => place.take_over(socket, address, options.occupied)?,
         bound => bound.map_err(failed)?,
     }
-    let file = openat(
-        &directory,
-        name,
-        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(failed)?;
+    let (file, status) = place.made().map_err(|errno| {
+        place.remove();
+        failed(errno)
+    })?;
+    if !is_socket(&status) {
+        return Err(failed(Errno::ESTALE));
+    }
+    drop(held);
     let mut names = vec![name.to_owned()];
     names.extend(place.short_name());
     let binding = Binding {
         directory,
         names,
+        identity: identity(&status),
         file,
     };
-    let status = fstat(&binding.file).map_err(failed)?;
-    if !is_socket(&status) {
-        return Err(failed(Errno::ESTALE));
-    }
     // The file itself, whatever its name has come to mean.
     let itself = PathBuf::from(format!("/proc/self/fd/{}", binding.file.as_raw_fd()));
     if let Some((uid, gid)) = options.owner {
@@ -197,6 +204,25 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
+    /// The file just made, and what it is.
+    fn made(&self) -> Result<(OwnedFd, FileStat), Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(self.directory, self.name, flags, Mode::empty())?;
+        let status = fstat(&file)?;
+        Ok((file, status))
+    }
+
+    /// Removes the socket file just made, under the lock, where there is no descriptor of it.
+    fn remove(&self) {
+        let status = fstatat(self.directory, self.name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        if status.is_ok_and(|status| is_socket(&status)) {
+            for name in std::iter::once(self.name.to_owned()).chain(self.short_name()) {
+                // The failure that led here is what is told.
+                let _ = unlinkat(self.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+            }
+        }
+    }
+
     /// Peers see, and answer to, the very name that bind(2) was given. One too long for it is
     /// reached through this process's descriptor of the directory, which they can follow too.
     fn bind(&self, socket: &DatagramSocket) -> Result<(), Errno> {
@@ -262,7 +288,8 @@ impl Place<'_> {
     }
 
     /// Binds where something is already: in the place of a stale socket file, or of a live one's
-    /// if that is asked for.
+    /// if that is asked for. Under the lock: of two that find the same stale file, the second
+    /// would else replace the first's new one.
     fn take_over(
         &self,
         socket: &DatagramSocket,
@@ -274,9 +301,6 @@ impl Place<'_> {
             let subject = Subject::Address(address.clone().into_owned());
             Error::new(ErrorKind::System(Errno::EADDRINUSE), "bind", subject, cause)
         };
-        // Two that find the same stale file must not both replace it: the second would replace
-        // the first's new one.
-        let _lock = lock(self.directory);
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let there = match openat(self.directory, self.name, flags, Mode::empty()) {
             Ok(there) => there,
@@ -310,7 +334,7 @@ impl Place<'_> {
                     .with_hint("--replace takes the name from it"));
             }
         }
-        if !is_same(self.directory, self.name, &there) {
+        if !is_same(self.directory, self.name, identity(&status)) {
             return Err(failed(Errno::EADDRINUSE));
         }
         unlinkat(self.directory, self.name, UnlinkatFlags::NoRemoveDir).map_err(|errno| {
@@ -325,10 +349,15 @@ fn is_socket(status: &FileStat) -> bool {
     SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
 }
 
-fn is_same(directory: &OwnedFd, name: &OsStr, file: &OwnedFd) -> bool {
-    let there = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-    let identity = |status: FileStat| (status.st_dev, status.st_ino);
-    there.is_ok_and(|there| fstat(file).is_ok_and(|file| identity(file) == identity(there)))
+fn identity(status: &FileStat) -> (u64, u64) {
+    (status.st_dev, status.st_ino)
+}
+
+fn is_same(directory: &OwnedFd, name: &OsStr, file: (u64, u64)) -> bool {
+    let look = || fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+    // A failure that passes, such as ENOMEM, is no reason to leave a file behind.
+    let there = look().or_else(|_| look());
+    there.is_ok_and(|there| identity(&there) == file)
 }
 
 /// Whether a socket file has a socket behind it, asked by connecting: which sends nothing.
@@ -343,16 +372,16 @@ fn probe(file: &OwnedFd) -> Result<(), Errno> {
 
 /// A lock among all udgram that replace or remove files of this directory; none where the
 /// directory cannot be read, and none for long where a stranger holds it.
-fn lock(directory: &OwnedFd) -> Option<Flock<OwnedFd>> {
+fn lock(directory: &OwnedFd) -> Option<OwnedFd> {
     const PATIENCE: Duration = Duration::from_millis(500);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut readable = openat(directory, ".", flags, Mode::empty()).ok()?;
+    let readable = openat(directory, ".", flags, Mode::empty()).ok()?;
     let start = Instant::now();
     loop {
-        match Flock::lock(readable, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Some(lock),
-            Err((back, Errno::EAGAIN | Errno::EINTR)) if start.elapsed() < PATIENCE => {
-                readable = back;
+        match sys::try_lock(readable.as_fd()) {
+            // Closing it gives the lock back.
+            Ok(()) => return Some(readable),
+            Err(Errno::EAGAIN | Errno::EINTR) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(_) => return None,

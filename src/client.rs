@@ -3,13 +3,16 @@
 use crate::address::Address;
 use crate::ancillary::{Ancillary, Control, DEFAULT_ROOM, Room};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::protocol::{DatagramProtocol, ParseError};
+use crate::protocol::DatagramProtocol;
 use crate::socket::{Batch, Datagram, DatagramSocket, Name, Outgoing, Take};
 use crate::wait::{Deadline, Wake};
+#[cfg(feature = "async")]
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A Unix datagram socket that speaks a protocol, with or without one peer of its own: it
 /// receives from whom the kernel lets through, and sends where it is told.
@@ -21,13 +24,28 @@ pub struct UnixDatagramEndpoint<P> {
     socket: Mutex<Option<Arc<DatagramSocket>>>,
     /// Readable once closed.
     closed: EventFd,
-    inbox: Mutex<Option<Inbox>>,
+    /// Buffers of an earlier receive. Each receive has its own while it waits, so that several
+    /// threads wait side by side, each for as long as it was told.
+    spare: Mutex<Option<Inbox>>,
     protocol: P,
 }
 
 struct Inbox {
     batch: Batch,
     room: Room,
+}
+
+impl Inbox {
+    fn new(socket: &DatagramSocket, room: Room) -> Result<Self> {
+        let batch = Batch::new(socket, room, 1)?;
+        Ok(Self { batch, room })
+    }
+
+    /// Whether it serves later receives, too: a small room, exactly measured, depends on the
+    /// socket's options, which may change.
+    fn is_lasting(&self) -> bool {
+        matches!(self.room, Room::NoDescriptors | Room::Bytes(DEFAULT_ROOM))
+    }
 }
 
 impl std::fmt::Debug for Inbox {
@@ -54,13 +72,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(
         ErrorKind::Closed,
         "use the client",
         Subject::None,
         "it is closed",
     )
+}
+
+/// Whether receiving again is of no use, in a sequence of receives.
+pub(crate) fn ends_sequence(error: &Error) -> bool {
+    error.kind() != ErrorKind::Parse
+}
+
+/// A receive as the item of a sequence, which ends when the time is over.
+pub(crate) fn packet_or_end<R>(packet: Result<R>) -> Option<Result<R>> {
+    match packet {
+        Err(error) if error.kind() == ErrorKind::TimedOut => None,
+        packet => Some(packet),
+    }
 }
 
 impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
@@ -72,7 +103,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         Ok(Self {
             socket,
             closed,
-            inbox: Mutex::new(None),
+            spare: Mutex::new(None),
             protocol,
         })
     }
@@ -82,7 +113,8 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         &self.protocol
     }
 
-    /// The socket, for its options and addresses. It cannot be closed through this.
+    /// The socket, for its options and addresses. It cannot be closed through this; when the
+    /// client is closed, it stays open for as long as somebody holds what this gave.
     pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
         locked(&self.socket).clone().ok_or_else(closed)
     }
@@ -98,6 +130,22 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         locked(&self.socket).take();
         // It stays readable, for nobody reads it; a counter at its limit is readable too.
         let _ = self.closed.write(1);
+    }
+
+    /// Whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        locked(&self.socket).is_none()
+    }
+
+    /// A copy of the descriptor that becomes readable when this is closed.
+    #[cfg(feature = "async")]
+    pub(crate) fn closing(&self) -> Result<OwnedFd> {
+        let copy = self.closed.as_fd().try_clone_to_owned();
+        copy.map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+            Error::system("make a client", Subject::None, errno)
+        })
     }
 
     fn wake<'w>(&'w self, wake: &Wake<'w>) -> Wake<'w> {
@@ -131,49 +179,78 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 
     /// The packets that come within `budget`, the time for all of them together; zero: those
-    /// that are there already. What the caller does between two packets is not counted.
+    /// that are there already; `None`: until it is closed. What the caller does between two
+    /// packets is not counted.
     ///
-    /// The iterator ends when the time is over; an error other than that is an item.
+    /// The iterator ends when the time is over. A datagram that is no packet is an item, an error
+    /// ([`ErrorKind::Parse`]), and the next follow; any other error is the last item.
     pub fn iter_received_packets(
         &self,
-        budget: Duration,
+        budget: impl Into<Option<Duration>>,
     ) -> impl Iterator<Item = Result<P::Received>> {
-        let mut left = budget;
+        let mut left = budget.into();
+        let mut over = false;
         std::iter::from_fn(move || {
-            let start = std::time::Instant::now();
-            let packet = self.recv_packet(Some(left));
-            left = left.saturating_sub(start.elapsed());
-            match packet {
-                Err(error) if error.kind() == ErrorKind::TimedOut => None,
-                packet => Some(packet),
+            if over {
+                return None;
             }
+            let start = Instant::now();
+            let packet = self.recv_packet(left);
+            left = left.map(|left| left.saturating_sub(start.elapsed()));
+            over = packet.as_ref().is_err_and(ends_sequence);
+            packet_or_end(packet)
         })
     }
 
     fn recv(&self, deadline: Deadline, room: Room) -> Result<Message<P::Received>> {
-        let socket = self.socket()?;
-        let mut inbox = locked(&self.inbox);
-        let inbox = match &mut *inbox {
-            Some(inbox) if inbox.room == room => inbox,
-            other => other.insert(Inbox {
-                batch: Batch::new(&socket, room, 1)?,
-                room,
-            }),
-        };
         let wake = self.wake(&Wake::default());
-        socket.receive(&mut inbox.batch, 1, deadline, &wake, |batch| {
-            batch.trim();
-            Ok::<(), Error>(())
-        })?;
-        let Some(datagram) = inbox.batch.datagrams().next() else {
-            return Err(closed());
+        self.recv_with(room, |socket, batch| {
+            let trim = |batch: &mut Batch| {
+                batch.trim();
+                Ok::<(), Error>(())
+            };
+            socket.receive(batch, 1, deadline, &wake, trim)
+        })?
+        .ok_or_else(closed)
+    }
+
+    /// The next message if it is there already; it does not wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn try_recv(&self, room: Room) -> Result<Option<Message<P::Received>>> {
+        self.recv_with(room, |socket, batch| {
+            socket.try_receive(batch, 1, Take::Remove)
+        })
+    }
+
+    /// Lends `receive` buffers, and makes a message of the datagram that it puts there, if any.
+    fn recv_with(
+        &self,
+        room: Room,
+        receive: impl FnOnce(&DatagramSocket, &mut Batch) -> Result<usize>,
+    ) -> Result<Option<Message<P::Received>>> {
+        let socket = self.socket()?;
+        let spare = locked(&self.spare).take_if(|spare| spare.room == room);
+        let mut inbox = match spare {
+            Some(inbox) => inbox,
+            None => Inbox::new(&socket, room)?,
         };
-        let packet = self.parse(&datagram)?.into();
-        let from = datagram.from.into_owned();
+        let message = receive(&socket, &mut inbox.batch).and_then(|_| {
+            let datagram = inbox.batch.datagrams().next();
+            datagram.map(|datagram| self.message(datagram)).transpose()
+        });
+        if inbox.is_lasting() {
+            *locked(&self.spare) = Some(inbox);
+        }
+        message
+    }
+
+    fn message(&self, datagram: Datagram<'_>) -> Result<Message<P::Received>> {
+        // Taken out first: what came beside a datagram that is no packet is closed at once.
         let ancillary = std::mem::take(datagram.ancillary);
+        let packet = self.parse(&datagram)?.into();
         Ok(Message {
             packet,
-            from,
+            from: datagram.from.into_owned(),
             ancillary,
         })
     }
@@ -221,36 +298,52 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         to: &Address<'_>,
         timeout: Option<Duration>,
     ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
         let to = Name::of_peer(to)?;
-        self.send_one(
-            packet,
-            Outgoing {
-                to: Some(&to),
-                ..Outgoing::default()
-            },
-            timeout,
-        )
+        self.send_one(packet, Some(&to), None, deadline)
+    }
+
+    /// [`send_packet_to`](Self::send_packet_to) with descriptors or credentials beside it.
+    pub fn send_packet_to_with(
+        &self,
+        packet: &P::Sent,
+        to: &Address<'_>,
+        control: &Control,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let to = Name::of_peer(to)?;
+        self.send_one(packet, Some(&to), Some(control), deadline)
     }
 
     fn send_one(
         &self,
         packet: &P::Sent,
-        outgoing: Outgoing<'_>,
-        timeout: Option<Duration>,
+        to: Option<&Name>,
+        control: Option<&Control>,
+        deadline: Deadline,
     ) -> Result<()> {
-        let bytes = self
-            .protocol
-            .make_datagram(packet)
-            .map_err(|error| invalid(&error))?;
-        self.send_batch(
-            &[Outgoing {
-                bytes: &bytes,
-                ..outgoing
-            }],
-            timeout,
-            &Wake::default(),
-        )
-        .map_err(|(_, error)| error)
+        let socket = self.socket()?;
+        let bytes = self.datagram(packet)?;
+        let bytes = &bytes;
+        let outgoing = Outgoing { bytes, to, control };
+        let wake = self.wake(&Wake::default());
+        socket
+            .send(&[outgoing], deadline.remaining(), &wake)
+            .map_err(|(_, error)| error)
+    }
+
+    /// The datagram that carries `packet`; [`ErrorKind::Parse`] if it is no valid one.
+    pub(crate) fn datagram<'p>(&self, packet: &'p P::Sent) -> Result<Cow<'p, [u8]>> {
+        let datagram = self.protocol.make_datagram(packet);
+        datagram.map_err(|error| {
+            Error::new(
+                ErrorKind::Parse,
+                "send the packet",
+                Subject::None,
+                error.to_string(),
+            )
+        })
     }
 
     /// Sends datagrams as they are, as [`DatagramSocket::send`] does.
@@ -265,21 +358,12 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 }
 
-fn invalid(error: &ParseError) -> Error {
-    Error::new(
-        ErrorKind::Parse,
-        "send the packet",
-        Subject::None,
-        error.to_string(),
-    )
-}
-
 /// A client: an endpoint connected to one peer, from which alone it receives.
 ///
 /// It dereferences to its [`UnixDatagramEndpoint`], which has the receiving methods.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use udgram::protocol::Json;
 /// use udgram::{DatagramSocket, UnixDatagramClient};
 ///
@@ -311,14 +395,15 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
         let socket = DatagramSocket::new()?;
         socket.autobind()?;
         socket.connect(peer)?;
-        let endpoint = UnixDatagramEndpoint::new(socket, protocol)?;
         Ok(Self {
-            endpoint,
+            endpoint: UnixDatagramEndpoint::new(socket, protocol)?,
             peer: peer.clone().into_owned(),
         })
     }
 
-    /// A client over a socket that is connected already, which it owns from now on.
+    /// A client over a socket that is connected already, which it owns from now on: it is closed
+    /// with the client, or at once if this fails. It may be unnamed, such as either end of a
+    /// socketpair(2).
     ///
     /// [`ErrorKind::Unusable`] if it is no socket, not `AF_UNIX`, not `SOCK_DGRAM` or not
     /// connected: the message says which.
@@ -338,6 +423,11 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
         })
     }
 
+    #[cfg(feature = "async")]
+    pub(crate) fn into_parts(self) -> (UnixDatagramEndpoint<P>, Address<'static>) {
+        (self.endpoint, self.peer)
+    }
+
     /// The peer's address, as it was when the client was made.
     pub fn peer_address(&self) -> &Address<'static> {
         &self.peer
@@ -346,7 +436,8 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
     /// Sends `packet` to the peer, waiting no longer than `timeout` for room in its queue
     /// (`None`: without limit).
     pub fn send_packet(&self, packet: &P::Sent, timeout: Option<Duration>) -> Result<()> {
-        self.endpoint.send_one(packet, Outgoing::default(), timeout)
+        let deadline = Deadline::after(timeout);
+        self.endpoint.send_one(packet, None, None, deadline)
     }
 
     /// [`send_packet`](Self::send_packet) with descriptors or credentials beside it.
@@ -356,13 +447,8 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
         control: &Control,
         timeout: Option<Duration>,
     ) -> Result<()> {
-        self.endpoint.send_one(
-            packet,
-            Outgoing {
-                control: Some(control),
-                ..Outgoing::default()
-            },
-            timeout,
-        )
+        let deadline = Deadline::after(timeout);
+        self.endpoint
+            .send_one(packet, None, Some(control), deadline)
     }
 }

@@ -214,6 +214,7 @@ impl DatagramSocket {
         mut idle: impl FnMut(&mut Batch) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut shut_down = false;
+        let mut woken = false;
         loop {
             for _ in 0..=YIELDS {
                 let count = self.try_receive(batch, most, Take::Remove)?;
@@ -222,14 +223,23 @@ impl DatagramSocket {
                 }
                 std::thread::yield_now();
             }
+            if woken && deadline.passed() {
+                // Others took what it woke for, each time.
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "receive",
+                    Subject::None,
+                    "no time is left",
+                )
+                .into());
+            }
             if shut_down {
-                let cause = "its reading side is shut down";
-                let kind = ErrorKind::System(Errno::EPIPE);
-                return Err(Error::new(kind, "receive", Subject::None, cause).into());
+                return Err(reading_shut_down().into());
             }
             idle(batch)?;
             // What was queued before a shutdown is still to be read.
             shut_down = wait(self.as_fd(), Until::Readable, deadline, wake)? == Ready::ShutDown;
+            woken = true;
         }
     }
 
@@ -253,42 +263,23 @@ impl DatagramSocket {
         Ok(())
     }
 
-    /// Sends at least one of the messages, waiting if it must: how many went.
-    fn send_some(
-        &self,
-        messages: &[Outgoing<'_>],
-        deadline: Deadline,
-        wake: &Wake<'_>,
-    ) -> Result<usize> {
-        let mut raw = [MessageToSend {
-            bytes: &[],
-            to: None,
-            control: &[],
-        }; BATCH];
-        for (raw, message) in raw.iter_mut().zip(messages) {
-            *raw = MessageToSend {
-                bytes: message.bytes,
-                to: message.to.map(|name| &name.raw),
-                control: message.control.map_or(&[], Control::words),
-            };
-        }
-        let raw = &raw[..messages.len().min(BATCH)];
-        let head = &messages[0];
-        let mut yields = 0;
+    /// Sends what goes without waiting, in order, each whole: how many messages went; zero, when
+    /// the queue of the first one's destination is full. Raises `SO_SNDBUF` for a datagram that
+    /// needs it.
+    pub fn try_send(&self, messages: &[Outgoing<'_>]) -> Result<usize> {
+        let Some(head) = messages.first() else {
+            return Ok(0);
+        };
+        let raw = raw_messages(messages);
+        self.send_now(head, &raw[..messages.len().min(BATCH)])
+    }
+
+    fn send_now(&self, head: &Outgoing<'_>, raw: &[MessageToSend<'_>]) -> Result<usize> {
         loop {
             match sys::send(self.as_fd(), raw) {
                 Ok(count) => return Ok(count),
+                Err(Errno::EAGAIN) => return Ok(0),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if yields < YIELDS => {
-                    yields += 1;
-                    std::thread::yield_now();
-                }
-                Err(Errno::EAGAIN) => match self.wait_for_room(head, deadline, wake) {
-                    Err(error) if error.kind() == ErrorKind::TimedOut => {
-                        return Err(self.queue_full(head));
-                    }
-                    waited => waited?,
-                },
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
                 Err(Errno::EMSGSIZE) => return Err(self.too_long(head)),
                 // The largest datagram is far below what memory pressure would refuse.
@@ -300,6 +291,52 @@ impl DatagramSocket {
         }
     }
 
+    /// Sends at least one of the messages, waiting if it must: how many went.
+    fn send_some(
+        &self,
+        messages: &[Outgoing<'_>],
+        deadline: Deadline,
+        wake: &Wake<'_>,
+    ) -> Result<usize> {
+        let raw = raw_messages(messages);
+        let raw = &raw[..messages.len().min(BATCH)];
+        let head = &messages[0];
+        let mut yields = 0;
+        let mut woken = false;
+        loop {
+            match self.send_now(head, raw)? {
+                0 if yields < YIELDS => {
+                    yields += 1;
+                    std::thread::yield_now();
+                }
+                // Others took the room it woke for, each time.
+                0 if woken && deadline.passed() => return Err(self.queue_full(head)),
+                0 => match self.wait_for_room(head, deadline, wake) {
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {
+                        return Err(self.queue_full(head));
+                    }
+                    waited => {
+                        waited?;
+                        woken = true;
+                    }
+                },
+                count => return Ok(count),
+            }
+        }
+    }
+
+    /// A socket whose writability tells whether the queue of the message's own destination has
+    /// room: poll(2) knows the queue of a socket's peer only. It says nothing of the buffer of
+    /// the socket that is to send. `None`: the message goes to this socket's peer.
+    pub(crate) fn gauge(&self, message: &Outgoing<'_>) -> Result<Option<Self>> {
+        let Some(name) = message.to else {
+            return Ok(None);
+        };
+        let gauge = Self::new()?;
+        sys::connect(gauge.as_fd(), &name.raw).map_err(|errno| self.send_error(message, errno))?;
+        Ok(Some(gauge))
+    }
+
     /// Waits until the destination's queue and this socket's own buffer have room.
     fn wait_for_room(
         &self,
@@ -307,11 +344,7 @@ impl DatagramSocket {
         deadline: Deadline,
         wake: &Wake<'_>,
     ) -> Result<()> {
-        if let Some(name) = head.to {
-            // poll(2) knows the queue of a socket's peer only: one connected to the destination
-            // can be asked. Its writability says nothing of this socket's own buffer.
-            let gauge = Self::new()?;
-            sys::connect(gauge.as_fd(), &name.raw).map_err(|errno| self.send_error(head, errno))?;
+        if let Some(gauge) = self.gauge(head)? {
             let now = Deadline::after(Some(Duration::ZERO));
             match wait(gauge.as_fd(), Until::Writable, now, wake) {
                 Ok(_) => {}
@@ -362,7 +395,14 @@ impl DatagramSocket {
             let cause = "the socket is not connected, and no destination is given";
             return Error::new(ErrorKind::Unusable, "send", Subject::None, cause);
         }
-        Error::peer("send to", &self.destination(head), errno)
+        let error = Error::peer("send to", &self.destination(head), errno);
+        let claims = head.control.is_some_and(Control::claims_others);
+        if claims && matches!(errno, Errno::EPERM | Errno::ESRCH) {
+            return error.with_hint(
+                "it may be the credentials: only the privileged may claim another's, and the process must be there",
+            );
+        }
+        error
     }
 
     fn queue_full(&self, head: &Outgoing<'_>) -> Error {
@@ -395,6 +435,32 @@ impl DatagramSocket {
             .with_hint("the kernel carries about 4 MiB; pass a file or a memfd with --fd instead")
         }
     }
+}
+
+/// Nothing is queued, and nothing will come.
+pub(crate) fn reading_shut_down() -> Error {
+    Error::new(
+        ErrorKind::System(Errno::EPIPE),
+        "receive",
+        Subject::None,
+        "its reading side is shut down",
+    )
+}
+
+fn raw_messages<'m>(messages: &[Outgoing<'m>]) -> [MessageToSend<'m>; BATCH] {
+    let mut raw = [MessageToSend {
+        bytes: &[],
+        to: None,
+        control: &[],
+    }; BATCH];
+    for (raw, message) in raw.iter_mut().zip(messages) {
+        *raw = MessageToSend {
+            bytes: message.bytes,
+            to: message.to.map(|name| &name.raw),
+            control: message.control.map_or(&[], Control::words),
+        };
+    }
+    raw
 }
 
 /// A copy of descriptor `number`, close-on-exec: of this process or, with `pid`, of another one.
@@ -519,9 +585,16 @@ impl Batch {
     /// at most `most` datagrams at a time.
     ///
     /// Where descriptors may come, a batch is no longer than the process can hold the
-    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly.
+    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly; and
+    /// no message takes the last of them, which the process needs for its own work.
     pub fn new(socket: &DatagramSocket, room: Room, most: usize) -> Result<Self> {
-        let slots = most.min(BATCH).min(affordable(room)).max(1);
+        let spare = spare_descriptors();
+        let room = room.within(spare);
+        let slots = match room.most_descriptors() {
+            0 => BATCH,
+            each => (spare / each).max(1),
+        };
+        let slots = most.min(BATCH).min(slots).max(1);
         let control_len = room.buffer_len(socket);
         // A small address space (RLIMIT_AS) is no reason to give up.
         let made = [slots, slots.min(8), 1].into_iter().find_map(|slots| {
@@ -550,11 +623,11 @@ impl Batch {
             .iter_mut()
             .enumerate()
             .map(|(index, ancillary)| {
-                let message = buffers.message(index);
+                let (bytes, from) = buffers.message(index);
                 Datagram {
-                    bytes: message.bytes,
-                    size: message.size,
-                    from: message.from,
+                    bytes,
+                    size: buffers.size(index),
+                    from,
                     ancillary,
                 }
             })
@@ -577,23 +650,20 @@ impl Batch {
 
     fn take_ancillary(&mut self, count: usize) {
         for index in 0..count {
-            let message = self.buffers.message(index);
-            self.longest = self.longest.max(message.bytes.len());
-            self.ancillary
-                .push(Ancillary::take(message.control, message.flags));
+            let (control, flags) = self.buffers.control(index);
+            self.ancillary.push(Ancillary::take(control, flags));
+            self.longest = self.longest.max(self.buffers.size(index));
         }
     }
 }
 
-/// How many datagrams with as many descriptors as `room` allows this process could hold now.
-fn affordable(room: Room) -> usize {
-    if room.most_descriptors() == 0 {
-        return usize::MAX;
-    }
+/// How many descriptors this process may receive now.
+fn spare_descriptors() -> usize {
+    /// What it keeps for itself: what a handler of packets takes to be started, and some more.
+    const KEPT: usize = 16;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
     usize::try_from(limit)
         .unwrap_or(usize::MAX)
-        .saturating_sub(open)
-        / room.most_descriptors()
+        .saturating_sub(open + KEPT)
 }

@@ -16,7 +16,7 @@
 //! ```
 
 use crate::ancillary::Credentials;
-use crate::error::{Error, ErrorKind, Quoted, Result, Subject};
+use crate::error::{Error, ErrorKind, Quoted, Result, Subject, describe};
 use crate::socket::DatagramSocket;
 use crate::sys;
 use nix::errno::Errno;
@@ -291,7 +291,7 @@ impl SocketOption {
     }
 
     /// The value in what getsockopt(2) gave; `None` if that is too short for one.
-    fn decode(&self, bytes: &[u8]) -> Option<Value> {
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let int = || bytes.first_chunk().map(|int| c_int::from_ne_bytes(*int));
         Some(match self.kind {
             Kind::Flag => Value::Flag(int()? != 0),
@@ -346,15 +346,12 @@ impl SocketOption {
 
     /// getsockopt(2) and setsockopt(2) refused.
     fn refused(&self, operation: &'static str, errno: Errno) -> Error {
-        let error = match errno {
-            Errno::ENOPROTOOPT | Errno::EOPNOTSUPP => Error::new(
-                ErrorKind::System(errno),
-                operation,
-                self.subject(),
-                "this kernel has no such option for Unix datagram sockets",
-            ),
-            errno => Error::system(operation, self.subject(), errno),
+        let cause = match errno {
+            Errno::ENOPROTOOPT => "this kernel has no such option for Unix datagram sockets",
+            Errno::EOPNOTSUPP => "this kernel does not support it for Unix datagram sockets",
+            errno => describe(errno),
         };
+        let error = Error::new(ErrorKind::System(errno), operation, self.subject(), cause);
         match (errno, self.denied) {
             (Errno::EPERM | Errno::EACCES, Some(hint)) => error.with_hint(hint),
             _ => error,
@@ -460,28 +457,19 @@ pub(crate) fn write(socket: &DatagramSocket, option: &SocketOption, bytes: &[u8]
 /// Every option of the table that is to be read and that this kernel answers, in the order of
 /// the table, without changing anything: an error that is pending stays so, and `SO_ERROR` is the
 /// text `pending` then.
-pub fn list(socket: &DatagramSocket) -> Result<Vec<(&'static SocketOption, Value)>> {
-    let mut listed = Vec::with_capacity(OPTIONS.len());
-    for option in OPTIONS {
-        if matches!(option.access, Access::Set { .. }) {
-            continue;
-        }
-        let value = if option.number == libc::SO_ERROR {
-            pending_error(socket)
-        } else {
-            get(socket, option)
-        };
-        match value {
-            Ok(value) => listed.push((option, value)),
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(Errno::ENOPROTOOPT | Errno::EOPNOTSUPP | Errno::EINVAL)
-                ) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(listed)
+#[must_use]
+pub fn list(socket: &DatagramSocket) -> Vec<(&'static SocketOption, Value)> {
+    OPTIONS
+        .iter()
+        .filter(|option| !matches!(option.access, Access::Set { .. }))
+        .filter_map(|option| {
+            let value = match option.number {
+                libc::SO_ERROR => pending_error(socket),
+                _ => get(socket, option),
+            };
+            Some((option, value.ok()?))
+        })
+        .collect()
 }
 
 /// `SO_ERROR` without clearing it: poll(2) tells whether there is one.
@@ -859,10 +847,10 @@ mod tests {
             ] {
                 let error = result.unwrap_err();
                 assert!(error.errno().is_some());
-                assert!(error.to_string().contains("this kernel has no such option"));
+                assert!(error.to_string().contains(": this kernel "), "{error}");
             }
         }
-        let listed = list(&socket).unwrap();
+        let listed = list(&socket);
         assert!(listed.len() > 20);
         for (option, _) in listed {
             assert!(!option.name.contains("FORCE"), "{}", option.name);
@@ -882,7 +870,7 @@ mod tests {
         elsewhere.autobind().unwrap();
         one.connect(&elsewhere.local_address().unwrap()).unwrap();
         let listed = |socket| {
-            let listed = list(socket).unwrap();
+            let listed = list(socket);
             let found = listed.iter().find(|(option, _)| option.name == "SO_ERROR");
             found.unwrap().1.clone()
         };

@@ -10,7 +10,7 @@ use crate::address::{Address, SUN_PATH_LEN};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem;
@@ -180,6 +180,14 @@ pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     Ok(())
 }
 
+/// flock(2): the exclusive lock, unless another has it (EAGAIN). nix's own guard panics where
+/// unlocking fails.
+pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the call takes two numbers and checks them.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    Errno::result(locked).map(drop)
+}
+
 /// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
 pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
     let mut value: c_int = 0;
@@ -288,17 +296,6 @@ pub(crate) struct ReceiveBuffers {
 // SAFETY: the raw pointers point into storage that the value owns.
 unsafe impl Send for ReceiveBuffers {}
 
-/// One received message, as it lies in the buffers.
-pub(crate) struct ReceivedMessage<'b> {
-    /// The bytes that arrived, at most a slot's length.
-    pub(crate) bytes: &'b [u8],
-    /// The datagram's length on the wire.
-    pub(crate) size: usize,
-    pub(crate) flags: c_int,
-    pub(crate) from: Address<'b>,
-    pub(crate) control: &'b [u8],
-}
-
 impl ReceiveBuffers {
     /// Room for `slots` messages of `slot_len` bytes and `control_len` bytes of control data each.
     pub(crate) fn new(
@@ -391,28 +388,37 @@ impl ReceiveBuffers {
         Ok(count)
     }
 
-    /// Message `index` of the last call.
-    pub(crate) fn message(&self, index: usize) -> ReceivedMessage<'_> {
+    /// How long message `index` of the last call is on the wire.
+    pub(crate) fn size(&self, index: usize) -> usize {
+        self.headers[index].msg_len as usize
+    }
+
+    /// What came beside message `index` of the last call, and its flags.
+    pub(crate) fn control(&self, index: usize) -> (&[u8], c_int) {
         assert!(index < self.received, "no such message in the batch");
-        let header = &self.headers[index];
-        let size = header.msg_len as usize;
-        let start = index * self.slot_len;
-        let path = &raw const self.names[index].sun_path;
-        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
-        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
+        let header = &self.headers[index].msg_hdr;
         let words = self.control_len.div_ceil(WORD);
         let control = &self.control[index * words..(index + 1) * words];
         // SAFETY: the same storage as bytes, of which every pattern is one.
         let control = unsafe {
             std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
         };
-        ReceivedMessage {
-            bytes: &self.data.bytes()[start..start + size.min(self.slot_len)],
-            size,
-            flags: header.msg_hdr.msg_flags,
-            from: Address::from_raw(path, header.msg_hdr.msg_namelen as usize),
-            control: &control[..header.msg_hdr.msg_controllen.min(self.control_len)],
-        }
+        (
+            &control[..header.msg_controllen.min(self.control_len)],
+            header.msg_flags,
+        )
+    }
+
+    /// Message `index` of the last call: its bytes, at most a slot's length, and its sender.
+    pub(crate) fn message(&self, index: usize) -> (&[u8], Address<'_>) {
+        assert!(index < self.received, "no such message in the batch");
+        let start = index * self.slot_len;
+        let bytes = &self.data.bytes()[start..start + self.size(index).min(self.slot_len)];
+        let path = &raw const self.names[index].sun_path;
+        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
+        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
+        let len = self.headers[index].msg_hdr.msg_namelen as usize;
+        (bytes, Address::from_raw(path, len))
     }
 
     /// Gives back the memory of each slot beyond its first `keep` bytes.
@@ -513,6 +519,13 @@ pub fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd
     };
     // SAFETY: the closure makes system calls and allocates nothing.
     unsafe { command.pre_exec(place) };
+}
+
+/// Has `command` start with these signals blocked, whatever this thread has blocked.
+pub fn set_signal_mask(command: &mut Command, blocked: SigSet) {
+    let set = move || Ok(blocked.thread_set_mask()?);
+    // SAFETY: the closure makes a system call and allocates nothing.
+    unsafe { command.pre_exec(set) };
 }
 
 /// Has `command` run with `LISTEN_PID` naming its own process, which nobody knows before fork(2).

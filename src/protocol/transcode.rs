@@ -301,6 +301,36 @@ mod tests {
     }
 
     #[test]
+    fn what_random_bytes_say_is_said_again() {
+        use crate::protocol::{Cbor, DatagramProtocol, MessagePack};
+
+        fn check(
+            protocol: &impl DatagramProtocol<Sent = str, Received = String>,
+            bytes: &[u8],
+        ) -> bool {
+            let Ok(packet) = protocol.build_packet(bytes).map(Into::into) else {
+                return false;
+            };
+            let again = protocol.make_datagram(&packet).unwrap();
+            assert_eq!(protocol.build_packet(&again).map(Into::into), Ok(packet));
+            true
+        }
+        let mut state: u64 = 1;
+        let mut accepted = 0;
+        for _ in 0..200_000 {
+            // A linear congruential generator, whose high bits are good enough.
+            let mut next = || {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (state >> 56).to_le_bytes()[0]
+            };
+            let bytes: Vec<u8> = (0..next() % 12).map(|_| next()).collect();
+            accepted +=
+                usize::from(check(&Cbor, &bytes)) + usize::from(check(&MessagePack, &bytes));
+        }
+        assert!(accepted > 10_000, "{accepted}");
+    }
+
+    #[test]
     fn what_cannot_be_carried_is_refused_with_its_place() {
         for (text, offset) in [
             ("[1e400]", 1),

@@ -62,6 +62,7 @@ fn kind(value: &str) -> &'static str {
         "ADDR" => "address",
         "[PID:]FD" | "[PID:]N" => "descriptor",
         "NAME=VALUE" => "sockopt",
+        "UID|NAME" => "user",
         "NAME" => "protocol",
         _ => "none",
     }
@@ -190,6 +191,7 @@ fn zsh() -> String {
         (":DURATION:_default", ":duration: "),
         (":BYTES:_default", ":bytes: "),
         (":N:_default", ":number: "),
+        (":UID|NAME:_default", ":user:_users"),
         (":CMD:_default", ":command: _cmdstring"),
     ]
     .iter()
@@ -249,6 +251,7 @@ fn fish() -> String {
                 Some("address") => " -a \"(__fish_udgram_addresses)\"",
                 Some("descriptor") => " -f -a \"(__fish_udgram_descriptors)\"",
                 Some("sockopt") => " -f -a \"(__fish_udgram_settings)\"",
+                Some("user") => " -f -a \"(__fish_complete_users)\"",
                 Some("none") if value_name(argument) != Some("CMD") => " -f",
                 _ => "",
             };

@@ -80,6 +80,7 @@ impl World {
             question("udgram iter docu", &["document"]),
             question("udgram recv --sockopt passc", &["passcred="]),
             question("udgram sockopt rcvbuf", &["rcvbuf", "rcvbufforce"]),
+            question("udgram listen --allow-uid roo", &["root"]),
             question("udgram listen -s 7", &["7"]),
             question("udgram send --fd 7", &["7"]),
         ]

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::report::Report;
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use nix::unistd::User;
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -100,6 +101,7 @@ pub(crate) struct Diagnostics {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Send packets: each PACKET, or else each line of stdin
     Send(Box<Send>),
@@ -189,7 +191,7 @@ pub(crate) struct Send {
     ///
     /// They are process, user and group (SCM_CREDENTIALS). Claiming others than one's own needs
     /// privileges: the kernel decides, and a refusal is status 1. It says nothing about replies.
-    #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "own", help_heading = "Descriptors and credentials")]
     pub(crate) creds: Option<Claim>,
 }
 
@@ -264,6 +266,13 @@ pub(crate) struct Listen {
     /// if there is a --count, else with 0.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
+
+    /// Take packets of this user only; may repeat
+    ///
+    /// It is a number or a name; the kernel's word for the sender decides. The packets of others are
+    /// dropped and counted, and what they brought is closed.
+    #[arg(long, value_name = "UID|NAME", value_parser = user, help_heading = "Descriptors and credentials")]
+    pub(crate) allow_uid: Vec<u32>,
 
     /// Send every datagram back to its sender
     ///
@@ -637,7 +646,7 @@ fn descriptor(written: &str) -> Result<Descriptor, String> {
 }
 
 fn credentials(written: &str) -> Result<Claim, String> {
-    if written.is_empty() {
+    if written == "own" {
         return Ok(Claim::Own);
     }
     let parts: Vec<&str> = written.split(':').collect();
@@ -648,6 +657,9 @@ fn credentials(written: &str) -> Result<Claim, String> {
     let (Ok(pid), Ok(uid), Ok(gid)) = parsed else {
         return Err("three numbers, PID:UID:GID".to_owned());
     };
+    if pid < 1 {
+        return Err("PID is a number from 1 up".to_owned());
+    }
     Ok(Claim::Of(Credentials { pid, uid, gid }))
 }
 
@@ -665,6 +677,25 @@ fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
         Some((uid, gid)) => Ok((
             uid.parse().map_err(refused)?,
             Some(gid.parse().map_err(refused)?),
+        )),
+    }
+}
+
+/// A user, by number or by name.
+fn user(written: &str) -> Result<u32, String> {
+    if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The highest number means none to every system call.
+        return match written.parse() {
+            Ok(uid) if uid < u32::MAX => Ok(uid),
+            _ => Err("there is no user of so high a number".to_owned()),
+        };
+    }
+    match User::from_name(written) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no user of this name".to_owned()),
+        Err(errno) => Err(format!(
+            "the user cannot be looked up: {}",
+            udgram::describe(errno)
         )),
     }
 }
@@ -767,6 +798,22 @@ mod tests {
     #[test]
     fn every_argument_has_help_and_no_two_collide() {
         Cli::command().help_expected(true).debug_assert();
+    }
+
+    #[test]
+    fn a_user_is_a_number_or_a_name_of_this_system() {
+        assert_eq!(user("0"), Ok(0));
+        assert_eq!(user("root"), Ok(0));
+        for wrong in [
+            "",
+            "-1",
+            "4294967295",
+            "99999999999",
+            "no such user",
+            "a\0b",
+        ] {
+            assert!(user(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,7 @@ use crate::cli::{Descriptor, Inherited, SocketFile};
 use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::signal::Signals;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use nix::libc::c_int;
 use std::os::fd::{AsFd, OwnedFd};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, Occupied, bind};
@@ -93,10 +92,13 @@ impl Traces {
         value: c_int,
     ) -> Result<()> {
         let before = (option, socket.option_int(option)?);
+        if self.options.is_none() {
+            let copy = socket.as_fd().try_clone_to_owned();
+            self.options = Some((copy.context("cannot copy the socket")?, Vec::new()));
+        }
         socket.set_option_int(option, value)?;
-        match &mut self.options {
-            Some((_, options)) => options.push(before),
-            none => *none = Some((socket.as_fd().try_clone_to_owned()?, vec![before])),
+        if let Some((_, options)) = &mut self.options {
+            options.push(before);
         }
         Ok(())
     }
@@ -148,21 +150,9 @@ pub(crate) fn inherited(named: &Inherited) -> Result<Option<Descriptor>> {
 }
 
 impl Endpoint {
-    /// Opens the socket. Before it binds a pathname it holds up the signals that would leave it
-    /// behind.
-    pub(crate) fn open(
-        request: &Request<'_>,
-        signals: &mut Option<Signals>,
-        report: Report,
-    ) -> Result<Self> {
-        if matches!(request.source, Source::Bound(Address::Pathname(_))) && signals.is_none() {
-            *signals = Some(Signals::install()?);
-        }
-        Self::open_held(request, report)
-    }
-
-    /// Opens the socket, where signals are held up already.
-    pub(crate) fn open_held(request: &Request<'_>, report: Report) -> Result<Self> {
+    /// Opens the socket. What it leaves in the world must not be left behind by a signal: the
+    /// caller has those held up.
+    pub(crate) fn open(request: &Request<'_>, report: Report) -> Result<Self> {
         let settings = request
             .settings
             .iter()
@@ -238,6 +228,9 @@ impl Endpoint {
     }
 
     fn describe(&self, report: Report) {
+        if !report.is_verbose() {
+            return;
+        }
         if let Ok(address) = self.socket.local_address() {
             report.note(format_args!("the local address is {}", address.quoted()));
         }

@@ -9,54 +9,93 @@ use std::fmt;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
 use udgram::ancillary::Credentials;
 use udgram::protocol::{DatagramProtocol, Json, ParseError};
 use udgram::{Address, Datagram, describe_descriptor};
 
 /// What an envelope shows beside the packet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Fields {
-    pub(crate) protocol: Protocol,
-    /// The sender's credentials.
-    pub(crate) credentials: bool,
+    protocol: Protocol,
+    /// Whether it shows the sender's credentials.
+    credentials: bool,
+    clock: Clock,
+}
+
+/// Writes times; what it wrote last serves for all of the same second.
+#[derive(Debug, Default)]
+struct Clock {
+    second: u64,
+    /// RFC 3339 up to the second, without the zone.
+    text: String,
+}
+
+impl Clock {
+    fn write(&mut self, time: SystemTime, json: &mut Vec<u8>) {
+        let since = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        if self.text.is_empty() || self.second != since.as_secs() {
+            self.second = since.as_secs();
+            self.text = humantime::format_rfc3339_seconds(time).to_string();
+            self.text.truncate(self.text.trim_end_matches('Z').len());
+        }
+        json.extend_from_slice(self.text.as_bytes());
+        let mut fraction = *b".000000000Z";
+        let mut nanoseconds = since.subsec_nanos();
+        for digit in fraction[1..10].iter_mut().rev() {
+            *digit += (nanoseconds % 10) as u8;
+            nanoseconds /= 10;
+        }
+        json.extend_from_slice(&fraction);
+    }
 }
 
 impl Fields {
-    /// Appends the envelope of `datagram` and a line end. `refused` says why it is no packet, if
-    /// it is none. Descriptors have the numbers that `numbers` gives them, or else their own.
+    pub(crate) fn new(protocol: Protocol, credentials: bool) -> Self {
+        Self {
+            protocol,
+            credentials,
+            clock: Clock::default(),
+        }
+    }
+
+    /// Appends the envelope of `datagram` and a line end, with its packet or why it is none.
+    /// Descriptors have the numbers that `numbers` gives them, or else their own.
     pub(crate) fn write(
-        self,
+        &mut self,
         datagram: &Datagram<'_>,
-        refused: Option<&udgram::Error>,
+        packet: Result<&[u8], &udgram::Error>,
         numbers: Option<&[RawFd]>,
         json: &mut Vec<u8>,
     ) {
         json.push(b'{');
         if let Some(time) = datagram.ancillary.time {
-            // A vector takes what is written to it, here and below.
-            let _ = write!(
-                json,
-                "\"time\":\"{}\",",
-                humantime::format_rfc3339_nanos(time)
-            );
+            json.extend_from_slice(b"\"time\":\"");
+            self.clock.write(time, json);
+            json.extend_from_slice(b"\",");
         }
         json.extend_from_slice(b"\"from\":");
         write_address("from", &datagram.from, json);
+        // A vector takes what is written to it, here and below.
         let _ = write!(json, ",\"size\":{}", datagram.size);
-        if let Some(refused) = refused {
-            let kind = if datagram.is_cut() {
-                "truncated"
-            } else {
-                "parse"
-            };
-            let _ = write!(json, ",\"error\":{{\"kind\":\"{kind}\",\"message\":");
-            write_string(refused.cause(), json);
-            json.extend_from_slice(b"},\"raw\":");
-            write_base64(datagram.bytes, json);
-        } else {
-            json.extend_from_slice(b",\"packet\":");
-            // It has been read as a packet once.
-            let _ = self.protocol.write_value(datagram.bytes, json);
+        match packet {
+            Ok(packet) => {
+                json.extend_from_slice(b",\"packet\":");
+                self.protocol.write_value(packet, datagram.bytes, json);
+            }
+            Err(error) => {
+                let kind = if datagram.is_cut() {
+                    "truncated"
+                } else {
+                    "parse"
+                };
+                let _ = write!(json, ",\"error\":{{\"kind\":\"{kind}\",\"message\":");
+                write_string(error.cause(), json);
+                json.extend_from_slice(b"},\"raw\":");
+                write_base64(datagram.bytes, json);
+            }
         }
         if let Some(credentials) = datagram.ancillary.credentials.filter(|_| self.credentials) {
             json.extend_from_slice(b",\"creds\":");

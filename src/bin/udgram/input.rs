@@ -1,10 +1,11 @@
 //! stdin: read in large pieces, handed on as whole lines where they lie.
 
 use crate::exit::{Exit, Failure};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::errno::Errno;
 use std::io::{Stdin, stdin};
 use std::os::fd::AsFd;
+use udgram::describe;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
 /// How much is read at a time.
@@ -101,7 +102,10 @@ impl Input {
             Err(Errno::EAGAIN) => {
                 wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
             }
-            Err(errno) => return Err(std::io::Error::from(errno)).context("cannot read stdin"),
+            Err(errno) => {
+                let message = format!("cannot read stdin: {}", describe(errno));
+                return Err(Failure::error(Exit::Refused, message));
+            }
         }
         Ok(())
     }

@@ -76,14 +76,14 @@ impl Protocol {
         }
     }
 
-    /// Appends the packet of `datagram` as a JSON value; nothing if it has none.
-    pub(crate) fn write_value(self, datagram: &[u8], json: &mut Vec<u8>) -> Result<(), ParseError> {
+    /// Appends a received packet as a JSON value; `datagram` is what it was read from.
+    pub(crate) fn write_value(self, packet: &[u8], datagram: &[u8], json: &mut Vec<u8>) {
         match self.embedding() {
-            Embedding::Value => json.extend_from_slice(&self.build_packet(datagram)?),
-            Embedding::Text => write_string(Text.build_packet(datagram)?, json),
+            Embedding::Value => json.extend_from_slice(packet),
+            // It has been found to be UTF-8.
+            Embedding::Text => write_string(&String::from_utf8_lossy(packet), json),
             Embedding::Bytes => write_base64(datagram, json),
         }
-        Ok(())
     }
 
     /// The datagram of an envelope's `packet`.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod cli;
 mod cmd;
 mod endpoint;
@@ -49,14 +50,12 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     command.check().map_err(Failure::usage)?;
-    // Held up as long as there is anything that a signal must not leave behind.
-    let mut signals = None;
     match command {
-        Command::Send(options) => cmd::send::run(options, report, &mut signals),
-        Command::Recv(options) => cmd::recv::run(options, report, &mut signals),
-        Command::Listen(options) => cmd::listen::run(options, report, &mut signals),
-        Command::Iter(options) => cmd::iter::run(options, report, &mut signals),
-        Command::Sockopt(options) => cmd::sockopt::run(options, report, &mut signals),
+        Command::Send(options) => cmd::send::run(options, report),
+        Command::Recv(options) => cmd::recv::run(options, report),
+        Command::Listen(options) => cmd::listen::run(options, report),
+        Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
         Command::Completions(options) => cmd::completions::run(options),
     }

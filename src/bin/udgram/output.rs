@@ -1,7 +1,7 @@
 //! stdout: packets are gathered while more keep coming, and written before the program waits.
 
 use crate::exit::{Exit, Failure};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::stat::{SFlag, fstat};
@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Stdout, stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
+use udgram::describe;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
 /// What is gathered at most before it is written.
@@ -36,7 +37,7 @@ pub(crate) struct Output {
 /// What stdout is, as far as writing to it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A file: writing does not wait for anybody.
+    /// A file, or a device like /dev/null: writing does not wait for anybody.
     File,
     /// A pipe, a socket, a terminal: whoever reads it may be slow, or go away.
     Reader,
@@ -46,13 +47,14 @@ enum Kind {
 
 impl Output {
     pub(crate) fn new() -> Self {
+        let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if udgram::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
+            SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
         };
-        let terminal = STDOUT.is_terminal();
         Self {
             lines: Vec::new(),
             since: None,
@@ -66,17 +68,24 @@ impl Output {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
-    /// Writes what has been gathered if it is much or old; whether it was.
-    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<bool> {
+    /// Writes what has been gathered if it is old.
+    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let since = *self.since.get_or_insert_with(Instant::now);
-        let due = self.lines.len() >= GATHERED || since.elapsed() >= LATENCY;
-        if due {
-            self.flush(wake)?;
+        if since.elapsed() < LATENCY {
+            return Ok(());
         }
-        Ok(due)
+        self.flush(wake)
+    }
+
+    /// Writes what has been gathered if it is much.
+    pub(crate) fn relieve(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < GATHERED {
+            return Ok(());
+        }
+        self.flush(wake)
     }
 
     /// Writes everything, waiting for the reader; what is left after a failure is kept.
@@ -104,6 +113,10 @@ impl Output {
             }
         };
         self.lines.drain(..written);
+        if self.lines.is_empty() {
+            // What a large packet took is given back.
+            self.lines.shrink_to(2 * GATHERED);
+        }
         result
     }
 
@@ -129,7 +142,10 @@ impl Output {
                 Exit::Signal(Signal::SIGPIPE),
                 "the reader of stdout is gone",
             )),
-            Err(errno) => Err(std::io::Error::from(errno)).context("cannot write to stdout"),
+            Err(errno) => Err(Failure::error(
+                Exit::Refused,
+                format!("cannot write to stdout: {}", describe(errno)),
+            )),
         }
     }
 }

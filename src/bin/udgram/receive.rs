@@ -1,5 +1,6 @@
 //! What every command that receives has in common: the loop from the socket to stdout.
 
+use crate::admission::Admission;
 use crate::cli::{Protocol, Receive};
 use crate::endpoint::Origin;
 use crate::envelope::Fields;
@@ -35,6 +36,8 @@ pub(crate) struct Printer {
     failures: u64,
     /// Messages whose descriptors the kernel dropped because nobody had asked for them.
     dropped: u64,
+    /// Packets for which CMD could not be run.
+    unhandled: u64,
     room: Room,
 }
 
@@ -81,10 +84,7 @@ impl Printer {
             room,
             ..
         } = wanted;
-        let envelope = wanted.envelope.then_some(Fields {
-            protocol,
-            credentials,
-        });
+        let envelope = wanted.envelope.then(|| Fields::new(protocol, credentials));
         Self {
             output: Output::new(),
             report,
@@ -92,6 +92,7 @@ impl Printer {
             envelope,
             failures: 0,
             dropped: 0,
+            unhandled: 0,
             room,
         }
     }
@@ -112,16 +113,15 @@ impl Printer {
             self.note_truncation(datagram);
         }
         let lines = &mut self.output.lines;
-        match (client.parse(datagram), self.envelope) {
-            (Ok(packet), None) => self.protocol.write_line(&packet, lines),
-            (Ok(_), Some(fields)) => fields.write(datagram, None, numbers, lines),
-            (Err(error), envelope) => {
-                self.failures += 1;
-                if let Some(fields) = envelope {
-                    fields.write(datagram, Some(&error), numbers, lines);
-                }
-                self.report.error(&error.into());
-            }
+        let packet = client.parse(datagram);
+        match (&packet, &mut self.envelope) {
+            (Ok(packet), None) => self.protocol.write_line(packet, lines),
+            (_, Some(fields)) => fields.write(datagram, packet.as_deref(), numbers, lines),
+            (Err(_), None) => {}
+        }
+        if let Err(error) = packet {
+            self.failures += 1;
+            self.report.error(&error.into());
         }
     }
 
@@ -157,6 +157,12 @@ impl Printer {
         }
     }
 
+    /// CMD could not be run for a packet.
+    pub(crate) fn note_unhandled(&mut self, error: &anyhow::Error) {
+        self.unhandled += 1;
+        self.report.error(error);
+    }
+
     /// The end of all printing: what is still to be told, and the exit status it makes of `exit`.
     pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
         if self.dropped > 1 {
@@ -165,7 +171,9 @@ impl Printer {
                 self.dropped
             ));
         }
-        if exit == Exit::Done && self.failures > 0 {
+        if exit == Exit::Done && self.unhandled > 0 {
+            Exit::CannotRun
+        } else if exit == Exit::Done && self.failures > 0 {
             Exit::Parse
         } else {
             exit
@@ -194,11 +202,25 @@ pub(crate) struct Limits {
     pub(crate) drain: bool,
 }
 
+/// What is done when much has been gathered for stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    /// It is written, however long that takes.
+    Write,
+    /// It is kept.
+    Keep,
+}
+
 /// What is done with each datagram beside printing it.
 pub(crate) trait Handler {
     /// How many datagrams may be taken from the queue at a time.
     fn most(&self) -> usize {
         BATCH
+    }
+
+    /// Whether whoever sent a packet may expect something of it.
+    fn answers(&self) -> bool {
+        false
     }
 
     /// Handles one.
@@ -229,9 +251,10 @@ impl Handler for PrintOnly {
 pub(crate) struct Receiver<H> {
     pub(crate) batch: Batch,
     pub(crate) printer: Printer,
+    pub(crate) admission: Admission,
     handler: H,
     origin: Origin,
-    /// How many datagrams have come, good or bad.
+    /// How many datagrams have come and were taken in, good or bad.
     pub(crate) received: u64,
 }
 
@@ -253,6 +276,7 @@ impl<H: Handler> Receiver<H> {
         Ok(Self {
             batch,
             printer: Printer::new(wanted, report),
+            admission: Admission::default(),
             handler,
             origin,
             received: 0,
@@ -290,40 +314,38 @@ impl<H: Handler> Receiver<H> {
         limits: &Limits,
         stop: Option<BorrowedFd<'_>>,
     ) -> Result<Exit> {
-        let Self {
-            batch,
-            printer,
-            handler,
-            received: total,
-            ..
-        } = self;
-        let wake = wake(stop, printer.output.watched());
+        let wake = wake(stop, self.printer.output.watched());
+        let deadline = || match limits.patience {
+            Patience::Each(timeout) => Deadline::after(timeout),
+            Patience::Total(deadline) => deadline,
+        };
+        let mut until = deadline();
         let mut left = limits.count;
         let mut looked = Instant::now();
         while left != Some(0) {
-            let deadline = match limits.patience {
-                Patience::Each(timeout) => Deadline::after(timeout),
-                Patience::Total(deadline) => deadline,
-            };
             let most = left
                 .map_or(BATCH, |left| usize::try_from(left).unwrap_or(BATCH))
-                .min(handler.most());
-            let received = client.receive(batch, most, deadline, &wake, |batch| {
-                printer.output.flush(&wake)?;
+                .min(self.handler.most());
+            let output = &mut self.printer.output;
+            let received = client.receive(&mut self.batch, most, until, &wake, |batch| {
+                output.flush(&wake)?;
                 batch.trim();
                 anyhow::Ok(())
             });
-            let received = match received {
+            match received {
                 Err(error) if is(&error, ErrorKind::TimedOut) => return Ok(limits.expired),
                 received => received?,
             };
-            *total += received as u64;
-            left = left.map(|left| left - received as u64);
-            for mut datagram in batch.datagrams() {
-                printer.print(client, &datagram);
-                handler.handle(client, &mut datagram, printer, &wake)?;
+            let (taken, handled) = self.take_in(client, &wake, Full::Write);
+            left = left.map(|left| left.saturating_sub(taken));
+            handled?;
+            if taken > 0 {
+                until = deadline();
+            } else if until.passed() {
+                // Those who are not admitted do not prolong it.
+                return Ok(limits.expired);
             }
-            printer.output.keep_up(&wake)?;
+            self.printer.output.keep_up(&wake)?;
             if looked.elapsed() >= ATTENTION {
                 wake.check()?;
                 if matches!(limits.patience, Patience::Total(deadline) if deadline.passed()) {
@@ -335,11 +357,54 @@ impl<H: Handler> Receiver<H> {
         Ok(Exit::Done)
     }
 
+    /// Prints and handles the datagrams of the batch that are admitted: how many are. All of them
+    /// are printed, whatever becomes of the handling; what was not handled is told.
+    fn take_in(&mut self, client: &Client, wake: &Wake<'_>, full: Full) -> (u64, Result<()>) {
+        let (mut taken, mut unanswered) = (0, 0);
+        let mut handled = Ok(());
+        for mut datagram in self.batch.datagrams() {
+            let printer = &mut self.printer;
+            if !self.admission.admits(&mut datagram, printer.report) {
+                continue;
+            }
+            taken += 1;
+            printer.print(client, &datagram);
+            if handled.is_err() {
+                unanswered += 1;
+                continue;
+            }
+            handled = self.handler.handle(client, &mut datagram, printer, wake);
+            if handled.is_ok() && full == Full::Write {
+                // Many large datagrams at once must not all be held in two forms.
+                handled = printer.output.relieve(wake);
+            }
+        }
+        if unanswered > 0 && self.handler.answers() {
+            self.printer.report.warning(format_args!(
+                "the end came first: {unanswered} more of the packets printed were not answered"
+            ));
+        }
+        self.received += taken;
+        (taken, handled)
+    }
+
     /// Prints what is queued and leaves it there: the socket's `SO_PEEK_OFF` is 0 or more.
-    pub(crate) fn peek(&mut self, client: &Client, count: Option<u64>) -> Result<Exit> {
+    pub(crate) fn peek(
+        &mut self,
+        client: &Client,
+        count: Option<u64>,
+        signals: &Signals,
+    ) -> Result<Exit> {
+        let wake = wake(Some(signals.stop()), self.printer.output.watched());
+        match self.look(client, count, &wake) {
+            Err(error) if is(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
+            looked => looked.map(|()| Exit::Done),
+        }
+    }
+
+    fn look(&mut self, client: &Client, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
         // Where the socket's owner keeps reading and senders keep sending, there is no end by itself.
         let until = Deadline::after(Some(EMPTYING));
-        let wake = wake(None, self.printer.output.watched());
         while count.is_none_or(|count| self.received < count) && !until.passed() {
             if client.try_receive(&mut self.batch, 1, Take::Peek)? == 0 {
                 break;
@@ -348,10 +413,9 @@ impl<H: Handler> Receiver<H> {
             for datagram in self.batch.datagrams() {
                 self.printer.print(client, &datagram);
             }
-            self.printer.output.keep_up(&wake)?;
+            self.printer.output.keep_up(wake)?;
         }
-        self.printer.output.flush(&wake)?;
-        Ok(Exit::Done)
+        self.printer.output.flush(wake)
     }
 
     /// A signal has asked for the end: what was accepted is still printed.
@@ -366,21 +430,13 @@ impl<H: Handler> Receiver<H> {
                 // From here on senders are told; none can slip in behind the last datagram read.
                 client.socket()?.shut_reading_down()?;
             }
-            let Self {
-                batch,
-                printer,
-                handler,
-                ..
-            } = self;
             // A second signal ends a handler that takes too long, and the rest with it.
             let wake = wake(Some(signals.stop()), None);
-            'queue: while client.try_receive(batch, handler.most(), Take::Remove)? > 0 {
-                for mut datagram in batch.datagrams() {
-                    printer.print(client, &datagram);
-                    match handler.handle(client, &mut datagram, printer, &wake) {
-                        Err(error) if is(&error, ErrorKind::Stopped) => break 'queue,
-                        handled => handled?,
-                    }
+            let most = self.handler.most();
+            while client.try_receive(&mut self.batch, most, Take::Remove)? > 0 {
+                match self.take_in(client, &wake, Full::Keep).1 {
+                    Err(error) if is(&error, ErrorKind::Stopped) => break,
+                    handled => handled?,
                 }
                 if self.origin == Origin::Inherited && until.passed() {
                     break;

@@ -16,6 +16,11 @@ impl Report {
         Self { wanted }
     }
 
+    /// Whether notes are wanted.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.wanted.verbose
+    }
+
     /// Something failed.
     pub(crate) fn error(self, error: &Error) {
         let hint = error

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,30 +18,37 @@ pub(crate) struct Signals {
     interrupted: Arc<EventFd>,
     /// The one that came last.
     taken: Cell<Signal>,
+    found: SigSet,
 }
 
 impl Signals {
-    /// From here on the signals end nothing by themselves. A SIGHUP that is ignored (nohup(1))
-    /// stays ignored.
+    /// From here on the signals end nothing by themselves. One that is ignored (by nohup(1), or by
+    /// a shell for what it runs in the background) stays ignored.
     pub(crate) fn install() -> Result<Self> {
+        let ignored = ignored();
         let mut set = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
-            set.add(signal);
+            // A blocked signal would come even if it is ignored.
+            if !ignored(signal) {
+                set.add(signal);
+            }
         }
         // Blocked before ctrlc makes its thread, which then has them blocked as well.
-        set.thread_block().context("cannot block signals")?;
+        let found = hold(&set)?;
         let others = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .context("cannot wait for signals")?;
         let interrupted = Arc::new(
             EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
                 .context("cannot wait for signals")?,
         );
-        let interrupt = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || {
-            // A counter at its limit is as readable as any.
-            let _ = interrupt.write(1);
-        })
-        .context("cannot wait for SIGINT")?;
+        if !ignored(Signal::SIGINT) {
+            let interrupt = Arc::clone(&interrupted);
+            ctrlc::set_handler(move || {
+                // A counter at its limit is as readable as any.
+                let _ = interrupt.write(1);
+            })
+            .context("cannot wait for SIGINT")?;
+        }
         let either =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot wait for signals")?;
         for fd in [others.as_fd(), interrupted.as_fd()] {
@@ -54,7 +61,13 @@ impl Signals {
             others,
             interrupted,
             taken: Cell::new(Signal::SIGINT),
+            found,
         })
+    }
+
+    /// The signals that were blocked before: what a program that is run starts with.
+    pub(crate) fn found(&self) -> SigSet {
+        self.found
     }
 
     /// Readable when a signal has come.
@@ -74,6 +87,23 @@ impl Signals {
         }
         self.taken.get()
     }
+}
+
+/// Blocks the signals of `set`, and says which were blocked before.
+pub(crate) fn hold(set: &SigSet) -> Result<SigSet> {
+    set.thread_swap_mask(SigmaskHow::SIG_BLOCK)
+        .context("cannot block signals")
+}
+
+/// Tells which signals this process ignores, as /proc/self/status has it.
+fn ignored() -> impl Fn(Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    move |signal| mask & (1 << (signal as i32 - 1)) != 0
 }
 
 /// Ends the process by `signal`, as if it had never been held up.

@@ -5,14 +5,17 @@ use crate::cmd::spawn_failure;
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::Exit;
 use crate::report::Report;
+use crate::signal::hold;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use udgram::{place_descriptors, set_listen_pid};
+use udgram::{place_descriptors, set_listen_pid, set_signal_mask};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;
@@ -39,16 +42,16 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         file: &options.file,
         needs: &[],
     };
-    // From before the name is bound; CMD starts with none of them blocked.
+    // From before the name is bound.
     let mut set: SigSet = PASSED.into_iter().collect();
     set.add(Signal::SIGCHLD);
-    set.thread_block().context("cannot block signals")?;
+    let found = hold(&set)?;
     let signals = SignalFd::new(&set).context("cannot wait for signals")?;
     let Endpoint {
         socket,
         traces: _traces,
         ..
-    } = Endpoint::open_held(&request, report)?;
+    } = Endpoint::open(&request, report)?;
     let mut command = Command::new(&options.command[0]);
     command
         .args(&options.command[1..])
@@ -59,6 +62,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         .as_fd()
         .try_clone_to_owned()
         .context("cannot copy the socket")?;
+    set_signal_mask(&mut command, found);
     place_descriptors(&mut command, vec![(socket, FIRST)]);
     set_listen_pid(&mut command).context("cannot run CMD")?;
     let child = command
@@ -79,8 +83,17 @@ fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
     // A process that is waited for keeps its number.
     let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
     loop {
-        let info = signals.read_signal().context("cannot wait for signals")?;
-        if let Some(status) = child.try_wait().context("cannot wait for CMD")? {
+        let info = match signals.read_signal() {
+            Err(Errno::EINTR) => continue,
+            read => read.context("cannot wait for signals")?,
+        };
+        let ended = loop {
+            match child.try_wait() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                ended => break ended.context("cannot wait for CMD")?,
+            }
+        };
+        if let Some(status) = ended {
             return Ok(status);
         }
         let Some(info) = info else { continue };

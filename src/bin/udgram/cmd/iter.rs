@@ -10,7 +10,7 @@ use anyhow::Result;
 use nix::libc;
 use udgram::wait::Deadline;
 
-pub(crate) fn run(options: &Iter, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, false);
     let needs = if options.peek {
@@ -29,11 +29,12 @@ pub(crate) fn run(options: &Iter, report: Report, signals: &mut Option<Signals>)
         file: &receive.file,
         needs: &needs,
     };
+    let signals = Signals::install()?;
     let Endpoint {
         socket,
         origin,
         mut traces,
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     if options.peek {
         // The kernel then moves on by what has been looked at.
         traces.set(&socket, libc::SO_PEEK_OFF, 0)?;
@@ -41,7 +42,7 @@ pub(crate) fn run(options: &Iter, report: Report, signals: &mut Option<Signals>)
     let client = Client::new(socket, wanted.protocol)?;
     let mut receiver = Receiver::new(&client, origin, wanted, PrintOnly, options.count, report)?;
     let exit = if options.peek {
-        receiver.peek(&client, options.count)?
+        receiver.peek(&client, options.count, &signals)?
     } else {
         let limits = Limits {
             count: options.count,
@@ -49,7 +50,7 @@ pub(crate) fn run(options: &Iter, report: Report, signals: &mut Option<Signals>)
             expired: Exit::Done,
             drain: false,
         };
-        receiver.run(&client, &limits, signals.as_ref())?
+        receiver.run(&client, &limits, Some(&signals))?
     };
     Ok(receiver.printer.conclude(exit))
 }

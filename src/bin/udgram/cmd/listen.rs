@@ -1,8 +1,10 @@
 //! `udgram listen`: every packet, for as long as it runs; a server, with --echo or --exec.
 
+use crate::admission::Admission;
 use crate::cli::{Listen, Protocol};
+use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request, Source};
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -11,7 +13,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
@@ -19,18 +21,19 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{
     Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors,
+    place_descriptors, set_signal_mask,
 };
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
 /// read must not keep the others waiting.
 const ANSWERING: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, options.exec.is_some());
     let mut needs = wanted.needs();
-    if options.exec.is_some() && !needs.contains(&libc::SO_PASSCRED) {
+    let who = options.exec.is_some() || !options.allow_uid.is_empty();
+    if who && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
     let request = Request {
@@ -44,26 +47,24 @@ pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals
         file: &receive.file,
         needs: &needs,
     };
+    let signals = Signals::install()?;
     let Endpoint {
         socket,
         origin,
         traces: _traces,
-    } = Endpoint::open(&request, signals, report)?;
-    let signals = match signals {
-        Some(signals) => &*signals,
-        none => none.insert(Signals::install()?),
-    };
+    } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
     let handler = match (&options.exec, options.echo) {
         (Some(command), _) => Action::Run {
             command,
             protocol: wanted.protocol,
-            signals,
+            signals: &signals,
         },
         (None, true) => Action::Echo,
         (None, false) => Action::Nothing,
     };
     let mut receiver = Receiver::new(&client, origin, wanted, handler, options.count, report)?;
+    receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::of_environment(report);
     service.tell("READY=1");
     let limits = Limits {
@@ -77,14 +78,18 @@ pub(crate) fn run(options: &Listen, report: Report, signals: &mut Option<Signals
         },
         drain: true,
     };
-    let exit = receiver.run(&client, &limits, Some(signals));
+    let exit = receiver.run(&client, &limits, Some(&signals));
     service.tell("STOPPING=1");
+    receiver.admission.conclude(report);
     let exit = exit?;
     if exit == Exit::TimedOut {
-        let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
-        let (came, count) = (receiver.received, options.count.unwrap_or_default());
-        let message = format!("{came} of {count} packets came, and then none within {timeout}");
-        return Err(Failure::error(Exit::TimedOut, message));
+        let count = options.count.unwrap_or_default();
+        return Err(timed_out(
+            &client,
+            receiver.received,
+            count,
+            options.timeout,
+        ));
     }
     Ok(receiver.printer.conclude(exit))
 }
@@ -154,6 +159,10 @@ impl Handler for Action<'_> {
         }
     }
 
+    fn answers(&self) -> bool {
+        !matches!(self, Self::Nothing)
+    }
+
     fn handle(
         &mut self,
         client: &Client,
@@ -169,8 +178,21 @@ impl Handler for Action<'_> {
                 protocol,
                 signals,
             } => {
-                printer.output.flush(wake)?;
-                let handler = start(command, datagram)?;
+                printer.output.flush(wake).inspect_err(|_| {
+                    let from = datagram.from.quoted();
+                    printer.report.warning(format_args!(
+                        "the end came first: the packet of {from} was not handled"
+                    ));
+                })?;
+                let handler = match start(command, datagram, signals) {
+                    Ok(handler) => handler,
+                    // Without a shell no packet is ever handled; otherwise, the next one may be.
+                    Err(error) if Exit::of(&error) == Exit::NotFound => return Err(error),
+                    Err(error) => {
+                        printer.note_unhandled(&error);
+                        return Ok(());
+                    }
+                };
                 let (answered, stopped) = finish(handler, command, printer.report, signals, wake)?;
                 let answered = match protocol {
                     Protocol::Raw => answered.as_slice(),
@@ -219,6 +241,11 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
+            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            report.warning(format_args!(
+                "{} was not answered: the end came first",
+                to.quoted()
+            ));
             Err(error.into())
         }
         Err((_, error)) => {
@@ -230,7 +257,7 @@ fn answer(
 }
 
 /// Runs `command` with the datagram on its stdin and its descriptors from 3 up.
-fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
+fn start(command: &OsStr, datagram: &mut Datagram<'_>, signals: &Signals) -> Result<Child> {
     // A file takes a datagram of any size at once; a pipe would have to be filled while the
     // command runs.
     let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
@@ -268,6 +295,7 @@ fn start(command: &OsStr, datagram: &mut Datagram<'_>) -> Result<Child> {
     let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
     let placed: Vec<_> = descriptors.into_iter().zip(3..).collect();
     let numbers: Vec<RawFd> = placed.iter().map(|(_, number)| *number).collect();
+    set_signal_mask(&mut shell, signals.found());
     super::forget_overwritten(&mut shell, &numbers);
     place_descriptors(&mut shell, placed);
     shell
@@ -290,12 +318,18 @@ fn finish(
         let mut piece = vec![0; 64 << 10];
         loop {
             match wait(output.as_fd(), Until::Readable, Deadline::NEVER, wake) {
-                Ok(_) => match output
-                    .read(&mut piece)
-                    .context("cannot read what the command prints")?
-                {
-                    0 => break,
-                    count => printed.extend_from_slice(&piece[..count]),
+                Ok(_) => match output.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(count) => printed.extend_from_slice(&piece[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        // What it printed is incomplete, and no answer; the next one may be read.
+                        let _ = handler.kill();
+                        let error = anyhow::Error::new(error);
+                        report.error(&error.context("cannot read what the command prints"));
+                        printed.clear();
+                        break;
+                    }
                 },
                 Err(error) if error.kind() == ErrorKind::Stopped => {
                     signals.take();

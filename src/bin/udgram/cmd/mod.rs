@@ -8,11 +8,33 @@ pub(crate) mod recv;
 pub(crate) mod send;
 pub(crate) mod sockopt;
 
+use crate::cli::OptionalDuration;
 use crate::exit::{Exit, Failure};
+use crate::receive::Client;
 use std::ffi::OsStr;
 use std::os::fd::RawFd;
 use std::process::Command;
-use udgram::Quoted;
+use udgram::{Address, Quoted};
+
+/// Of the `count` packets awaited only `came` had come when the time ran out.
+pub(crate) fn timed_out(
+    client: &Client,
+    came: u64,
+    count: u64,
+    timeout: OptionalDuration,
+) -> anyhow::Error {
+    let timeout = humantime::format_duration(timeout.0.unwrap_or_default());
+    let local = client.local_address().unwrap_or(Address::Unnamed);
+    let local = local.quoted();
+    let cause = match came {
+        0 => format!("no packet came within {timeout}"),
+        came => format!("{came} of {count} packets came, and then none within {timeout}"),
+    };
+    Failure::error(
+        Exit::TimedOut,
+        format!("cannot receive on {local}: {cause}"),
+    )
+}
 
 /// CMD could not be run: not found, or found and not to be run.
 pub(crate) fn spawn_failure(command: &OsStr, error: &std::io::Error) -> anyhow::Error {

@@ -1,7 +1,7 @@
 //! `udgram recv`: a packet, or a few, printed or handed to a program with its descriptors.
 
 use crate::cli::Recv;
-use crate::cmd::{forget_overwritten, spawn_failure};
+use crate::cmd::{forget_overwritten, spawn_failure, timed_out};
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::{Exit, Failure};
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
@@ -15,9 +15,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::Deadline;
-use udgram::{ErrorKind, describe_descriptor, place_descriptors};
+use udgram::{ErrorKind, describe_descriptor, place_descriptors, set_signal_mask};
 
-pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, !options.command.is_empty());
     let request = Request {
@@ -31,13 +31,13 @@ pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>)
         file: &receive.file,
         needs: &wanted.needs(),
     };
+    let signals = Signals::install()?;
     let Endpoint {
         socket,
         origin,
         traces,
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
-    let signals = signals.as_ref();
     let mut receiver = Receiver::new(
         &client,
         origin,
@@ -53,21 +53,30 @@ pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>)
             expired: Exit::TimedOut,
             drain: false,
         };
-        let exit = receiver.run(&client, &limits, signals)?;
+        let exit = receiver.run(&client, &limits, Some(&signals))?;
         if exit == Exit::TimedOut {
-            return Err(timed_out(receiver.received, options));
+            return Err(timed_out(
+                &client,
+                receiver.received,
+                options.count,
+                options.timeout,
+            ));
         }
         return Ok(receiver.printer.conclude(exit));
     }
-    let wake = wake(signals.map(Signals::stop), None);
+    let wake = wake(Some(signals.stop()), None);
     let deadline = Deadline::after(options.timeout.0);
     match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
         Ok(_) => {}
-        Err(error) if is(&error, ErrorKind::TimedOut) => return Err(timed_out(0, options)),
+        Err(error) if is(&error, ErrorKind::TimedOut) => {
+            return Err(timed_out(&client, 0, 1, options.timeout));
+        }
         Err(error) => {
-            return match signals.filter(|_| is(&error, ErrorKind::Stopped)) {
-                Some(signals) => Ok(Exit::Signal(signals.take())),
-                None => Err(error),
+            let stopped = is(&error, ErrorKind::Stopped);
+            return if stopped {
+                Ok(Exit::Signal(signals.take()))
+            } else {
+                Err(error)
             };
         }
     }
@@ -88,26 +97,13 @@ pub(crate) fn run(options: &Recv, report: Report, signals: &mut Option<Signals>)
         ));
     }
     let mut command = command(&options.command, packet, from)?;
+    set_signal_mask(&mut command, signals.found());
     hand_over(&mut command, descriptors, &numbers);
     // In place of udgram: nothing of it is left to clean up afterwards.
     drop(receiver);
     drop(traces);
     let error = command.exec();
     Err(spawn_failure(&options.command[0], &error))
-}
-
-fn timed_out(came: u64, options: &Recv) -> anyhow::Error {
-    let timeout = humantime::format_duration(options.timeout.0.unwrap_or_default());
-    Failure::error(
-        Exit::TimedOut,
-        match came {
-            0 => format!("no packet came within {timeout}"),
-            came => format!(
-                "{came} of {} packets came, and then none within {timeout}",
-                options.count
-            ),
-        },
-    )
 }
 
 /// The numbers that `count` descriptors get: those named, or 3 and up.

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use udgram::ancillary::{Control, Credentials, DEFAULT_ROOM, Room};
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake};
@@ -21,7 +22,7 @@ use udgram::{
     connect_when_there, duplicate,
 };
 
-pub(crate) fn run(options: &Send, report: Report, signals: &mut Option<Signals>) -> Result<Exit> {
+pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
     let wanted = Wanted {
         protocol: options.packets.protocol,
@@ -40,11 +41,18 @@ pub(crate) fn run(options: &Send, report: Report, signals: &mut Option<Signals>)
         file: &options.file,
         needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
     };
+    // Without a file to remove and without replies to print, a signal may end it as it is.
+    let bound = matches!(options.bind, Some(Address::Pathname(_)));
+    let signals = if bound || options.reply.is_some() {
+        Some(Signals::install()?)
+    } else {
+        None
+    };
     let Endpoint {
         socket,
         origin,
         traces: _traces,
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let signals = signals.as_ref();
     let client = Client::new(socket, wanted.protocol)?;
     let receiver = match options.reply {
@@ -278,7 +286,10 @@ impl Sender<'_> {
                     line.trim_ascii().is_empty()
                 }
             };
-            let mut packets = numbers.by_ref().zip(lines).filter(|(_, line)| !blank(line));
+            let mut packets = lines
+                .zip(numbers.by_ref())
+                .filter(|(line, _)| !blank(line))
+                .map(|(line, number)| (number, line));
             let exit = self.send_each(Origin::Line, &mut packets)?;
             if exit != Exit::Done {
                 return Ok(exit);
@@ -405,8 +416,8 @@ impl Sender<'_> {
             })
             .collect();
         let mut rest = outgoing.as_slice();
-        let mut waiting: Option<(PeerWatch, Deadline)> = None;
         let mut renewed = false;
+        let mut waiting = None;
         while let Err((sent, error)) =
             self.client
                 .send_batch(rest, self.options.timeout.0, &self.wake)
@@ -414,7 +425,7 @@ impl Sender<'_> {
             self.sent += sent as u64;
             rest = &rest[sent..];
             if sent > 0 {
-                (waiting, renewed) = (None, false);
+                (renewed, waiting) = (false, None);
             }
             let named = rest
                 .first()
@@ -424,30 +435,44 @@ impl Sender<'_> {
                 return Err(error.into());
             };
             if self.options.wait {
-                let timeout = self.options.timeout.0;
-                let (watch, deadline) =
-                    waiting.get_or_insert_with(|| (PeerWatch::new(peer), Deadline::after(timeout)));
-                watch
-                    .wait(*deadline, &self.wake)
-                    .map_err(|error| match error.kind() {
-                        ErrorKind::TimedOut => nobody_came(peer),
-                        _ => error,
-                    })?;
-            } else if renewed || self.peer.is_none() {
+                self.await_peer(peer, &mut waiting)?;
+            } else if renewed || self.peer.is_none() || self.client.socket()?.connect(peer).is_err()
+            {
                 return Err(error.into());
             }
-            // Whoever has the name now may be another socket than the one that is gone.
-            if self.peer.is_some() {
-                match self.client.socket()?.connect(peer) {
-                    Err(error) if error.kind() == ErrorKind::NobodyThere && self.options.wait => {}
-                    Err(_) if !self.options.wait => return Err(error.into()),
-                    connected => connected?,
-                }
-                renewed = true;
-            }
+            // Whoever has the name now may be another socket than the one that was gone.
+            renewed = true;
         }
         self.sent += rest.len() as u64;
         Ok(())
+    }
+
+    /// Waits until a peer that went away may be there again. Called for the same packet again
+    /// (the peer can be connected to, but takes nothing), it goes on waiting.
+    fn await_peer(
+        &self,
+        peer: &Address<'_>,
+        waiting: &mut Option<(PeerWatch, Deadline)>,
+    ) -> Result<()> {
+        let timeout = self.options.timeout.0;
+        let (watch, deadline) =
+            waiting.get_or_insert_with(|| (PeerWatch::new(peer), Deadline::after(timeout)));
+        let socket = match self.peer {
+            Some(_) => self.client.socket()?,
+            None => Arc::new(DatagramSocket::new()?),
+        };
+        loop {
+            watch
+                .wait(*deadline, &self.wake)
+                .map_err(|error| match error.kind() {
+                    ErrorKind::TimedOut => nobody_came(peer),
+                    _ => error,
+                })?;
+            match socket.connect(peer) {
+                Err(error) if error.kind() == ErrorKind::NobodyThere => {}
+                connected => return Ok(connected?),
+            }
+        }
     }
 
     /// Waits for the replies to the packet just sent, if any are wanted, and prints them.

@@ -11,10 +11,8 @@ use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use humantime::format_duration;
 use nix::errno::Errno;
 use serde_json::Value as Json;
-use std::fmt::Write;
-use std::io::IsTerminal;
 use std::time::Duration;
-use udgram::sockopt::{self, Kind, SocketOption, Value};
+use udgram::sockopt::{self, Access, Kind, SocketOption, Value};
 use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket, Error, ErrorKind, Quoted, Subject};
 
@@ -69,14 +67,20 @@ impl Request {
         };
         let option = sockopt::find(name)?;
         let value = parse_value(option.kind(), written).unwrap_or(Value::None);
-        match (option.check(&value), example(option.kind())) {
-            (Ok(()), _) => Ok(Self::Set(Setting { option, value })),
-            (Err(error), Some(example)) => Err(error.with_hint(format!(
-                "{} is given; write {example}",
-                Quoted(written.as_ref())
-            ))),
-            (Err(error), None) => Err(error),
+        match option.check(&value) {
+            Ok(()) => Ok(Self::Set(Setting { option, value })),
+            Err(error) => Err(match example(option.kind()) {
+                Some(example) if option.access() != Access::Read => {
+                    let given = Quoted(written.as_ref());
+                    error.with_hint(format!("{given} is given; write {example}"))
+                }
+                _ => error,
+            }),
         }
+    }
+
+    fn parse_all(written: &[String]) -> udgram::Result<Vec<Self>> {
+        written.iter().map(|written| Self::parse(written)).collect()
     }
 
     fn carry_out(&self, socket: &DatagramSocket) -> udgram::Result<(&SocketOption, Value)> {
@@ -90,11 +94,9 @@ impl Request {
     }
 }
 
-pub(crate) fn run(
-    options: &Sockopt,
-    report: Report,
-    signals: &mut Option<Signals>,
-) -> Result<Exit> {
+pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
+    // Before anything is bound: what cannot be meant leaves no trace.
+    let asked = Request::parse_all(&options.options)?;
     let request = endpoint::Request {
         source: match Source::of(options.bind.as_ref(), true, &options.inherited)? {
             // Nobody is to answer to it.
@@ -106,42 +108,39 @@ pub(crate) fn run(
         file: &options.file,
         needs: &[],
     };
+    let _signals = Signals::install()?;
     let Endpoint {
         socket,
         traces: _traces,
         ..
-    } = Endpoint::open(&request, signals, report)?;
+    } = Endpoint::open(&request, report)?;
     let mut output = Output::new();
-    output
-        .lines
-        .extend(answer(&socket, &options.options)?.bytes());
+    let answer = answer(&socket, &asked, output.terminal)?;
+    output.lines.extend(answer.bytes());
     output.lines.push(b'\n');
     output.flush(&Wake::default())?;
     Ok(Exit::Done)
 }
 
-/// Does what `udgram sockopt` is asked for: the text for stdout, without its last line end.
+/// Does what is asked for: the text for stdout, without its last line end.
 ///
-/// No arguments: one JSON object with all there is to see. One: its value alone, in the form that
-/// `NAME=VALUE` takes back. Several: one JSON object. Nothing is set unless all can be meant.
-fn answer(socket: &DatagramSocket, arguments: &[String]) -> Result<String> {
-    let requests = arguments
-        .iter()
-        .map(|argument| Request::parse(argument))
-        .collect::<udgram::Result<Vec<_>>>()?;
-    if let [request] = requests.as_slice() {
+/// Nothing asked for: one JSON object with all there is to see. One request: its value alone, in
+/// the form that `NAME=VALUE` takes back. Several: one JSON object. With `lines`, an object has a
+/// line for each member.
+fn answer(socket: &DatagramSocket, asked: &[Request], lines: bool) -> Result<String> {
+    if let [request] = asked {
         return Ok(text(&request.carry_out(socket)?.1));
     }
-    let mut members = if requests.is_empty() {
+    let mut members = if asked.is_empty() {
         overview(socket)?
     } else {
         Members::default()
     };
-    for request in &requests {
+    for request in asked {
         let (option, value) = request.carry_out(socket)?;
         members.set(option.name(), json(&value));
     }
-    Ok(members.object(std::io::stdout().is_terminal()))
+    Ok(members.object(lines))
 }
 
 /// All there is to see of a socket: addresses, queue, options.
@@ -155,7 +154,7 @@ fn overview(socket: &DatagramSocket) -> Result<Members> {
     queue.set("inq", lengths.inq.to_string());
     queue.set("outq", lengths.outq.to_string());
     members.set("queue", queue.object(false));
-    for (option, value) in sockopt::list(socket)? {
+    for (option, value) in sockopt::list(socket) {
         members.set(option.name(), json(&value));
     }
     Ok(members)
@@ -191,15 +190,15 @@ impl Members {
 
     /// The object on one line or, for people, with a line for each member.
     fn object(&self, lines: bool) -> String {
-        let [start, between, end] = if lines {
-            ["{\n  ", ",\n  ", "\n}"]
+        let [start, colon, between, end] = if lines {
+            ["{\n  ", ": ", ",\n  ", "\n}"]
         } else {
-            ["{", ",", "}"]
+            ["{", ":", ",", "}"]
         };
         let members: Vec<String> = self
             .0
             .iter()
-            .map(|(name, json)| format!("{}:{json}", string(name)))
+            .map(|(name, json)| [&string(name), colon, json].concat())
             .collect();
         [start, &members.join(between), end].concat()
     }
@@ -208,16 +207,11 @@ impl Members {
 /// A JSON string. A terminal may take DEL and what follows it for commands, so they are escaped
 /// as JSON itself has it for those before the space.
 fn string(text: &str) -> String {
-    let mut json = String::new();
-    for character in Json::from(text).to_string().chars() {
-        if character.is_control() {
-            // A string takes what is written to it.
-            let _ = write!(json, "\\u{:04x}", u32::from(character));
-        } else {
-            json.push(character);
-        }
-    }
-    json
+    let escape = |character: char| match character {
+        control if control.is_control() => format!("\\u{:04x}", u32::from(control)),
+        plain => plain.to_string(),
+    };
+    Json::from(text).to_string().chars().map(escape).collect()
 }
 
 /// A value in JSON: numbers and flags as such, `null` where there is none or no limit, what else
@@ -294,7 +288,7 @@ fn parse_value(kind: Kind, written: &str) -> Option<Value> {
                 .decode(digits.as_bytes())
                 .ok()
                 .map(Value::Bytes),
-            None => i32::try_from(integer(written)?).ok().map(Value::Integer),
+            None => integer(written).and_then(word).map(Value::Integer),
         },
         _ => None,
     }
@@ -341,6 +335,12 @@ fn integer(written: &str) -> Option<i128> {
     Some(sign * i128::from(number))
 }
 
+/// 32 bits, given as a number with a sign or without.
+fn word(number: i128) -> Option<i32> {
+    let unsigned = || u32::try_from(number).ok().map(u32::cast_signed);
+    i32::try_from(number).ok().or_else(unsigned)
+}
+
 /// A number of bytes. `K`, `M`, `G`, also as `KiB` or `Ki`, are powers of 1024; `kB`, `MB`, `GB`
 /// are powers of 1000, as in dd(1). The case does not count.
 fn size(written: &str) -> Option<u64> {
@@ -374,6 +374,11 @@ mod tests {
     fn refused(written: &str) -> Error {
         let error = Setting::parse(written).unwrap_err();
         error.downcast::<Error>().unwrap()
+    }
+
+    fn done(socket: &DatagramSocket, arguments: &[&str]) -> Result<String> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        answer(socket, &Request::parse_all(&arguments)?, false)
     }
 
     #[test]
@@ -412,6 +417,7 @@ mod tests {
             ("bindtodevice=a=b", Value::Text(b"a=b".to_vec())),
             ("1:7=64k", size(65536)),
             ("1:9999=-2", Value::Integer(-2)),
+            ("1:9999=0xfffffffe", Value::Integer(-2)),
             ("1:9999=hex:00fF", Value::Bytes(vec![0, 255])),
             ("1:9999=hex:", Value::Bytes(Vec::new())),
         ] {
@@ -453,6 +459,7 @@ mod tests {
             refused("sndbuf=a\nb").hint(),
             Some("'a\\nb' is given; write a size such as 65536, 64K, or 1MiB")
         );
+        assert_eq!(refused("type=2").hint(), None);
         assert_eq!(refused("sndbuff=1").hint(), Some("did you mean SO_SNDBUF?"));
     }
 
@@ -468,15 +475,11 @@ mod tests {
         ] {
             for value in values {
                 let set = format!("{name}={value}");
-                assert_eq!(answer(&socket, &[set]).unwrap(), *value, "{name}");
-                assert_eq!(
-                    answer(&socket, &[name.to_owned()]).unwrap(),
-                    *value,
-                    "{name}"
-                );
+                assert_eq!(done(&socket, &[&set]).unwrap(), *value, "{name}");
+                assert_eq!(done(&socket, &[name]).unwrap(), *value, "{name}");
             }
         }
-        let doubled = answer(&socket, &["sndbuf=30000".to_owned()]).unwrap();
+        let doubled = done(&socket, &["sndbuf=30000"]).unwrap();
         assert_eq!(doubled, "60000");
     }
 
@@ -484,24 +487,22 @@ mod tests {
     fn several_are_one_object_in_the_order_given() {
         let socket = DatagramSocket::new().unwrap();
         let arguments = ["passcred=on", "Type", "rcvtimeo", "linger", "1:16=0"];
-        let text = answer(&socket, &arguments.map(str::to_owned)).unwrap();
-        let text: String = text.split_whitespace().collect();
+        let text = done(&socket, &arguments).unwrap();
         // 1:16 is SO_PASSCRED again: one member, with what it came to.
         assert_eq!(
             text,
             r#"{"SO_PASSCRED":false,"SO_TYPE":2,"SO_RCVTIMEO":null,"SO_LINGER":false}"#
         );
-        let arguments = ["passcred=on", "typ=1"].map(str::to_owned);
-        assert!(answer(&socket, &arguments).is_err());
-        assert_eq!(answer(&socket, &["passcred".to_owned()]).unwrap(), "off");
+        let arguments = ["passcred=on", "typ=1"];
+        assert!(done(&socket, &arguments).is_err());
+        assert_eq!(done(&socket, &["passcred"]).unwrap(), "off");
     }
 
     #[test]
     fn the_overview_has_addresses_queue_and_options() {
         let (one, other) = DatagramSocket::pair().unwrap();
         one.autobind().unwrap();
-        let json =
-            |socket| -> Json { serde_json::from_str(&answer(socket, &[]).unwrap()).unwrap() };
+        let json = |socket| -> Json { serde_json::from_str(&done(socket, &[]).unwrap()).unwrap() };
         let (one, other) = (json(&one), json(&other));
         assert!(one["local"].as_str().unwrap().starts_with('@'));
         assert_eq!(one["local"], other["peer"]);

@@ -1,0 +1,300 @@
+//! Who takes part, and with which command.
+
+use std::process::{Command, Stdio};
+
+/// A program, a column of the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Program {
+    Floor,
+    Udgram,
+    Socat,
+    Nc,
+    Python,
+    EasyNetwork,
+}
+
+impl Program {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Floor,
+        Self::Udgram,
+        Self::Socat,
+        Self::Nc,
+        Self::Python,
+        Self::EasyNetwork,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "C floor",
+            Self::Udgram => "udgram",
+            Self::Socat => "socat",
+            Self::Nc => "nc",
+            Self::Python => "Python",
+            Self::EasyNetwork => "EasyNetwork",
+        }
+    }
+
+    pub(crate) fn is_peer(self) -> bool {
+        !matches!(self, Self::Floor | Self::Udgram)
+    }
+
+    /// A command that works where the program is installed. Only OpenBSD's nc knows Unix sockets.
+    pub(crate) fn probe(self) -> &'static str {
+        match self {
+            Self::Floor | Self::Udgram => "true",
+            Self::Socat => "socat -V",
+            Self::Nc => "nc -h 2>&1 | grep OpenBSD",
+            Self::Python => "python3 -V",
+            Self::EasyNetwork => "python3 -c 'import easynetwork.clients.unix_datagram'",
+        }
+    }
+}
+
+/// How one sees that a receiver has written everything.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was told the number of packets, and ends.
+    Exit,
+    /// It goes on for ever, and adds no newline: its packets bring one along, and the file's size tells.
+    Size,
+}
+
+/// One program at one kind of work.
+pub(crate) struct Contender {
+    pub(crate) program: Program,
+    /// The row of the table. The floor stands in every row of its part.
+    pub(crate) work: &'static str,
+    /// Words between blanks; see [`crate::field::Field::command`] for what stands in braces.
+    pub(crate) command: &'static str,
+    pub(crate) end: End,
+    /// It is given one packet for so many of the others', being slow: a cost per packet does not mind.
+    pub(crate) share: u32,
+    pub(crate) note: Option<&'static str>,
+}
+
+const fn contender(program: Program, work: &'static str, command: &'static str) -> Contender {
+    Contender {
+        program,
+        work,
+        command,
+        end: End::Exit,
+        share: 1,
+        note: None,
+    }
+}
+
+impl Contender {
+    const fn noted(mut self, note: &'static str) -> Self {
+        self.note = Some(note);
+        self
+    }
+
+    const fn endless(mut self) -> Self {
+        self.end = End::Size;
+        self
+    }
+
+    const fn slow(mut self, share: u32) -> Self {
+        self.share = share;
+        self
+    }
+}
+
+const RECEIVE_JSON: &str = "{udgram} listen -p json --count {count} {addr}";
+const RECEIVE_FLOOR: &str = "{floor} receive {addr} {count}";
+const SEND_JSON: &str = "{udgram} send -p json {addr}";
+const SEND_FLOOR: &str = "{floor} send {addr}";
+const NO_NEWLINE: &str = "adds no newline: its datagrams bring one along";
+
+/// Datagrams to lines of a file.
+pub(crate) const RECEIVE: &[Contender] = &[
+    contender(Program::Floor, "", RECEIVE_FLOOR),
+    contender(Program::Udgram, "receive, json", RECEIVE_JSON),
+    contender(
+        Program::Udgram,
+        "receive, text",
+        "{udgram} listen -p text --count {count} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "receive, --envelope",
+        "{udgram} listen --envelope --count {count} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "receive, --envelope --creds",
+        "{udgram} listen --envelope --creds --count {count} {addr}",
+    ),
+    contender(
+        Program::Socat,
+        "receive, text",
+        "socat -u UNIX-RECV:{addr} -",
+    )
+    .endless()
+    .noted(NO_NEWLINE),
+    contender(Program::Nc, "receive, text", "nc -dkluU {addr}")
+        .endless()
+        .noted(NO_NEWLINE),
+    contender(
+        Program::Python,
+        "receive, text",
+        "{python} socket receive {addr} {count}",
+    ),
+    contender(
+        Program::EasyNetwork,
+        "receive, json",
+        "{python} easynetwork receive {addr} {count}",
+    )
+    .slow(10),
+];
+
+/// Lines of a file to datagrams.
+pub(crate) const SEND: &[Contender] = &[
+    contender(Program::Floor, "", SEND_FLOOR),
+    contender(Program::Udgram, "send, json", SEND_JSON),
+    contender(
+        Program::Udgram,
+        "send, text",
+        "{udgram} send -p text {addr}",
+    ),
+    contender(
+        Program::Socat,
+        "send, text",
+        "socat -u -b {linesize} - UNIX-SENDTO:{addr}",
+    )
+    .noted("keeps lines apart only because all have one length, given with `-b`; sends the newline, too"),
+    contender(
+        Program::Python,
+        "send, text",
+        "{python} socket send {addr}",
+    ),
+    contender(
+        Program::EasyNetwork,
+        "send, json",
+        "{python} easynetwork send {addr}",
+    )
+    .slow(10),
+];
+
+/// Why there is no contender where one would expect one.
+pub(crate) const UNABLE: &[(&str, Program, &str)] = &[
+    (
+        "send, text",
+        Program::Nc,
+        "merges lines into datagrams of 16 KiB",
+    ),
+    ("request and answer", Program::Nc, "cannot answer"),
+];
+
+/// Requests answered, one at a time.
+pub(crate) const ECHO: &[Contender] = &[
+    contender(Program::Floor, "", "{floor} echo {addr}"),
+    contender(
+        Program::Udgram,
+        "request and answer",
+        "{udgram} listen -p json --echo {addr}",
+    ),
+    contender(
+        Program::Socat,
+        "request and answer",
+        "socat UNIX-RECVFROM:{addr},fork PIPE",
+    )
+    .slow(20)
+    .noted("a process for every packet"),
+    contender(
+        Program::Python,
+        "request and answer",
+        "{python} socket echo {addr}",
+    ),
+    contender(
+        Program::EasyNetwork,
+        "request and answer",
+        "{python} easynetwork echo {addr}",
+    ),
+];
+
+/// One packet, from the start of the process to its exit. The packet stands on stdin, too.
+pub(crate) const START: &[Contender] = &[
+    contender(Program::Floor, "", "{floor} one {addr} {packet}"),
+    contender(
+        Program::Udgram,
+        "one packet",
+        "{udgram} send -p json {addr} {packet}",
+    ),
+    contender(
+        Program::Udgram,
+        "one packet, static build",
+        "{static} send -p json {addr} {packet}",
+    ),
+    contender(
+        Program::Socat,
+        "one packet",
+        "socat -u - UNIX-SENDTO:{addr}",
+    ),
+    contender(Program::Nc, "one packet", "nc -uU -q0 {addr}"),
+    contender(
+        Program::Python,
+        "one packet",
+        "{python} socket one {addr} {packet}",
+    )
+    .slow(5),
+    contender(
+        Program::EasyNetwork,
+        "one packet",
+        "{python} easynetwork one {addr} {packet}",
+    )
+    .slow(10),
+];
+
+/// How many of these run as machine code, and quickly enough under valgrind.
+pub(crate) const COMPILED: usize = 3;
+
+/// A receiver that goes on, whatever comes.
+pub(crate) const ENDLESS: &[Contender] = &[
+    contender(Program::Floor, "", RECEIVE_FLOOR),
+    contender(Program::Udgram, "receiver", RECEIVE_JSON),
+    contender(Program::Socat, "receiver", "socat -u UNIX-RECV:{addr} -")
+        .endless()
+        .noted("cuts datagrams at 8 KiB"),
+    contender(Program::Nc, "receiver", "nc -dkluU {addr}")
+        .endless()
+        .noted("cuts datagrams at 16 KiB"),
+    contender(
+        Program::Python,
+        "receiver",
+        "{python} socket receive {addr} {count}",
+    ),
+];
+
+/// Receiving, and sending, that must not become dearer with time.
+pub(crate) const FLAT: [&[Contender]; 2] = [
+    &[
+        contender(Program::Floor, "", RECEIVE_FLOOR),
+        contender(Program::Udgram, "receive", RECEIVE_JSON),
+    ],
+    &[
+        contender(Program::Floor, "", SEND_FLOOR),
+        contender(Program::Udgram, "send", SEND_JSON),
+    ],
+];
+
+/// Whether a shell finds that all is there.
+pub(crate) fn works(probe: &str) -> bool {
+    Command::new("sh")
+        .args(["-c", probe])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// The interpreter itself: a wrapper script in its place (pyenv's) would be measured along with it.
+pub(crate) fn python() -> String {
+    Command::new("python3")
+        .args(["-c", "import sys; print(sys.executable)"])
+        .output()
+        .ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map_or_else(|| "python3".to_owned(), |path| path.trim().to_owned())
+}

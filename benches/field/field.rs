@@ -1,0 +1,468 @@
+//! Where the contenders meet: a directory, the processes in it, and one measurement of each kind.
+
+use crate::contender::{Contender, End};
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// 100 bytes; the number is rewritten in each, and checked where it arrives.
+const PACKET: &str = concat!(
+    r#"{"seq":"000000000","op":"set","name":"sensor-7","#,
+    r#""value":21.375,"unit":"degC","tags":["a"],"on":true}"#
+);
+/// Where the sequence number ends.
+const NUMBERED: usize = 17;
+/// A datagram that only a raised send buffer carries.
+const LARGE: u32 = 4_000_000;
+const LARGE_COUNT: u32 = 32;
+/// For a receiver that shall not end by itself.
+const ENDLESS: u32 = 4_000_000_000;
+/// How long a program may take to get ready, or to finish after everything was sent.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What one calls idle.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// Which processors the two sides run on; the scheduler's choice if not given.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pin {
+    One,
+    Two,
+}
+
+/// A process that does not outlive its measurement.
+struct Running {
+    child: Child,
+    name: &'static str,
+    stderr: PathBuf,
+}
+
+impl Running {
+    /// Lets a generator or a client begin, and says when.
+    fn go(&mut self) -> Result<Instant> {
+        let mut stdin = self.child.stdin.take().context("no stdin")?;
+        let now = Instant::now();
+        stdin.write_all(b"\n")?;
+        Ok(now)
+    }
+
+    /// Waits as long as it takes.
+    fn finish(&mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), self.complaint(&status.to_string()));
+        Ok(())
+    }
+
+    /// Waits until it has ended well, or `enough` holds.
+    fn finish_soon(&mut self, enough: impl Fn() -> bool) -> Result<()> {
+        let late = Instant::now() + PATIENCE;
+        while !enough() {
+            if self.child.try_wait()?.is_some() {
+                return self.finish();
+            }
+            if Instant::now() > late {
+                bail!(self.complaint("does not finish: packets were lost"));
+            }
+            sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    /// What happened, and the last thing it said itself.
+    fn complaint(&self, what: &str) -> String {
+        let said = fs::read_to_string(&self.stderr).unwrap_or_default();
+        let last = said.lines().last().unwrap_or("nothing on stderr");
+        format!("{}: {what} ({last})", self.name)
+    }
+
+    /// A line of `/proc/PID/status`, in bytes.
+    fn memory(&self, field: &str) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u32>().ok())
+            .context(format!("no {field}"))?;
+        Ok(f64::from(kib) * 1024.0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The programs to start, and the directory they meet in.
+pub(crate) struct Field {
+    pub(crate) directory: PathBuf,
+    pub(crate) floor: String,
+    pub(crate) udgram: String,
+    pub(crate) static_build: Option<String>,
+    pub(crate) python: String,
+    pub(crate) pin: Option<Pin>,
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Field {
+    fn address(&self) -> PathBuf {
+        self.directory.join("a")
+    }
+
+    /// The generator's, and the client's, known beforehand to contenders that talk to one peer only.
+    fn peer(&self) -> PathBuf {
+        self.directory.join("a.peer")
+    }
+
+    fn lines(&self) -> PathBuf {
+        self.directory.join("lines")
+    }
+
+    /// A command line from its template.
+    fn words(&self, template: &str, count: u32) -> Vec<String> {
+        let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/field/peers.py");
+        template
+            .split(' ')
+            .flat_map(|word| match word {
+                "{python}" => vec![self.python.clone(), peers.to_owned()],
+                _ => vec![word.to_owned()],
+            })
+            .map(|word| {
+                word.replace("{floor}", &self.floor)
+                    .replace("{udgram}", &self.udgram)
+                    .replace(
+                        "{static}",
+                        self.static_build.as_deref().unwrap_or("{static}"),
+                    )
+                    .replace("{addr}", &self.address().to_string_lossy())
+                    .replace("{peer}", &self.peer().to_string_lossy())
+                    .replace("{count}", &count.to_string())
+                    .replace("{linesize}", &(PACKET.len() + 1).to_string())
+                    .replace("{packet}", PACKET)
+            })
+            .collect()
+    }
+
+    fn command(&self, template: &str, count: u32) -> Command {
+        let words = self.words(template, count);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        // Cargo's: it would send the dynamic linker of every contender through Cargo's directories first.
+        command.env_remove("LD_LIBRARY_PATH");
+        command
+    }
+
+    /// A process of those that keep the contender busy.
+    fn opposite(&self, template: &str, count: u32) -> Command {
+        self.pinned("0", template, count)
+    }
+
+    fn contender(&self, contender: &Contender, count: u32) -> Command {
+        let processor = if self.pin == Some(Pin::Two) { "1" } else { "0" };
+        self.pinned(processor, contender.command, count)
+    }
+
+    fn pinned(&self, processor: &str, template: &str, count: u32) -> Command {
+        match self.pin {
+            Some(_) => self.command(&format!("taskset -c {processor} {template}"), count),
+            None => self.command(template, count),
+        }
+    }
+
+    fn spawn(
+        &self,
+        name: &'static str,
+        mut command: Command,
+        stdin: Stdio,
+        stdout: Stdio,
+    ) -> Result<Running> {
+        let stderr = self.directory.join(name);
+        let child = command
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(File::create(&stderr)?)
+            .spawn()
+            .with_context(|| format!("{name}: {command:?}"))?;
+        Ok(Running {
+            child,
+            name,
+            stderr,
+        })
+    }
+
+    fn clear(&self) {
+        let _ = fs::remove_file(self.address());
+        let _ = fs::remove_file(self.peer());
+    }
+
+    /// Waits until somebody is bound to `path`. One who is connected to somebody else refuses, and is there.
+    fn await_bound(running: &mut Running, path: &Path) -> Result<()> {
+        let late = Instant::now() + PATIENCE;
+        loop {
+            match UnixDatagram::unbound()?.connect(path) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+                Err(_) if running.child.try_wait()?.is_some() => {
+                    bail!(running.complaint("ended before it was ready"))
+                }
+                Err(e) if Instant::now() > late => bail!(running.complaint(&e.to_string())),
+                Err(_) => sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// A part of the floor that waits, bound, for the word to begin.
+    fn counterpart(&self, template: &str, count: u32, end: End) -> Result<Running> {
+        let mut command = self.opposite(template, count);
+        let newline = if end == End::Size { "\n" } else { "" };
+        command.arg(format!("{PACKET}{newline}")).arg(self.peer());
+        let mut running = self.spawn("generator", command, Stdio::piped(), Stdio::piped())?;
+        Self::await_bound(&mut running, &self.peer())?;
+        Ok(running)
+    }
+
+    fn receiver(&self, contender: &Contender, count: u32, stdout: Stdio) -> Result<Running> {
+        let command = self.contender(contender, count);
+        let mut receiver = self.spawn(contender.program.name(), command, Stdio::null(), stdout)?;
+        Self::await_bound(&mut receiver, &self.address())?;
+        Ok(receiver)
+    }
+
+    fn line_count_reached(&self, bytes: u64) -> impl Fn() -> bool {
+        let path = self.lines();
+        move || path.metadata().is_ok_and(|m| m.len() >= bytes)
+    }
+
+    /// Datagrams into a receiver, each written as a line to a file: seconds from the first send to the last line.
+    pub(crate) fn receive(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let mut generator =
+            self.counterpart("{floor} generate {addr} {count}", count, contender.end)?;
+        let mut receiver = self.receiver(contender, count, File::create(self.lines())?.into())?;
+        let begun = generator.go()?;
+        if let Err(e) = generator.finish() {
+            bail!("{e}; {}", receiver.complaint("left it alone"));
+        }
+        let bytes = match contender.end {
+            End::Exit => u64::MAX,
+            End::Size => u64::from(count) * (PACKET.len() as u64 + 1),
+        };
+        receiver.finish_soon(self.line_count_reached(bytes))?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        drop(receiver);
+        self.check_lines(count)?;
+        Ok(elapsed)
+    }
+
+    /// Every packet once, in order, one a line.
+    fn check_lines(&self, count: u32) -> Result<()> {
+        let mut file = BufReader::with_capacity(1 << 20, File::open(self.lines())?);
+        let mut line = Vec::new();
+        let mut seen = 0;
+        while file.read_until(b'\n', &mut line)? > 0 {
+            let number = format!(r#"{{"seq":"{seen:09}""#);
+            if memchr::memmem::find(&line, number.as_bytes()).is_none() {
+                bail!("line {} is {:?}", seen + 1, String::from_utf8_lossy(&line));
+            }
+            seen += 1;
+            line.clear();
+        }
+        ensure!(seen == count, "{seen} lines of {count} packets");
+        Ok(())
+    }
+
+    fn write_lines(&self, count: u32) -> Result<()> {
+        let mut file = BufWriter::new(File::create(self.lines())?);
+        for number in 0..count {
+            writeln!(file, r#"{{"seq":"{number:09}{}"#, &PACKET[NUMBERED..])?;
+        }
+        file.flush()?;
+        Ok(())
+    }
+
+    /// Lines of a file sent to a sink that checks them: seconds from the sender's start to the last arrival.
+    pub(crate) fn send(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let lines = u64::from(count) * (PACKET.len() as u64 + 1);
+        if self.lines().metadata().map_or(0, |m| m.len()) != lines {
+            self.write_lines(count)?;
+        }
+        let mut sink = self.spawn(
+            "sink",
+            self.opposite("{floor} sink {addr} {count}", count),
+            Stdio::null(),
+            Stdio::null(),
+        )?;
+        Self::await_bound(&mut sink, &self.address())?;
+        let begun = Instant::now();
+        let command = self.contender(contender, count);
+        let mut sender = self.spawn(
+            contender.program.name(),
+            command,
+            File::open(self.lines())?.into(),
+            Stdio::null(),
+        )?;
+        if let Err(e) = sender.finish() {
+            bail!("{e}; {}", sink.complaint("waited"));
+        }
+        sink.finish_soon(|| false)?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// One client, one question at a time: seconds for each.
+    pub(crate) fn echo(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
+        let _server = self.receiver(contender, count, Stdio::null())?;
+        client.go()?;
+        client.finish()?;
+        let mut answer = String::new();
+        client
+            .child
+            .stdout
+            .take()
+            .context("no stdout")?
+            .read_to_string(&mut answer)?;
+        Ok(answer.trim().parse::<f64>()? / 1e9)
+    }
+
+    /// Processes that each send one packet: the median of their lives, in seconds.
+    pub(crate) fn start(&self, contender: &Contender, count: u32) -> Result<f64> {
+        let mut lives = Vec::new();
+        self.one_by_one(contender.command, count, |command| {
+            let begun = Instant::now();
+            let status = command.status()?;
+            lives.push(begun.elapsed().as_secs_f64());
+            ensure!(status.success(), "{status}");
+            Ok(())
+        })?;
+        lives.sort_by(f64::total_cmp);
+        Ok(lives[lives.len() / 2])
+    }
+
+    /// The instructions that one such process executes, by callgrind.
+    pub(crate) fn instructions(&self, contender: &Contender) -> Result<f64> {
+        let valgrind = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
+        let mut collected = 0;
+        self.one_by_one(&format!("{valgrind}{}", contender.command), 1, |command| {
+            let output = command.stderr(Stdio::piped()).output()?;
+            let text = String::from_utf8_lossy(&output.stderr);
+            collected = text
+                .lines()
+                .find_map(|line| {
+                    line.split_once("Collected : ")?
+                        .1
+                        .trim()
+                        .parse::<u32>()
+                        .ok()
+                })
+                .with_context(|| format!("valgrind said: {text}"))?;
+            Ok(())
+        })?;
+        Ok(f64::from(collected))
+    }
+
+    /// Runs a command that sends one packet, and checks that it arrives.
+    fn one_by_one(
+        &self,
+        template: &str,
+        count: u32,
+        mut run: impl FnMut(&mut Command) -> Result<()>,
+    ) -> Result<()> {
+        self.clear();
+        let packet = self.directory.join("packet");
+        fs::write(&packet, PACKET)?;
+        let sink = UnixDatagram::bind(self.address())?;
+        sink.set_read_timeout(Some(PATIENCE))?;
+        let mut buffer = [0; 2 * PACKET.len()];
+        for _ in 0..count {
+            let mut command = self.command(template, 1);
+            command
+                .stdin(File::open(&packet)?)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            run(&mut command)?;
+            let size = sink.recv(&mut buffer)?;
+            ensure!(
+                &buffer[..size] == PACKET.as_bytes(),
+                "the packet arrived changed"
+            );
+        }
+        Ok(())
+    }
+
+    /// A receiver's memory, in bytes: its peak and what it holds after small datagrams; what it holds, idle
+    /// again, after large ones (not for those that cut them).
+    pub(crate) fn memory(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
+        self.clear();
+        let mut generator =
+            self.counterpart("{floor} generate {addr} {count}", count, contender.end)?;
+        let mut receiver = self.receiver(contender, ENDLESS, File::create(self.lines())?.into())?;
+        generator.go()?;
+        generator.finish()?;
+        let small = u64::from(count) * (PACKET.len() as u64 + 1);
+        receiver.finish_soon(self.line_count_reached(small))?;
+        let mut sizes = vec![receiver.memory("VmHWM")?, receiver.memory("VmRSS")?];
+        if contender.end == End::Exit {
+            let mut burst = self.opposite("{floor} burst {addr} {count}", LARGE_COUNT);
+            burst.arg(LARGE.to_string());
+            self.spawn("burst", burst, Stdio::null(), Stdio::null())?
+                .finish()?;
+            let large = u64::from(LARGE_COUNT) * (u64::from(LARGE) + 1);
+            receiver.finish_soon(self.line_count_reached(small + large))?;
+            sleep(IDLE);
+            sizes.push(receiver.memory("VmRSS")?);
+        }
+        File::create(self.lines())?;
+        Ok(sizes)
+    }
+
+    /// Packets that arrive alone, at a receiver that sleeps: seconds until the line can be read from its pipe.
+    pub(crate) fn latency(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
+        self.clear();
+        let sender = UnixDatagram::bind(self.peer())?;
+        let mut receiver = self.receiver(contender, ENDLESS, Stdio::piped())?;
+        let mut lines = receiver.child.stdout.take().context("no stdout")?;
+        let newline = if contender.end == End::Size { "\n" } else { "" };
+        let mut times = Vec::new();
+        let mut buffer = [0; 2 * PACKET.len()];
+        for number in 0..count {
+            sleep(Duration::from_millis(2));
+            let line = format!(r#"{{"seq":"{number:09}{}{newline}"#, &PACKET[NUMBERED..]);
+            let sent = Instant::now();
+            sender.send_to(line.as_bytes(), self.address())?;
+            let mut filled = 0;
+            while buffer[..filled].last() != Some(&b'\n') {
+                let mut wanted = [PollFd::new(lines.as_fd(), PollFlags::POLLIN)];
+                let patience = PollTimeout::try_from(PATIENCE)?;
+                ensure!(
+                    poll(&mut wanted, patience)? > 0,
+                    receiver.complaint("writes nothing")
+                );
+                let n = lines.read(&mut buffer[filled..])?;
+                ensure!(n > 0, receiver.complaint("ended"));
+                filled += n;
+            }
+            times.push(sent.elapsed().as_secs_f64());
+            ensure!(
+                buffer[..filled].trim_ascii_end() == line.trim_end().as_bytes(),
+                "the packet arrived changed"
+            );
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(vec![times[times.len() / 2], times[times.len() - 1]])
+    }
+}

@@ -1,0 +1,342 @@
+/* What the kernel allows: the least C program for each kind of work that the benchmark measures.
+ *
+ * Calls are batched, and whoever has to wait tries a few sched_yield(2)s before it sleeps in poll(2).
+ * Nothing is parsed. Beside the contenders it holds their counterparts: a generator, a sink, a client.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BATCH = 64,          /* messages in a call */
+    YIELDS = 16,         /* before going to sleep */
+    SLOT = 8 << 20,      /* room for the largest datagram; mapped, touched only where one lies */
+    OUTPUT = 256 << 10,  /* bytes in a write(2) */
+    INPUT = 256 << 10,   /* bytes in a read(2) */
+    SEQUENCE = 8,        /* where in a packet its sequence number starts: {"seq":"000000000" */
+    DIGITS = 9,
+    PATIENCE = 600       /* seconds after which a run that hangs is given up */
+};
+
+static struct mmsghdr messages[BATCH];
+static struct iovec vectors[BATCH];
+static char output[OUTPUT];
+static size_t pending;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void *map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        die("mmap");
+    return memory;
+}
+
+static struct sockaddr_un address(const char *path)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof name.sun_path) {
+        fprintf(stderr, "%s: too long\n", path);
+        exit(2);
+    }
+    strcpy(name.sun_path, path);
+    return name;
+}
+
+static int open_socket(const char *local, const char *peer)
+{
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        die("socket");
+    if (local) {
+        struct sockaddr_un name = address(local);
+        /* An empty name asks for an abstract one of the kernel's choice. */
+        if (bind(fd, (struct sockaddr *)&name, *local ? sizeof name : sizeof(sa_family_t)) < 0)
+            die(local);
+    }
+    if (peer) {
+        struct sockaddr_un name = address(peer);
+        if (connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
+            die(peer);
+    }
+    return fd;
+}
+
+static void write_all(const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(1, bytes, size);
+        if (n < 0)
+            die("write");
+        bytes += n;
+        size -= (size_t)n;
+    }
+}
+
+static void flush(void)
+{
+    write_all(output, pending);
+    pending = 0;
+}
+
+static void write_line(const char *bytes, size_t size)
+{
+    if (size + 1 > OUTPUT - pending)
+        flush();
+    if (size + 1 > OUTPUT) {
+        write_all(bytes, size);
+        size = 0;
+    }
+    memcpy(output + pending, bytes, size);
+    output[pending + size] = '\n';
+    pending += size + 1;
+}
+
+/* After EAGAIN: gives the other side the processor a few times, then sleeps until there is something to do. */
+static void await(int fd, short events, int *tries)
+{
+    if (errno != EAGAIN)
+        die("socket");
+    if ((*tries)++ < YIELDS) {
+        sched_yield();
+        return;
+    }
+    flush();
+    struct pollfd wanted = {.fd = fd, .events = events};
+    if (poll(&wanted, 1, -1) < 0)
+        die("poll");
+    *tries = 0;
+}
+
+static unsigned receive_batch(int fd, unsigned most)
+{
+    for (int tries = 0;;) {
+        int n = recvmmsg(fd, messages, most < BATCH ? most : BATCH, MSG_DONTWAIT, NULL);
+        if (n > 0)
+            return (unsigned)n;
+        await(fd, POLLIN, &tries);
+    }
+}
+
+static void send_batch(int fd, unsigned count)
+{
+    int tries = 0;
+    for (unsigned sent = 0; sent < count;) {
+        int n = sendmmsg(fd, messages + sent, count - sent, MSG_DONTWAIT);
+        if (n > 0) {
+            sent += (unsigned)n;
+            tries = 0;
+        } else {
+            await(fd, POLLOUT, &tries);
+        }
+    }
+}
+
+static void prepare(char *slots, size_t size)
+{
+    for (int i = 0; i < BATCH; i++) {
+        vectors[i] = (struct iovec){slots + (size_t)i * size, size};
+        messages[i].msg_hdr.msg_iov = &vectors[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+}
+
+/* Every datagram becomes a line of stdout. */
+static void receive(const char *path, unsigned long count)
+{
+    int fd = open_socket(path, NULL);
+    prepare(map((size_t)BATCH * SLOT), SLOT);
+    while (count > 0) {
+        unsigned n = receive_batch(fd, count < BATCH ? (unsigned)count : BATCH);
+        for (unsigned i = 0; i < n; i++)
+            write_line(vectors[i].iov_base, messages[i].msg_len);
+        count -= n;
+    }
+    flush();
+    unlink(path);
+}
+
+/* Takes numbered datagrams and fails if one is missing, doubled or out of order. */
+static void sink(const char *path, unsigned long count)
+{
+    int fd = open_socket(path, NULL);
+    prepare(map((size_t)BATCH * SLOT), SLOT);
+    for (unsigned long seen = 0; seen < count;) {
+        unsigned n = receive_batch(fd, count - seen < BATCH ? (unsigned)(count - seen) : BATCH);
+        for (unsigned i = 0; i < n; i++, seen++) {
+            unsigned long number = strtoul((char *)vectors[i].iov_base + SEQUENCE, NULL, 10);
+            if (number != seen) {
+                fprintf(stderr, "datagram %lu came in place of %lu\n", number, seen);
+                exit(1);
+            }
+        }
+    }
+    unlink(path);
+}
+
+/* Every line of stdin becomes a datagram, sent from where the line was read to. */
+static void send_lines(const char *peer)
+{
+    int fd = open_socket("", peer);
+    char *buffer = map(INPUT);
+    size_t filled = 0;
+    unsigned batch = 0;
+    prepare(buffer, 0);
+    for (;;) {
+        ssize_t n = read(0, buffer + filled, INPUT - filled);
+        if (n < 0)
+            die("read");
+        filled += (size_t)n;
+        char *line = buffer, *end = buffer + filled, *newline;
+        while ((newline = memchr(line, '\n', (size_t)(end - line))) != NULL || (n == 0 && line < end)) {
+            char *stop = newline ? newline : end;
+            vectors[batch] = (struct iovec){line, (size_t)(stop - line)};
+            if (++batch == BATCH) {
+                send_batch(fd, batch);
+                batch = 0;
+            }
+            line = newline ? newline + 1 : end;
+        }
+        send_batch(fd, batch);
+        batch = 0;
+        if (n == 0)
+            return;
+        filled = (size_t)(end - line);
+        if (filled == INPUT) {
+            fputs("a line longer than the buffer\n", stderr);
+            exit(1);
+        }
+        memmove(buffer, line, filled);
+    }
+}
+
+static void echo(const char *path)
+{
+    int fd = open_socket(path, NULL);
+    static struct sockaddr_un names[BATCH];
+    prepare(map((size_t)BATCH * SLOT), SLOT);
+    for (;;) {
+        for (int i = 0; i < BATCH; i++) {
+            messages[i].msg_hdr.msg_name = &names[i];
+            messages[i].msg_hdr.msg_namelen = sizeof names[i];
+            vectors[i].iov_len = SLOT;
+        }
+        unsigned n = receive_batch(fd, BATCH);
+        for (unsigned i = 0; i < n; i++)
+            vectors[i].iov_len = messages[i].msg_len;
+        send_batch(fd, n);
+    }
+}
+
+static void number(char *packet, unsigned long value)
+{
+    for (int i = DIGITS; i-- > 0; value /= 10)
+        packet[SEQUENCE + i] = (char)('0' + value % 10);
+}
+
+/* Waits for a line on stdin, then sends numbered copies of the packet. */
+static void generate(const char *peer, unsigned long count, const char *packet, const char *local)
+{
+    size_t size = strlen(packet);
+    char *slots = map(BATCH * size), go;
+    prepare(slots, size);
+    for (int i = 0; i < BATCH; i++)
+        memcpy(vectors[i].iov_base, packet, size);
+    int fd = open_socket(local, NULL);
+    if (read(0, &go, 1) != 1)
+        return;
+    struct sockaddr_un name = address(peer);
+    if (connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
+        die(peer);
+    for (unsigned long sent = 0; sent < count;) {
+        unsigned batch = count - sent < BATCH ? (unsigned)(count - sent) : BATCH;
+        for (unsigned i = 0; i < batch; i++)
+            number(vectors[i].iov_base, sent + i);
+        send_batch(fd, batch);
+        sent += batch;
+    }
+}
+
+/* Sends large packets: a JSON string of the size asked for. */
+static void burst(const char *peer, unsigned long count, size_t size)
+{
+    int fd = open_socket("", peer), room = 16 << 20;
+    char *packet = map(size);
+    memset(packet, 'a', size);
+    packet[0] = packet[size - 1] = '"';
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    while (count-- > 0)
+        if (send(fd, packet, size, 0) < 0)
+            die("send");
+}
+
+/* Asks and waits for the answer, one at a time; prints the nanoseconds that each took, on average. */
+static void ping(const char *peer, unsigned long count, const char *packet, const char *local)
+{
+    int fd = open_socket(local, NULL);
+    size_t size = strlen(packet);
+    char answer[4096], go;
+    struct timespec start, end;
+    if (read(0, &go, 1) != 1)
+        return;
+    struct sockaddr_un name = address(peer);
+    if (connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
+        die(peer);
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (unsigned long i = 0; i < count; i++) {
+        if (send(fd, packet, size, 0) < 0)
+            die("send");
+        ssize_t n = recv(fd, answer, sizeof answer, 0);
+        if (n != (ssize_t)size || memcmp(answer, packet, size) != 0) {
+            fputs("the answer is not what was asked\n", stderr);
+            exit(1);
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("%.0f\n", ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) / (double)count);
+}
+
+int main(int argc, char **argv)
+{
+    const char *mode = argc > 2 ? argv[1] : "", *path = argv[argc > 2 ? 2 : 0];
+    if (strcmp(mode, "one") == 0 && argc == 4) {
+        int fd = open_socket("", path);
+        return send(fd, argv[3], strlen(argv[3]), 0) < 0;
+    }
+    unsigned long count = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
+    alarm(PATIENCE);
+    if (strcmp(mode, "receive") == 0 && argc == 4)
+        receive(path, count);
+    else if (strcmp(mode, "sink") == 0 && argc == 4)
+        sink(path, count);
+    else if (strcmp(mode, "send") == 0 && argc == 3)
+        send_lines(path);
+    else if (strcmp(mode, "echo") == 0 && argc == 3)
+        echo(path);
+    else if (strcmp(mode, "generate") == 0 && argc == 6)
+        generate(path, count, argv[4], argv[5]);
+    else if (strcmp(mode, "ping") == 0 && argc == 6)
+        ping(path, count, argv[4], argv[5]);
+    else if (strcmp(mode, "burst") == 0 && argc == 5)
+        burst(path, count, strtoul(argv[4], NULL, 10));
+    else {
+        fputs("floor one|receive|sink|send|echo|generate|ping|burst PATH …\n", stderr);
+        return 2;
+    }
+    return 0;
+}

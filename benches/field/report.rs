@@ -1,0 +1,213 @@
+//! Medians, spreads and ratios, as text while they come in and as a Markdown table at the end.
+
+use crate::contender::Program;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// What a number counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    PerSecond,
+    Seconds,
+    /// Seconds that somebody waits; the floor is a measure of cost, and does not hurry here.
+    Delay,
+    Bytes,
+    Instructions,
+}
+
+impl Unit {
+    /// Sizes are told as they are; only speeds and costs are held against the floor.
+    fn has_ratio(self) -> bool {
+        !matches!(self, Self::Bytes | Self::Delay)
+    }
+
+    fn show(self, value: f64) -> String {
+        let scales: &[(f64, &str)] = match self {
+            Self::PerSecond => &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")],
+            Self::Seconds | Self::Delay => &[(1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")],
+            Self::Bytes => &[(1_048_576.0, " MiB"), (1024.0, " KiB")],
+            Self::Instructions => &[(1e6, " M"), (1e3, " k"), (1.0, "")],
+        };
+        let (scale, suffix) = scales
+            .iter()
+            .find(|(scale, _)| value >= *scale)
+            .unwrap_or(&scales[scales.len() - 1]);
+        let amount = value / scale;
+        let decimals = match amount {
+            s if s >= 100.0 => 0,
+            s if s >= 10.0 => 1,
+            _ => 2,
+        };
+        format!("{amount:.decimals$}{suffix}")
+    }
+}
+
+/// The middle, and the two ends.
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = if sorted.len() % 2 == 1 {
+            sorted[middle]
+        } else {
+            f64::midpoint(sorted[middle - 1], sorted[middle])
+        };
+        Some(Self {
+            median,
+            least,
+            most,
+        })
+    }
+}
+
+/// One program at one kind of work: a value for each round, or why there is none.
+#[derive(Clone)]
+pub(crate) enum Cell {
+    Values(Vec<f64>),
+    Missing(String),
+}
+
+impl Cell {
+    fn values(&self) -> &[f64] {
+        match self {
+            Self::Values(values) => values,
+            Self::Missing(_) => &[],
+        }
+    }
+}
+
+struct Row {
+    work: String,
+    unit: Unit,
+    cells: BTreeMap<Program, (Cell, Option<String>)>,
+}
+
+impl Row {
+    /// Median, spread, and the median of the ratios to the floor, round by round.
+    fn figures(&self, program: Program) -> Option<(String, Option<Spread>)> {
+        let values = self.cells.get(&program)?.0.values();
+        let floor = self
+            .cells
+            .get(&Program::Floor)
+            .map_or(&[][..], |c| c.0.values());
+        let spread = Spread::of(values)?;
+        let mut text = self.unit.show(spread.median);
+        if values.len() > 1 {
+            let (least, most) = (self.unit.show(spread.least), self.unit.show(spread.most));
+            let _ = write!(text, " ({least} – {most})");
+        }
+        let ratios: Vec<f64> = values.iter().zip(floor).map(|(v, f)| v / f).collect();
+        let ratio =
+            Spread::of(&ratios).filter(|_| self.unit.has_ratio() && program != Program::Floor);
+        Some((text, ratio))
+    }
+}
+
+/// Everything measured in a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    shown: usize,
+}
+
+impl Report {
+    /// Enters a cell; the first one of a row makes the row.
+    pub(crate) fn enter(
+        &mut self,
+        work: &str,
+        unit: Unit,
+        program: Program,
+        cell: Cell,
+        note: Option<&str>,
+    ) {
+        let place = self.rows.iter().position(|row| row.work == work);
+        let row = if let Some(place) = place {
+            &mut self.rows[place]
+        } else {
+            let (work, cells) = (work.to_owned(), BTreeMap::new());
+            self.rows.push(Row { work, unit, cells });
+            let last = self.rows.len() - 1;
+            &mut self.rows[last]
+        };
+        row.cells.insert(program, (cell, note.map(str::to_owned)));
+    }
+
+    /// The rows that are new since the last call.
+    pub(crate) fn text(&mut self) -> String {
+        let mut text = String::new();
+        for row in &self.rows[self.shown..] {
+            let _ = writeln!(text, "\n{}", row.work);
+            for (&program, (cell, note)) in &row.cells {
+                let figures = match (row.figures(program), cell) {
+                    (Some((figures, Some(r))), _) => format!(
+                        "{figures:38}  ×{:.2} ({:.2} – {:.2})",
+                        r.median, r.least, r.most
+                    ),
+                    (Some((figures, None)), _) => figures,
+                    (None, Cell::Missing(why)) => format!("– {why}"),
+                    (None, Cell::Values(_)) => "–".to_owned(),
+                };
+                let note = note
+                    .as_deref()
+                    .map_or_else(String::new, |n| format!("  [{n}]"));
+                let _ = writeln!(text, "  {:12} {figures}{note}", program.name());
+            }
+        }
+        self.shown = self.rows.len();
+        text
+    }
+
+    /// A row for each kind of work, a column for each program.
+    pub(crate) fn markdown(&self) -> String {
+        let columns: Vec<Program> = Program::ALL
+            .into_iter()
+            .filter(|p| self.rows.iter().any(|row| row.figures(*p).is_some()))
+            .collect();
+        let mut notes: Vec<&str> = Vec::new();
+        let mut text = String::from("| |");
+        for program in &columns {
+            let _ = write!(text, " {} |", program.name());
+        }
+        let _ = write!(text, "\n|---|{}", "--:|".repeat(columns.len()));
+        for row in &self.rows {
+            let _ = write!(text, "\n| {} |", row.work);
+            for program in &columns {
+                let Some((cell, note)) = row.cells.get(program) else {
+                    text.push_str(" |");
+                    continue;
+                };
+                let figures = match row.figures(*program) {
+                    Some((figures, Some(r))) => format!(" {figures} **×{:.2}**", r.median),
+                    Some((figures, None)) => format!(" {figures}"),
+                    None => " –".to_owned(),
+                };
+                text.push_str(&figures);
+                let why = match cell {
+                    Cell::Missing(why) => Some(why.as_str()),
+                    Cell::Values(_) => note.as_deref(),
+                };
+                if let Some(why) = why {
+                    let number = notes.iter().position(|n| *n == why).unwrap_or_else(|| {
+                        notes.push(why);
+                        notes.len() - 1
+                    });
+                    let _ = write!(text, "<sup>{}</sup>", number + 1);
+                }
+                text.push_str(" |");
+            }
+        }
+        text.push('\n');
+        for (i, note) in notes.iter().enumerate() {
+            let _ = write!(text, "\n{}. {note}", i + 1);
+        }
+        text
+    }
+}

@@ -1,0 +1,30 @@
+//! Addresses: what is written parses back to itself, and what the kernel writes can be printed.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use udgram::{Address, SUN_PATH_LEN, fuzzing};
+
+/// What is printed of an address is the address again.
+fn prints_as_itself(address: &Address<'_>) {
+    let written = address.to_os_string();
+    let again = Address::parse(written.as_encoded_bytes()).expect("a printed address parses");
+    assert_eq!(&again, address);
+    let shown = address.to_string();
+    if !shown.contains('\u{fffd}') {
+        assert_eq!(shown.as_bytes(), written.as_encoded_bytes());
+    }
+    assert!(!address.quoted().to_string().chars().any(char::is_control));
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(address) = Address::parse(bytes) {
+        prints_as_itself(&address);
+    }
+    let Some((len, name)) = bytes.split_first() else {
+        return;
+    };
+    let mut sun_path = [0; SUN_PATH_LEN];
+    let used = name.len().min(SUN_PATH_LEN);
+    sun_path[..used].copy_from_slice(&name[..used]);
+    prints_as_itself(&fuzzing::address(&sun_path, usize::from(*len)));
+});

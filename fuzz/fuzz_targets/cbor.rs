@@ -1,0 +1,27 @@
+//! CBOR, both ways: a packet read can be sent, and is then read as the same.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use udgram::protocol::{Cbor, DatagramProtocol, Json};
+
+fuzz_target!(|bytes: &[u8]| {
+    match Cbor.build_packet(bytes) {
+        Ok(packet) => {
+            assert!(Json.make_datagram(&packet).is_ok());
+            assert!(!packet.contains(['\n', '\r']));
+            let datagram = Cbor.make_datagram(&packet).expect("a packet can be sent again");
+            assert_eq!(Cbor.build_packet(&datagram).expect("its own form"), packet);
+        }
+        Err(error) => assert!(error.offset() <= bytes.len()),
+    }
+    let Ok(written) = str::from_utf8(bytes) else {
+        return;
+    };
+    match Cbor.make_datagram(written) {
+        Ok(datagram) => {
+            let packet = Cbor.build_packet(&datagram).expect("its own form");
+            assert_eq!(Cbor.make_datagram(&packet).expect("a packet"), datagram);
+        }
+        Err(error) => assert!(error.offset() <= bytes.len()),
+    }
+});

@@ -1,0 +1,38 @@
+//! Envelopes as they are sent, in each protocol, and lines as a terminal shows them.
+#![no_main]
+#![allow(dead_code)]
+
+include!("program.rs");
+
+use cli::Protocol;
+use clap::ValueEnum;
+use libfuzzer_sys::fuzz_target;
+use udgram::protocol::DatagramProtocol;
+
+fuzz_target!(|line: &[u8]| {
+    for protocol in Protocol::value_variants() {
+        match envelope::Letter::parse(line, *protocol) {
+            Ok(letter) => assert!(letter.bytes.len() <= 2 * line.len()),
+            Err(error) => assert!(error.offset() <= line.len(), "{error}"),
+        }
+        // The value in an envelope of what was received is what sends it again.
+        let mut value = Vec::new();
+        if protocol.write_value(line, &mut value).is_ok() {
+            let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
+            let letter = envelope::Letter::parse(&envelope, *protocol).expect("its own envelope");
+            let packet = |bytes: &[u8]| protocol.build_packet(bytes).map(|packet| packet.into_owned());
+            assert_eq!(packet(&letter.bytes).ok(), packet(line).ok());
+        }
+        let mut shown = Vec::new();
+        if let Ok(packet) = protocol.build_packet(line) {
+            protocol.write_line(&packet, &mut shown);
+        }
+        terminal::escape(&mut shown, 0, Some(*protocol));
+        if *protocol != Protocol::Raw {
+            let shown = String::from_utf8(shown).expect("text");
+            let text = *protocol == Protocol::Text;
+            let controls = shown.chars().filter(|c| c.is_control() && *c != '\n');
+            assert!(controls.into_iter().all(|c| text && c == '\t'));
+        }
+    }
+});

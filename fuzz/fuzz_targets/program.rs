@@ -1,0 +1,28 @@
+// The modules of the program, which has no library: each target compiles them in.
+
+#[path = "../../src/bin/udgram/admission.rs"]
+mod admission;
+#[path = "../../src/bin/udgram/cli.rs"]
+mod cli;
+#[path = "../../src/bin/udgram/cmd/mod.rs"]
+mod cmd;
+#[path = "../../src/bin/udgram/endpoint.rs"]
+mod endpoint;
+#[path = "../../src/bin/udgram/envelope.rs"]
+mod envelope;
+#[path = "../../src/bin/udgram/exit.rs"]
+mod exit;
+#[path = "../../src/bin/udgram/input.rs"]
+mod input;
+#[path = "../../src/bin/udgram/line.rs"]
+mod line;
+#[path = "../../src/bin/udgram/output.rs"]
+mod output;
+#[path = "../../src/bin/udgram/receive.rs"]
+mod receive;
+#[path = "../../src/bin/udgram/report.rs"]
+mod report;
+#[path = "../../src/bin/udgram/signal.rs"]
+mod signal;
+#[path = "../../src/bin/udgram/terminal.rs"]
+mod terminal;

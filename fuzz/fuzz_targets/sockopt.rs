@@ -1,0 +1,18 @@
+//! Socket options: what getsockopt(2) may give, and what users may write.
+#![no_main]
+#![allow(dead_code)]
+
+include!("program.rs");
+
+use libfuzzer_sys::fuzz_target;
+use udgram::{fuzzing, sockopt};
+
+fuzz_target!(|bytes: &[u8]| {
+    for option in sockopt::OPTIONS {
+        let _ = fuzzing::option_value(option, bytes);
+    }
+    let _ = fuzzing::option_value(&sockopt::SocketOption::numbered(1, 9999), bytes);
+    if let Ok(written) = str::from_utf8(bytes) {
+        let _ = cmd::sockopt::Setting::parse(written);
+    }
+});

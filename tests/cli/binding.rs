@@ -1,0 +1,396 @@
+//! The socket file: whose it is, who may use it, whom it may replace, and that it goes away.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Sandbox, bind_abstract, peer, root, text};
+use crate::running::{Running, Watch};
+
+/// Starts `recv` and waits until it is bound to `s`.
+#[track_caller]
+fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
+    let running = sandbox.udgram(["recv"]).args(options).arg("s").start();
+    running.wait_bound("s");
+    running
+}
+
+#[test]
+fn the_socket_file_is_for_its_owner_only() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["-n", "1", "s"]);
+    assert_eq!(sandbox.mode("s"), 0o600);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+    let sandbox = Sandbox::new();
+    for (umask, option, mode) in [
+        ("000", "", 0o600),
+        ("077", "--mode 0666", 0o666),
+        ("777", "-m 640", 0o640),
+        ("022", "--mode=0", 0),
+    ] {
+        let script = format!("umask {umask}; exec udgram listen {option} s");
+        let running = sandbox.shell(&script).start_ready();
+        assert_eq!(sandbox.mode("s"), mode, "{script}");
+        running.signal(Signal::SIGTERM);
+        running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    }
+}
+
+#[test]
+fn the_umask_of_a_command_run_by_udgram_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .shell("umask 027; exec udgram recv s -- sh -c umask")
+        .start();
+    running.wait_bound("s");
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("0027\n");
+}
+
+#[test]
+fn a_mode_is_octal_permission_bits() {
+    let sandbox = Sandbox::new();
+    for mode in ["888", "", "u=rw", "0x1ff", "-1", "77777"] {
+        let option = format!("--mode={mode}");
+        sandbox
+            .udgram(["recv", &option, "s"])
+            .run()
+            .refuses(2, &["--mode"]);
+    }
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn there_is_no_moment_at_which_the_file_is_more_open_than_asked() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    // Every bind(2) is followed by a pause, during which the file can be looked at.
+    let watch = Watch::on(sandbox.dir());
+    let running = sandbox
+        .shell(
+            "umask 0; exec strace -f -qqq -o trace -e trace=bind \
+             -e inject=bind:delay_exit=300000 udgram recv s",
+        )
+        .start();
+    let name = watch.created(&running, |name| name != "trace");
+    let mode = sandbox.mode(name.to_str().unwrap());
+    assert_eq!(mode & !0o600, 0, "the file is born with mode {mode:o}");
+    running.wait_bound("s");
+    assert_eq!(sandbox.mode("s"), 0o600);
+}
+
+#[test]
+fn the_owner_is_the_one_asked_for() {
+    root!();
+    let sandbox = Sandbox::new();
+    for (option, uid, gid) in [("65534", 65534, 0), ("1234:5678", 1234, 5678)] {
+        let running = sandbox.listen(["--owner", option, "s"]);
+        let file = fs::symlink_metadata(sandbox.path("s")).unwrap();
+        assert_eq!((file.uid(), file.gid()), (uid, gid));
+        running.signal(Signal::SIGTERM);
+        running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    }
+}
+
+#[test]
+fn an_owner_is_made_of_numbers() {
+    let sandbox = Sandbox::new();
+    for owner in ["", ":", "nobody!", "1:2:3", "-1", "99999999999"] {
+        let option = format!("--owner={owner}");
+        sandbox
+            .udgram(["recv", &option, "s"])
+            .run()
+            .refuses(2, &["--owner"]);
+    }
+}
+
+#[test]
+fn an_owner_that_may_not_be_given_leaves_no_file() {
+    root!();
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::chown(sandbox.dir(), Some(65534), Some(65534)).unwrap();
+    sandbox
+        .udgram_as(65534, ["recv", "--owner", "0", "s"])
+        .run()
+        .refuses(1, &["'s'", "Operation not permitted"]);
+    assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_stale_socket_file_is_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("s");
+    let running = receiver(&sandbox, &[]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn a_stale_stream_socket_file_is_replaced_too() {
+    let sandbox = Sandbox::new();
+    drop(UnixListener::bind(sandbox.path("s")).unwrap());
+    let running = receiver(&sandbox, &[]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn a_live_socket_is_not_replaced_unasked() {
+    let sandbox = Sandbox::new();
+    let owner = sandbox.bind("s");
+    sandbox
+        .udgram(["recv", "s"])
+        .run()
+        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(owner.take(), b"1");
+    owner.has_nothing_more();
+}
+
+#[test]
+fn a_live_stream_socket_is_not_replaced_unasked() {
+    let sandbox = Sandbox::new();
+    let owner = UnixListener::bind(sandbox.path("s")).unwrap();
+    sandbox
+        .udgram(["recv", "s"])
+        .run()
+        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
+    std::os::unix::net::UnixStream::connect(sandbox.path("s")).unwrap();
+    drop(owner);
+}
+
+#[test]
+fn a_live_socket_that_is_connected_to_somebody_else_is_live() {
+    let sandbox = Sandbox::new();
+    let other = sandbox.bind("other");
+    let owner = sandbox.bind("s");
+    owner.connect(sandbox.path("other")).unwrap();
+    sandbox
+        .udgram(["recv", "s"])
+        .run()
+        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
+    owner.send(b"1").unwrap();
+    assert_eq!(other.take(), b"1");
+}
+
+#[test]
+fn a_live_socket_is_replaced_on_demand() {
+    let sandbox = Sandbox::new();
+    let before = sandbox.bind("s");
+    let inode = fs::metadata(sandbox.path("s")).unwrap().ino();
+    let running = sandbox.udgram(["recv", "--replace", "s"]).start();
+    running.wait_until("s", || {
+        fs::metadata(sandbox.path("s")).is_ok_and(|file| file.ino() != inode)
+    });
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+    before.has_nothing_more();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn what_is_no_socket_is_never_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", "precious");
+    sandbox.directory("dir");
+    nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::os::unix::fs::symlink("file", sandbox.path("link")).unwrap();
+    for name in ["file", "dir", "fifo", "link"] {
+        for options in [&["recv", name][..], &["recv", "--replace", name]] {
+            sandbox
+                .udgram(options)
+                .run()
+                .refuses(1, &[&format!("'{name}'")]);
+        }
+    }
+    assert_eq!(fs::read(sandbox.path("file")).unwrap(), b"precious");
+    assert!(fs::metadata(sandbox.path("dir")).unwrap().is_dir());
+    assert!(
+        fs::metadata(sandbox.path("fifo"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    assert!(
+        fs::symlink_metadata(sandbox.path("link"))
+            .unwrap()
+            .is_symlink()
+    );
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram(["recv", "no/s"])
+        .run()
+        .refuses(1, &["'no/s'", "No such file or directory"]);
+}
+
+#[test]
+fn a_directory_without_permission_is_named() {
+    root!();
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram_as(65534, ["recv", "s"])
+        .run()
+        .refuses(1, &["'s'", "Permission denied"]);
+}
+
+#[test]
+fn the_socket_file_is_gone_after_success_after_a_timeout_and_after_an_error() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &[]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+    assert!(!sandbox.exists("s"), "after success");
+
+    sandbox
+        .udgram(["recv", "--timeout", "10ms", "s"])
+        .run()
+        .refuses(124, &[]);
+    assert!(!sandbox.exists("s"), "after a timeout");
+
+    let running = receiver(&sandbox, &[]);
+    sandbox
+        .udgram(["send", "-p", "text", "s", "x"])
+        .run()
+        .succeeds("");
+    running.finish().refuses(3, &[]);
+    assert!(!sandbox.exists("s"), "after a parse error");
+
+    sandbox
+        .udgram(["send", "--bind", "s", "missing", "1"])
+        .run()
+        .refuses(4, &["'missing'"]);
+    assert!(!sandbox.exists("s"), "after a send error");
+    assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_socket_file_is_gone_after_a_signal_and_the_signal_ends_the_program() {
+    let sandbox = Sandbox::new();
+    for signal in [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGPIPE,
+    ] {
+        let running = receiver(&sandbox, &[]);
+        running.signal(signal);
+        running.finish().dies_of(signal, "").says_nothing();
+        assert!(!sandbox.exists("s"), "after {signal}");
+    }
+}
+
+#[test]
+fn a_sender_waiting_for_a_reply_removes_its_socket_file_on_a_signal() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("peer");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let running = sandbox
+            .udgram(["send", "--reply", "--bind", "me", "peer", "1"])
+            .start();
+        assert_eq!(peer.take(), b"1");
+        assert!(sandbox.exists("me"));
+        running.signal(signal);
+        running.finish().dies_of(signal, "").says_nothing();
+        assert!(!sandbox.exists("me"), "after {signal}");
+    }
+}
+
+#[test]
+fn a_sender_held_up_by_a_full_queue_removes_its_socket_file_on_a_signal() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("peer");
+    sandbox.fill("peer");
+    let running = sandbox
+        .udgram(["send", "--bind", "me", "peer", "1"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    running.signal(Signal::SIGTERM);
+    running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.shell("trap '' HUP; exec udgram recv s").start();
+    running.wait_bound("s");
+    running.signal(Signal::SIGHUP);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn the_file_of_a_successor_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &[]);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let successor = sandbox.bind("s");
+    running.signal(Signal::SIGTERM);
+    running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(successor.take(), b"1");
+}
+
+#[test]
+fn a_file_that_was_removed_by_others_is_not_missed() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &[]);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    running.signal(Signal::SIGINT);
+    running.finish().dies_of(Signal::SIGINT, "").says_nothing();
+}
+
+#[test]
+fn the_local_address_of_send_is_bound_and_removed_like_any_other() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("peer");
+    sandbox.stale("me");
+    let running = sandbox
+        .udgram(["send", "--reply", "-b", "me", "-m", "0666", "peer", "1"])
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(from.as_pathname().map(text), Some("me"));
+    assert_eq!(sandbox.mode("me"), 0o666);
+    peer.send_to(b"2", sandbox.path("me")).unwrap();
+    running.finish().succeeds("2\n");
+    assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn the_local_address_of_send_is_not_taken_from_a_live_socket() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("peer");
+    let owner = sandbox.bind("me");
+    sandbox
+        .udgram(["send", "--bind", "me", "peer", "1"])
+        .run()
+        .fails(1, "udgram: cannot bind 'me': another socket is bound to it and in use (hint: --replace takes the name from it)");
+    peer.has_nothing_more();
+    drop(owner);
+    sandbox
+        .udgram(["send", "--bind", "me", "peer", "1"])
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"1");
+}
+
+#[test]
+fn a_live_abstract_name_is_never_taken() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let _owner = bind_abstract(&name);
+    let address = format!("@{name}");
+    sandbox.udgram(["recv", &address]).run().fails(1, format!("udgram: cannot bind '{address}': Address already in use (hint: another socket has this abstract name)"));
+}

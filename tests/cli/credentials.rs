@@ -1,0 +1,181 @@
+//! Who the kernel says the sender is.
+
+use std::os::unix::net::UnixDatagram;
+
+use nix::unistd::{getegid, geteuid};
+
+use crate::harness::{Sandbox, root, timeless};
+use crate::running::Running;
+use crate::sys::{ask_for_credentials, take_message};
+
+#[track_caller]
+fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
+    let running = sandbox.udgram(["recv"]).args(options).arg("s").start();
+    running.wait_bound("s");
+    running
+}
+
+#[test]
+fn the_senders_credentials_are_printed_in_an_envelope() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &["--creds"]);
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"1", sandbox.path("s"))
+        .unwrap();
+    assert_eq!(
+        timeless(&running.finish().one_line()),
+        format!(
+            "{{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{{\"pid\":{},\"uid\":{},\"gid\":{}}}}}",
+            std::process::id(),
+            geteuid(),
+            getegid()
+        )
+    );
+}
+
+#[test]
+fn an_envelope_has_no_credentials_unless_they_were_asked_for() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &["-e"]);
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"1", sandbox.path("s"))
+        .unwrap();
+    assert_eq!(
+        timeless(&running.finish().one_line()),
+        "{\"from\":null,\"size\":1,\"packet\":1}"
+    );
+}
+
+#[test]
+fn udgrams_own_credentials_are_its_own() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    ask_for_credentials(&peer);
+    for options in [&["s", "1"][..], &["--creds", "s", "1"]] {
+        let running = sandbox.udgram(["send"]).args(options).start();
+        let pid = running.pid();
+        let credentials = take_message(&peer).credentials.unwrap();
+        assert_eq!(
+            (credentials.pid(), credentials.uid(), credentials.gid()),
+            (pid, geteuid().as_raw(), getegid().as_raw())
+        );
+        running.finish().succeeds("");
+    }
+}
+
+#[test]
+fn credentials_may_be_claimed_where_the_kernel_allows_it() {
+    root!();
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    ask_for_credentials(&peer);
+    let pid = std::process::id();
+    let option = format!("--creds={pid}:1234:5678");
+    sandbox
+        .udgram(["send", &option, "s", "1"])
+        .run()
+        .succeeds("");
+    let credentials = take_message(&peer).credentials.unwrap();
+    assert_eq!(
+        (credentials.pid(), credentials.uid(), credentials.gid()),
+        (pid.cast_signed(), 1234, 5678)
+    );
+}
+
+#[test]
+fn credentials_that_may_not_be_claimed_are_refused() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    std::fs::set_permissions(
+        sandbox.path("s"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o666),
+    )
+    .unwrap();
+    sandbox
+        .udgram_as(65534, ["send", "--creds=1:0:0", "s", "1"])
+        .run()
+        .refuses(
+            1,
+            &[
+                "cannot send to ",
+                "/s'",
+                "Operation not permitted",
+                "credentials",
+            ],
+        );
+}
+
+#[test]
+fn claimed_credentials_are_three_numbers() {
+    let sandbox = Sandbox::new();
+    for given in ["1", "1:2", "1:2:3:4", "a:b:c", "", "-1:0:0"] {
+        let option = format!("--creds={given}");
+        sandbox
+            .udgram(["send", &option, "s", "1"])
+            .run()
+            .refuses(2, &["--creds"]);
+    }
+}
+
+#[test]
+fn envelopes_claim_credentials_only_when_asked_to() {
+    root!();
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    ask_for_credentials(&peer);
+    let pid = std::process::id();
+    let line = format!("{{\"packet\":1,\"creds\":{{\"pid\":{pid},\"uid\":7,\"gid\":8}}}}");
+    sandbox
+        .udgram(["send", "-e", "--creds", "s", &line])
+        .run()
+        .succeeds("");
+    let credentials = take_message(&peer).credentials.unwrap();
+    assert_eq!((credentials.uid(), credentials.gid()), (7, 8));
+    sandbox
+        .udgram(["send", "-e", "s", &line])
+        .run()
+        .succeeds("");
+    let credentials = take_message(&peer).credentials.unwrap();
+    assert_eq!((credentials.uid(), credentials.gid()), (0, 0));
+}
+
+#[test]
+fn credentials_and_descriptors_travel_together() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    ask_for_credentials(&peer);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    sandbox
+        .udgram(["send", "--creds", "--fd", "3", "s", "1"])
+        .descriptor(&file, 3)
+        .run()
+        .succeeds("");
+    let message = take_message(&peer);
+    assert_eq!(
+        (message.descriptors.len(), message.credentials.is_some()),
+        (1, true)
+    );
+}
+
+#[test]
+fn a_process_the_kernel_gave_no_id_for_is_null() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    // Queued before anybody asked for credentials: the kernel kept none.
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"1", sandbox.path("s"))
+        .unwrap();
+    let line = sandbox
+        .udgram(["recv", "--creds", "--socket-fd", "5"])
+        .descriptor(&socket, 5)
+        .run()
+        .one_line();
+    assert_eq!(
+        timeless(&line),
+        "{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{\"pid\":null,\"uid\":65534,\"gid\":65534}}"
+    );
+}

@@ -1,0 +1,274 @@
+//! One clear line and the right status for everything that can go wrong.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+use crate::harness::{Sandbox, peer, root, text};
+
+#[test]
+fn nobody_there_is_status_four() {
+    let sandbox = Sandbox::new();
+    let absolute = sandbox.path("missing");
+    for name in ["missing", "no/such/dir", text(&absolute)] {
+        sandbox.udgram(["send", name, "1"]).run().fails(
+            4,
+            format!("udgram: cannot connect to '{name}': No such file or directory"),
+        );
+    }
+}
+
+#[test]
+fn a_stale_socket_file_is_status_four_with_a_hint() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("s");
+    sandbox.udgram(["send", "s", "1"]).run().fails(
+        4,
+        "udgram: cannot connect to 's': Connection refused (hint: a stale socket file, or a bind \
+         mount of an old one: nobody is bound to it)",
+    );
+    assert!(
+        sandbox.exists("s"),
+        "a sender never removes a file that is not its own"
+    );
+}
+
+#[test]
+fn an_abstract_name_nobody_has_is_status_four() {
+    let sandbox = Sandbox::new();
+    let address = format!("@{}", sandbox.unique());
+    sandbox.udgram(["send", &address, "1"]).run().fails(
+        4,
+        format!(
+            "udgram: cannot connect to '{address}': Connection refused (hint: nobody is bound to \
+             this abstract name in this network namespace)"
+        ),
+    );
+}
+
+#[test]
+fn what_is_no_socket_is_status_one_and_told_apart() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", "");
+    sandbox.directory("dir");
+    nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (name, kind) in [
+        ("file", "regular file"),
+        ("dir", "directory"),
+        ("fifo", "FIFO"),
+    ] {
+        sandbox
+            .udgram(["send", name, "1"])
+            .run()
+            .refuses(1, &[&format!("cannot connect to '{name}'"), kind]);
+    }
+}
+
+#[test]
+fn a_stream_socket_is_status_one_with_a_hint() {
+    let sandbox = Sandbox::new();
+    let _listener = UnixListener::bind(sandbox.path("s")).unwrap();
+    sandbox.udgram(["send", "s", "1"]).run().refuses(
+        1,
+        &["cannot connect to 's'", "wrong type", "(hint: ", "stream"],
+    );
+}
+
+#[test]
+fn a_seqpacket_socket_is_status_one_and_no_stream_socket() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let owner = sandbox
+        .python(
+            "import socket, sys\n\
+             s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
+             s.bind('s'); s.listen()\n\
+             print('bound', flush=True); sys.stdin.read()",
+        )
+        .stdin_open()
+        .start();
+    let mut owner = owner;
+    assert_eq!(owner.line(), "bound");
+    sandbox
+        .udgram(["send", "s", "1"])
+        .run()
+        .refuses(1, &["cannot connect to 's'", "seqpacket"]);
+    owner.finish().succeeds("bound\n");
+}
+
+#[test]
+fn a_file_without_permission_is_status_one_with_the_file_and_its_mode() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    std::fs::set_permissions(sandbox.path("s"), PermissionsExt::from_mode(0o640)).unwrap();
+    sandbox.udgram_as(65534, ["send", "s", "1"]).run().refuses(
+        1,
+        &[
+            "cannot connect to 's'",
+            "Permission denied",
+            "(hint: ",
+            "640",
+        ],
+    );
+}
+
+#[test]
+fn a_directory_without_permission_is_named_in_the_hint() {
+    root!();
+    let sandbox = Sandbox::new();
+    let dir = sandbox.directory("closed");
+    let _peer = sandbox.bind("closed/s");
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+    sandbox
+        .udgram_as(65534, ["send", "closed/s", "1"])
+        .run()
+        .refuses(
+            1,
+            &[
+                "cannot connect to 'closed/s'",
+                "Permission denied",
+                "(hint: ",
+                "closed",
+                "700",
+            ],
+        );
+}
+
+#[test]
+fn a_peer_connected_to_somebody_else_is_status_one_with_a_hint() {
+    let sandbox = Sandbox::new();
+    let _other = sandbox.bind("other");
+    let owner = sandbox.bind("s");
+    owner.connect(sandbox.path("other")).unwrap();
+    sandbox.udgram(["send", "s", "1"]).run().fails(
+        1,
+        "udgram: cannot connect to 's': Operation not permitted (hint: that socket is connected \
+         to another peer and takes datagrams from it alone)",
+    );
+}
+
+#[test]
+fn a_peer_that_shut_its_reading_side_is_an_error() {
+    let sandbox = Sandbox::new();
+    let owner = sandbox.bind("s");
+    owner.shutdown(std::net::Shutdown::Read).unwrap();
+    let outcome = sandbox.udgram(["send", "s", "1"]).run();
+    assert_ne!(outcome.code(), Some(0));
+    let lines = outcome.diagnostics();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("shut down its reading side"), "{lines:?}");
+}
+
+#[test]
+fn usage_errors_are_one_line_and_status_two() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["frobnicate"][..],
+        &["send", "--no-such-option", "s", "1"],
+        &["recv", "--no-such-option", "s"],
+        &["recv", "a", "b"],
+        &["recv", "--count"],
+        &["send", "-p", "jsn", "s", "1"],
+        &["recv", "--protocol=xml", "s"],
+        &["recv", "--mode", "9", "s"],
+        &["send"],
+        &["recv"],
+        &["recv", "--to", "x", "s"],
+    ] {
+        sandbox.udgram(args).run().refuses(2, &[]);
+    }
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn without_a_command_the_help_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.udgram([] as [&str; 0]).run();
+    assert_eq!(outcome.code(), Some(2));
+}
+
+#[test]
+fn help_and_version_are_printed_on_standard_output() {
+    let sandbox = Sandbox::new();
+    let version = sandbox.udgram(["--version"]).run().one_line();
+    assert_eq!(version, concat!("udgram ", env!("CARGO_PKG_VERSION")));
+    for args in [&["--help"][..], &["send", "--help"], &["recv", "-h"]] {
+        let lines = sandbox.udgram(args).run().lines();
+        assert!(
+            lines.iter().any(|line| line.starts_with("Usage: udgram")),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn help_into_a_closed_pipe_ends_quietly() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let outcome = sandbox.udgram(["send", "--help"]).stdout_to(writer).run();
+    outcome
+        .dies_of(nix::sys::signal::Signal::SIGPIPE, "")
+        .says_nothing();
+}
+
+#[test]
+fn a_misspelt_option_suggests_the_nearest() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram(["recv", "--timout", "1", "s"])
+        .run()
+        .refuses(2, &["--timout", "--timeout"]);
+}
+
+#[test]
+fn control_characters_in_an_address_do_not_reach_a_terminal_or_break_the_line() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.udgram(["send", "bad\n\x1b[31mname", "1"]).run();
+    let lines = outcome.diagnostics();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(!lines[0].contains('\x1b'), "{lines:?}");
+    let _ = outcome.ends(4, "");
+}
+
+#[test]
+fn quiet_silences_hints_and_never_errors() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("s");
+    sandbox
+        .udgram(["send", "-q", "s", "1"])
+        .run()
+        .fails(4, "udgram: cannot connect to 's': Connection refused");
+}
+
+#[test]
+fn socket_options_are_set_before_use_and_checked() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    sandbox
+        .udgram(["send", "-o", "SO_SNDBUF=64KiB", "s", "1"])
+        .run()
+        .succeeds("");
+    sandbox
+        .udgram([
+            "send",
+            "--sockopt",
+            "sndbuf=65536",
+            "-o",
+            "passcred=on",
+            "s",
+            "1",
+        ])
+        .run()
+        .succeeds("");
+    sandbox
+        .udgram(["send", "-o", "sndbuff=1", "s", "1"])
+        .run()
+        .refuses(2, &["sndbuff", "SO_SNDBUF"]);
+    for option in ["sndbuf", "sndbuf=", "sndbuf=lots", "=1", "passcred=maybe"] {
+        sandbox
+            .udgram(["send", "-o", option, "s", "1"])
+            .run()
+            .refuses(2, &[]);
+    }
+}

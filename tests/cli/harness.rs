@@ -1,0 +1,520 @@
+//! Runs programs the way a user does, and holds them to what they print and how they end.
+//!
+//! Nothing here sleeps. A program is ready when it says so (`NOTIFY_SOCKET`), when its socket file
+//! is there and alive (inotify and a probing connect), or when it has printed something. Every wait
+//! has one hard limit, after which the program is killed and the test fails with all that is known.
+
+use std::cell::OnceCell;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use crate::outcome::Outcome;
+use crate::running::{Running, Stream};
+use crate::sys;
+
+/// The longest any single wait may take before the test fails.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Ends the test with a printed reason when a program it needs is not installed, and fails it
+/// instead where skips are forbidden (`UDGRAM_FORBID_SKIPS=1`).
+macro_rules! peer {
+    ($($program:literal),+) => {
+        $(if !$crate::harness::installed($program) {
+            return $crate::harness::skip(concat!($program, " is not installed"));
+        })+
+    };
+}
+pub(crate) use peer;
+
+/// Ends the test with a printed reason unless it runs as root.
+macro_rules! root {
+    () => {
+        if !nix::unistd::geteuid().is_root() {
+            return $crate::harness::skip("this needs root");
+        }
+    };
+}
+pub(crate) use root;
+
+#[track_caller]
+pub(crate) fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("UDGRAM_FORBID_SKIPS").is_none_or(|value| value != "1"),
+        "skips are forbidden: {reason}"
+    );
+    println!("skipped: {reason}");
+}
+
+/// The search path of every program the tests run: `udgram` first, and where daemons live last.
+fn search_path() -> OsString {
+    let own = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
+    let mut path = own.as_os_str().to_owned();
+    if let Some(given) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(given);
+    }
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+pub(crate) fn installed(program: &str) -> bool {
+    if let Some(module) = program.strip_prefix("python3 -m ") {
+        return installed("python3")
+            && Command::new("python3")
+                .args(["-c", &format!("import {module}")])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success());
+    }
+    std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
+}
+
+/// A directory of the test's own, gone when the test ends.
+pub(crate) struct Sandbox {
+    dir: PathBuf,
+    /// Where the program is for users who cannot reach the build directory.
+    program: OnceCell<PathBuf>,
+}
+
+impl Sandbox {
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        // Short on purpose: a socket's pathname has 107 bytes.
+        let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
+        Self {
+            dir,
+            program: OnceCell::new(),
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    #[must_use]
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// An abstract name, without its `@`, that no other test uses.
+    #[must_use]
+    pub(crate) fn unique(&self) -> String {
+        self.dir.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// A socket of the test's own, bound here.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn bind(&self, name: impl AsRef<Path>) -> UnixDatagram {
+        limited(UnixDatagram::bind(self.path(name)).unwrap())
+    }
+
+    /// Fills the queue of a socket here with datagrams `0`, and says how many it took.
+    #[track_caller]
+    pub(crate) fn fill(&self, name: &str) -> usize {
+        let filler = UnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while filler.send_to(b"0", self.path(name)).is_ok() {
+            sent += 1;
+        }
+        sent
+    }
+
+    /// A socket file that nobody is behind.
+    #[track_caller]
+    pub(crate) fn stale(&self, name: &str) -> PathBuf {
+        drop(self.bind(name));
+        self.path(name)
+    }
+
+    #[track_caller]
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    #[track_caller]
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        fs::create_dir_all(self.path(name)).unwrap();
+        self.path(name)
+    }
+
+    /// A pathname whose parent exists and which is too long for `sun_path`.
+    #[track_caller]
+    pub(crate) fn long_path(&self, name: &str) -> PathBuf {
+        let parent = format!("{}/{}", "d".repeat(100), "e".repeat(100));
+        self.directory(&parent).join(name)
+    }
+
+    #[must_use]
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        fs::symlink_metadata(self.path(name)).is_ok()
+    }
+
+    /// The permission bits of a file here.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn mode(&self, name: &str) -> u32 {
+        use std::os::unix::fs::MetadataExt;
+        fs::symlink_metadata(self.path(name)).unwrap().mode() & 0o7777
+    }
+
+    pub(crate) fn udgram<I>(&self, args: I) -> Invocation
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.command(env!("CARGO_BIN_EXE_udgram"), args)
+    }
+
+    /// The program run by another user, who is let into this directory.
+    pub(crate) fn udgram_as<I>(&self, user: u32, args: I) -> Invocation
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        let program = self.program.get_or_init(|| {
+            let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
+            open_to_all(&dir);
+            // Written by this process, it could be open for writing in a child that another test
+            // has just forked, and could not be run.
+            let copied = Command::new("cp")
+                .arg(env!("CARGO_BIN_EXE_udgram"))
+                .arg(dir.join("udgram"))
+                .status();
+            assert!(copied.unwrap().success());
+            dir.join("udgram")
+        });
+        open_to_all(&self.dir);
+        let mut invocation = self.command(program.to_str().unwrap(), args);
+        invocation.command.gid(user).uid(user);
+        invocation
+    }
+
+    pub(crate) fn shell(&self, script: &str) -> Invocation {
+        self.command("sh", ["-c", script])
+    }
+
+    pub(crate) fn python(&self, script: &str) -> Invocation {
+        self.command("python3", ["-c", script])
+    }
+
+    pub(crate) fn command<I>(&self, program: &str, args: I) -> Invocation
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", search_path())
+            .env("LC_ALL", "C")
+            .current_dir(&self.dir)
+            .process_group(0);
+        Invocation {
+            command,
+            dir: self.dir.clone(),
+            input: Input::Empty,
+            output: None,
+            descriptors: Vec::new(),
+            notify: None,
+        }
+    }
+
+    /// Starts `udgram listen` with these arguments and waits until it says that it is bound.
+    #[track_caller]
+    pub(crate) fn listen<I>(&self, args: I) -> Running
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        let arguments = std::iter::once(OsString::from("listen"))
+            .chain(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.udgram(arguments).start_ready()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+        if let Some(program) = self.program.get() {
+            let _ = fs::remove_dir_all(program.parent().unwrap());
+        }
+    }
+}
+
+/// Lets other users into a directory, as far as reaching the files goes.
+fn open_to_all(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A socket of the test's own, bound to an abstract name: see [`Sandbox::unique`].
+#[must_use]
+#[track_caller]
+pub(crate) fn bind_abstract(name: impl AsRef<[u8]>) -> UnixDatagram {
+    use std::os::linux::net::SocketAddrExt;
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    limited(UnixDatagram::bind_addr(&address).unwrap())
+}
+
+/// A socket that fails a test rather than block it for ever.
+#[must_use]
+#[track_caller]
+pub(crate) fn limited(socket: UnixDatagram) -> UnixDatagram {
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.set_write_timeout(Some(LIMIT)).unwrap();
+    socket
+}
+
+/// What a test does with a socket of its own.
+pub(crate) trait Peer {
+    /// The next datagram, whole.
+    #[must_use]
+    fn take(&self) -> Vec<u8>;
+    /// The next datagram and its sender.
+    #[must_use]
+    fn take_from(&self) -> (Vec<u8>, SocketAddr);
+    /// Fails unless the queue is empty.
+    fn has_nothing_more(&self);
+}
+
+impl Peer for UnixDatagram {
+    #[track_caller]
+    fn take(&self) -> Vec<u8> {
+        self.take_from().0
+    }
+
+    #[track_caller]
+    fn take_from(&self) -> (Vec<u8>, SocketAddr) {
+        let mut buffer = vec![0; 8 << 20];
+        match self.recv_from(&mut buffer) {
+            Ok((size, from)) => {
+                buffer.truncate(size);
+                buffer.shrink_to_fit();
+                (buffer, from)
+            }
+            Err(error) => panic!("no datagram came within {LIMIT:?}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn has_nothing_more(&self) {
+        self.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        let got = self.recv(&mut buffer);
+        self.set_nonblocking(false).unwrap();
+        if let Ok(size) = got {
+            panic!(
+                "one datagram too many: {:?}",
+                String::from_utf8_lossy(&buffer[..size])
+            );
+        }
+    }
+}
+
+enum Input {
+    Empty,
+    Bytes(Vec<u8>),
+    Open,
+    From(Stdio),
+}
+
+/// A program about to be run.
+#[must_use = "a program is run by run() or start()"]
+pub(crate) struct Invocation {
+    command: Command,
+    dir: PathBuf,
+    input: Input,
+    output: Option<Stdio>,
+    descriptors: Vec<(OwnedFd, RawFd)>,
+    notify: Option<UnixDatagram>,
+}
+
+impl Invocation {
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<I>(mut self, args: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Everything the program finds on its standard input.
+    pub(crate) fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.input = Input::Bytes(bytes.as_ref().to_vec());
+        self
+    }
+
+    /// Leaves standard input open: see [`Running::write`].
+    pub(crate) fn stdin_open(mut self) -> Self {
+        self.input = Input::Open;
+        self
+    }
+
+    pub(crate) fn stdin_from(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.input = Input::From(stdin.into());
+        self
+    }
+
+    /// Sends standard output somewhere else than to the test.
+    pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.output = Some(stdout.into());
+        self
+    }
+
+    /// Gives the program a copy of an open descriptor, at this number.
+    #[track_caller]
+    pub(crate) fn descriptor(mut self, descriptor: impl AsFd, number: RawFd) -> Self {
+        self.descriptors
+            .push((sys::duplicate_out_of_the_way(descriptor.as_fd()), number));
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn run(self) -> Outcome {
+        self.start().finish()
+    }
+
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Running {
+        let shown = format!("{:?}", self.command);
+        self.command.stdin(match &mut self.input {
+            Input::Empty => Stdio::null(),
+            Input::Bytes(_) | Input::Open => Stdio::piped(),
+            Input::From(stdio) => std::mem::replace(stdio, Stdio::null()),
+        });
+        self.command
+            .stdout(self.output.take().unwrap_or_else(Stdio::piped))
+            .stderr(Stdio::piped());
+        sys::place_descriptors(&mut self.command, self.descriptors);
+        let mut child = match self.command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("{shown} cannot be started: {error}"),
+        };
+        // The write ends that went to the child must not stay open here.
+        self.command.stdout(Stdio::null()).stdin(Stdio::null());
+        let mut stdin = child.stdin.take();
+        if let Input::Bytes(bytes) = self.input {
+            let mut stdin = stdin.take().unwrap();
+            // A program may well end before it has read everything.
+            thread::spawn(move || stdin.write_all(&bytes));
+        }
+        let (ended, writer) = io::pipe().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        thread::spawn(move || {
+            // WNOWAIT leaves the child to be reaped, so that its id cannot be another's meanwhile.
+            while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+                == Err(Errno::EINTR)
+            {}
+            drop(writer);
+        });
+        Running {
+            stdout: Stream::of(child.stdout.take()),
+            stderr: Stream::of(child.stderr.take()),
+            child,
+            shown,
+            dir: self.dir,
+            stdin,
+            ended,
+            reaped: false,
+            lines: 0,
+            notify: self.notify,
+        }
+    }
+
+    /// Starts the program and waits for its `READY=1`.
+    #[track_caller]
+    pub(crate) fn start_ready(mut self) -> Running {
+        let name = format!(".notify-{}", sys::counter());
+        let notify = limited(UnixDatagram::bind(self.dir.join(&name)).unwrap());
+        self.command.env("NOTIFY_SOCKET", self.dir.join(name));
+        self.notify = Some(notify);
+        let running = self.start();
+        let said = running.notification();
+        assert_eq!(said, "READY=1", "{}", running.context());
+        running
+    }
+}
+
+/// An envelope without its `time`, which is checked for its form.
+#[must_use]
+#[track_caller]
+pub(crate) fn timeless(envelope: &str) -> String {
+    let (time, rest) = split_time(envelope);
+    let shape: String = time
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
+    assert_eq!(
+        shape, "0000-00-00T00:00:00.000000000Z",
+        "the time in {envelope}"
+    );
+    format!("{{{rest}")
+}
+
+/// An envelope's `time`, and what follows it.
+#[must_use]
+#[track_caller]
+pub(crate) fn split_time(envelope: &str) -> (&str, &str) {
+    envelope
+        .strip_prefix("{\"time\":\"")
+        .and_then(|rest| rest.split_once("\","))
+        .unwrap_or_else(|| panic!("no time first in {envelope}"))
+}
+
+/// The path as text, for an argument or an expected message.
+#[must_use]
+#[track_caller]
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// An abstract name as `udgram` writes it.
+#[must_use]
+pub(crate) fn at(name: &str) -> String {
+    format!("@{name}")
+}
+
+/// The whole content of a descriptor, read from its beginning on.
+#[must_use]
+#[track_caller]
+pub(crate) fn content(descriptor: OwnedFd) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    File::from(descriptor).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// A pathname with any bytes in it.
+#[must_use]
+pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}

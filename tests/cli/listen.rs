@@ -1,0 +1,495 @@
+//! `udgram listen`: every packet as it comes, until stopped, and none lost.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Sandbox, limited, peer, timeless};
+
+#[test]
+fn every_packet_is_printed_as_it_comes() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["s"]);
+    let sender = UnixDatagram::unbound().unwrap();
+    for packet in ["1", "{\"a\": 2}", "3"] {
+        sender
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+        assert_eq!(running.line(), packet);
+    }
+    running.signal(Signal::SIGTERM);
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, "1\n{\"a\": 2}\n3\n")
+        .says_nothing();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn a_service_manager_is_told_of_the_beginning_and_the_end() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["s"]);
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.notification(), "STOPPING=1");
+    running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    let running = sandbox.listen(["--count", "1", "s"]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(running.notification(), "STOPPING=1");
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn a_service_manager_that_is_not_there_is_no_reason_to_fail() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["listen", "-n", "1", "s"])
+        .env("NOTIFY_SOCKET", sandbox.path("missing"))
+        .start();
+    running.wait_bound("s");
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    let outcome = running.finish();
+    assert_eq!(outcome.code(), Some(0));
+    assert_eq!(outcome.stdout(), b"1\n");
+}
+
+#[test]
+fn it_ends_after_the_number_of_packets_asked_for() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--count", "2", "s"]);
+    sandbox.udgram(["send", "s", "1", "2"]).run().succeeds("");
+    running.finish().succeeds("1\n2\n");
+}
+
+#[test]
+fn it_ends_well_when_nothing_came_for_the_timeout() {
+    let sandbox = Sandbox::new();
+    let start = Instant::now();
+    sandbox
+        .listen(["--timeout", "100ms", "s"])
+        .finish()
+        .succeeds("");
+    assert!(start.elapsed() >= Duration::from_millis(100));
+}
+
+#[test]
+fn it_ends_with_124_when_a_count_was_asked_for_and_did_not_come() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .listen(["--timeout", "50ms", "--count", "1", "s"])
+        .finish()
+        .refuses(124, &["packet"]);
+}
+
+#[test]
+fn a_datagram_that_is_no_packet_is_reported_and_the_next_ones_are_printed() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--count", "3", "s"]);
+    let sender = UnixDatagram::unbound().unwrap();
+    for datagram in ["1", "oops", "3"] {
+        sender
+            .send_to(datagram.as_bytes(), sandbox.path("s"))
+            .unwrap();
+    }
+    running
+        .finish()
+        .ends(3, "1\n3\n")
+        .mentions(&["unnamed", "offset 0"]);
+}
+
+#[test]
+fn a_signal_ends_it_as_a_signal_also_after_a_parse_error() {
+    let sandbox = Sandbox::new();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let running = sandbox.listen(["s"]);
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"oops", sandbox.path("s")).unwrap();
+        running.wait_stderr("offset 0");
+        running.signal(signal);
+        running.finish().dies_of(signal, "").mentions(&["offset 0"]);
+        assert!(!sandbox.exists("s"));
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_it_at_once_although_no_packet_comes() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = sandbox
+        .udgram(["listen", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    let mut lines = BufReader::new(reader);
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    assert_eq!(line, "1\n");
+    drop(lines);
+    running.finish().dies_of(Signal::SIGPIPE, "").says_nothing();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn nothing_is_lost_or_reordered_when_standard_output_is_read_slowly() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = sandbox
+        .udgram(["listen", "-n", "10000", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let padding = "x".repeat(100);
+    let lines: Vec<String> = (0..10_000)
+        .map(|n| format!("[{n},\"{padding}\"]"))
+        .collect();
+    let sender = sandbox
+        .udgram(["send", "s"])
+        .stdin(lines.join("\n"))
+        .start();
+    // A line at a time, through a buffer of one line: slower than any sender.
+    let mut reader = BufReader::with_capacity(128, reader);
+    for wanted in &lines {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), wanted);
+    }
+    sender.finish().succeeds("");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_standard_output_that_nobody_reads_holds_the_senders_back() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = sandbox
+        .udgram(["listen", "-n", "3000", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let line = format!("\"{}\"\n", "x".repeat(1000));
+    let sender = sandbox
+        .udgram(["send", "s"])
+        .stdin(line.repeat(3000))
+        .start();
+    let mut lines = BufReader::new(reader).lines();
+    assert!(
+        lines
+            .by_ref()
+            .take(3000)
+            .all(|got| got.unwrap() == line.trim_end())
+    );
+    sender.finish().succeeds("");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn everything_taken_from_the_queue_is_written_when_a_signal_comes_in_a_burst() {
+    let sandbox = Sandbox::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
+        let mut running = sandbox.listen(["s"]);
+        let path = sandbox.path("s");
+        let sender = std::thread::spawn(move || {
+            let socket = limited(UnixDatagram::unbound().unwrap());
+            // Until the socket is gone: what the kernel took is what must be printed.
+            (0..100_000_000_u32)
+                .take_while(|n| socket.send_to(n.to_string().as_bytes(), &path).is_ok())
+                .count()
+        });
+        for n in 0..100 {
+            assert_eq!(running.line(), n.to_string());
+        }
+        running.signal(signal);
+        let accepted = sender.join().unwrap();
+        let wanted: Vec<String> = (0..accepted).map(|n| format!("{n}\n")).collect();
+        running
+            .finish()
+            .dies_of(signal, wanted.concat())
+            .says_nothing();
+    }
+}
+
+#[test]
+fn a_standard_output_that_takes_nothing_does_not_keep_it_from_dying() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = sandbox
+        .udgram(["listen", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let line = format!("\"{}\"\n", "x".repeat(1000));
+    let sender = sandbox
+        .udgram(["send", "-t", "500ms", "s"])
+        .stdin(line.repeat(10_000))
+        .start();
+    assert_eq!(sender.finish().code(), Some(124), "the queue is full now");
+    running.signal(Signal::SIGTERM);
+    let outcome = running.finish();
+    let _ = outcome.dies_of(Signal::SIGTERM, "");
+    assert!(!sandbox.exists("s"));
+    drop(reader);
+}
+
+#[test]
+fn datagrams_go_back_to_their_sender_as_they_came() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--echo", "-n", "2", "s"]);
+    let peer = sandbox.bind("peer");
+    peer.send_to(b"[1, 2]", sandbox.path("s")).unwrap();
+    assert_eq!(peer.take(), b"[1, 2]");
+    peer.send_to(b"\xffoops", sandbox.path("s")).unwrap();
+    assert_eq!(peer.take(), b"\xffoops");
+    running.finish().ends(3, "[1, 2]\n").mentions(&["offset 0"]);
+}
+
+#[test]
+fn an_echo_that_nobody_can_get_is_reported_and_the_next_packet_is_served() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--echo", "-n", "2", "s"]);
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"1", sandbox.path("s"))
+        .unwrap();
+    let peer = sandbox.bind("peer");
+    peer.send_to(b"2", sandbox.path("s")).unwrap();
+    assert_eq!(peer.take(), b"2");
+    running
+        .finish()
+        .ends(0, "1\n2\n")
+        .says("udgram: warning: a packet cannot be answered: its sender has no address");
+}
+
+#[test]
+fn an_echo_does_not_wait_for_ever_for_a_sender_that_does_not_read() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--echo", "s"]);
+    let deaf = sandbox.bind("deaf");
+    let room = sandbox.fill("deaf");
+    deaf.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(running.line(), "1");
+    for _ in 0..room {
+        assert_eq!(deaf.take(), b"0");
+    }
+    running.signal(Signal::SIGTERM);
+    let outcome = running.finish();
+    let _ = outcome.dies_of(Signal::SIGTERM, "1\n");
+}
+
+#[test]
+fn a_command_runs_for_each_packet_and_its_output_is_the_reply() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--exec", "tr a-z A-Z", "-p", "text", "-n", "2", "s"]);
+    for (question, answer) in [("one", "ONE\n"), ("two\n", "TWO\n")] {
+        sandbox
+            .udgram(["send", "--reply", "-p", "text", "s", question])
+            .run()
+            .succeeds(answer);
+    }
+    running.finish().succeeds("one\ntwo\n");
+}
+
+#[test]
+fn the_reply_of_a_command_loses_one_final_newline_unless_the_protocol_is_raw() {
+    let sandbox = Sandbox::new();
+    for (protocol, reply) in [("json", &b"1\n"[..]), ("text", b"1\n"), ("raw", b"1\n\n")] {
+        let running =
+            sandbox.listen(["--exec", "printf '1\\n\\n'", "-p", protocol, "-n", "1", "s"]);
+        let peer = sandbox.bind(format!("peer-{protocol}"));
+        peer.send_to(b"0", sandbox.path("s")).unwrap();
+        assert_eq!(peer.take(), reply, "{protocol}");
+        assert_eq!(running.finish().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_command_without_output_sends_no_reply() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--exec", "cat >got", "-n", "1", "s"]);
+    let peer = sandbox.bind("peer");
+    peer.send_to(b"[1,\n2]", sandbox.path("s")).unwrap();
+    running.finish().succeeds("[1,2]\n");
+    peer.has_nothing_more();
+    assert_eq!(std::fs::read(sandbox.path("got")).unwrap(), b"[1,\n2]");
+}
+
+#[test]
+fn a_command_is_told_of_the_sender() {
+    let sandbox = Sandbox::new();
+    let script = "echo \"\\\"$UDGRAM_FROM $UDGRAM_PID $UDGRAM_UID $UDGRAM_GID\\\"\"";
+    let running = sandbox.listen(["--exec", script, "-n", "1", "s"]);
+    let sender = sandbox
+        .udgram(["send", "--reply", "--bind", "me", "s", "1"])
+        .start();
+    let pid = sender.pid();
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    sender
+        .finish()
+        .succeeds(format!("\"me {pid} {uid} {gid}\"\n"));
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn a_command_gets_the_descriptors_of_the_packet() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", "\"content\"");
+    let running = sandbox.listen(["--exec", "cat <&3", "-n", "1", "s"]);
+    sandbox
+        .shell("exec udgram send --reply --fd 5 s 1 5<file")
+        .run()
+        .succeeds("\"content\"\n");
+    running.finish().succeeds("1\n");
+}
+
+#[test]
+fn a_command_that_fails_is_reported_and_the_next_packet_is_served() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--exec", "read x; test $x = 2 && echo $x", "-n", "2", "s"]);
+    let peer = sandbox.bind("peer");
+    peer.send_to(b"1", sandbox.path("s")).unwrap();
+    peer.send_to(b"2", sandbox.path("s")).unwrap();
+    assert_eq!(peer.take(), b"2");
+    let outcome = running.finish();
+    assert_eq!(outcome.stdout(), b"1\n2\n");
+    let lines = outcome.diagnostics();
+    assert!(lines.len() == 1 && lines[0].contains("status"), "{lines:?}");
+}
+
+#[test]
+fn commands_run_one_at_a_time_and_in_order_and_lose_nothing() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen([
+        "--exec",
+        "mkdir busy || echo overlap >>log; cat >>log; echo >>log; rmdir busy",
+        "-n",
+        "60",
+        "s",
+    ]);
+    let lines: Vec<String> = (0..60).map(|n| format!("{n}\n")).collect();
+    sandbox
+        .udgram(["send", "s"])
+        .stdin(lines.concat())
+        .run()
+        .succeeds("");
+    running.finish().succeeds(lines.concat());
+    assert_eq!(
+        std::fs::read_to_string(sandbox.path("log")).unwrap(),
+        lines.concat()
+    );
+}
+
+#[test]
+fn a_receiver_of_one_peer_takes_nothing_from_others() {
+    let sandbox = Sandbox::new();
+    let friend = sandbox.bind("friend");
+    let running = sandbox.listen(["--connect", "friend", "-n", "1", "s"]);
+    sandbox
+        .udgram(["send", "s", "\"stranger\""])
+        .run()
+        .refuses(1, &["'s'", "Operation not permitted", "connected"]);
+    friend.send_to(b"\"friend\"", sandbox.path("s")).unwrap();
+    running.finish().succeeds("\"friend\"\n");
+}
+
+#[test]
+fn credentials_make_envelopes() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--creds", "-n", "1", "s"]);
+    let sender = sandbox.udgram(["send", "--bind", "me", "s", "1"]).start();
+    let pid = sender.pid();
+    sender.finish().succeeds("");
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    assert_eq!(
+        timeless(&running.finish().one_line()),
+        format!(
+            "{{\"from\":\"me\",\"size\":1,\"packet\":1,\
+             \"creds\":{{\"pid\":{pid},\"uid\":{uid},\"gid\":{gid}}}}}"
+        )
+    );
+}
+
+#[test]
+fn a_sender_without_a_name_after_one_with_a_name_is_not_mistaken_for_it() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["-e", "-n", "4", "s"]);
+    let named = sandbox.bind("a-rather-long-name");
+    let unnamed = UnixDatagram::unbound().unwrap();
+    for socket in [&named, &unnamed, &named, &unnamed] {
+        socket.send_to(b"1", sandbox.path("s")).unwrap();
+    }
+    let lines = running.finish().lines();
+    let from = serde_json::to_string(&sandbox.path("a-rather-long-name")).unwrap();
+    for (line, from) in lines.iter().zip([from.as_str(), "null", &from, "null"]) {
+        assert_eq!(
+            timeless(line),
+            format!("{{\"from\":{from},\"size\":1,\"packet\":1}}")
+        );
+    }
+}
+
+#[test]
+fn a_taken_over_listener_does_not_remove_its_successors_file() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.listen(["s"]);
+    let mut new = sandbox.listen(["--replace", "s"]);
+    old.signal(Signal::SIGTERM);
+    old.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(new.line(), "1");
+    new.signal(Signal::SIGTERM);
+    new.finish().dies_of(Signal::SIGTERM, "1\n").says_nothing();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn ten_thousand_descriptors_leave_none_behind() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["-q", "s"]);
+    let sender = limited(UnixDatagram::unbound().unwrap());
+    sender.send_to(b"0", sandbox.path("s")).unwrap();
+    assert_eq!(running.line(), "0");
+    let before = running.open_descriptors();
+    for _ in 0..100 {
+        use std::os::fd::AsFd;
+        crate::sys::send_descriptors(&sender, &sandbox.path("s"), b"1", &[sender.as_fd(); 100]);
+    }
+    for _ in 0..100 {
+        assert_eq!(running.line(), "1");
+    }
+    sender.send_to(b"2", sandbox.path("s")).unwrap();
+    assert_eq!(running.line(), "2");
+    assert_eq!(running.open_descriptors(), before);
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish();
+}
+
+#[test]
+fn systemd_notify_finishes_at_once_with_its_barrier() {
+    peer!("systemd-notify");
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["-q", "-p", "text", "-n", "2", "s"]);
+    sandbox
+        .command("systemd-notify", ["--ready"])
+        .env("NOTIFY_SOCKET", sandbox.path("s"))
+        .run()
+        .succeeds("");
+    running.finish().succeeds("READY=1\nBARRIER=1\n");
+}
+
+#[test]
+fn an_activated_listener_just_works() {
+    peer!("systemd-socket-activate");
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("s");
+    let mut running = sandbox
+        .command("systemd-socket-activate", ["-d", "-l"])
+        .arg(&path)
+        .args(["udgram", "listen"])
+        .start();
+    running.wait_bound("s");
+    sandbox.udgram(["send", "s", "1", "2"]).run().succeeds("");
+    assert_eq!([running.line(), running.line()], ["1", "2"]);
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "1\n2\n");
+    assert!(
+        sandbox.exists("s"),
+        "the file of an activated socket is not ours to remove"
+    );
+}

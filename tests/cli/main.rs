@@ -1,0 +1,25 @@
+//! The program `udgram`, run as its users run it: one module per command or theme, each test a
+//! sentence of the specification.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+mod harness;
+mod outcome;
+mod running;
+mod sys;
+
+mod addresses;
+mod binding;
+mod credentials;
+mod descriptors;
+mod errors;
+mod exec;
+mod existing_socket;
+mod iter;
+mod listen;
+mod peers;
+mod recv;
+mod reply;
+mod send;
+mod sockopt;
+mod wait;

@@ -1,0 +1,347 @@
+//! A program that runs: what it has printed so far, whether it is ready, and that it ends.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{LIMIT, Peer};
+use crate::outcome::{Outcome, describe};
+use crate::sys;
+
+/// What has come from a pipe so far.
+pub(crate) struct Stream {
+    state: Mutex<Received>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Received {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Stream {
+    pub(crate) fn of(source: Option<impl Read + Send + 'static>) -> Arc<Self> {
+        let stream = Arc::new(Self {
+            state: Mutex::new(Received {
+                ended: source.is_none(),
+                ..Received::default()
+            }),
+            changed: Condvar::new(),
+        });
+        if let Some(mut source) = source {
+            let stream = Arc::clone(&stream);
+            thread::spawn(move || {
+                let mut buffer = vec![0; 65536];
+                loop {
+                    let got = source.read(&mut buffer);
+                    let mut state = stream.state.lock().unwrap();
+                    match got {
+                        Ok(0) | Err(_) => state.ended = true,
+                        Ok(size) => state.bytes.extend_from_slice(&buffer[..size]),
+                    }
+                    let ended = state.ended;
+                    drop(state);
+                    stream.changed.notify_all();
+                    if ended {
+                        return;
+                    }
+                }
+            });
+        }
+        stream
+    }
+
+    /// Waits until `enough` holds; `None` when it did not in time.
+    fn wait<T>(&self, mut enough: impl FnMut(&Received) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + LIMIT;
+        let mut state = self.state.lock().unwrap();
+        loop {
+            if let Some(result) = enough(&state) {
+                return Some(result);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.state.lock().unwrap().bytes.clone()
+    }
+}
+
+/// Sees what happens in a directory from now on.
+pub(crate) struct Watch(Inotify);
+
+impl Watch {
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn on(directory: &Path) -> Self {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        inotify
+            .add_watch(directory, AddWatchFlags::IN_ALL_EVENTS)
+            .unwrap();
+        Self(inotify)
+    }
+
+    /// The name of the next file made there that `wanted` accepts.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn created(&self, by: &Running, wanted: impl Fn(&OsStr) -> bool) -> OsString {
+        loop {
+            for event in self.0.read_events().unwrap_or_default() {
+                let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+                if let Some(name) = event.name
+                    && event.mask.intersects(made)
+                    && wanted(&name)
+                {
+                    return name;
+                }
+            }
+            assert!(
+                by.wait_readable(self.0.as_fd()),
+                "no file was made\n{}",
+                by.context()
+            );
+        }
+    }
+}
+
+/// A program that runs; killed and reaped when dropped.
+#[must_use = "a running program is ended by finish()"]
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) shown: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Arc<Stream>,
+    pub(crate) stderr: Arc<Stream>,
+    /// Readable once the program has ended.
+    pub(crate) ended: PipeReader,
+    pub(crate) reaped: bool,
+    /// How many lines the test has taken.
+    pub(crate) lines: usize,
+    pub(crate) notify: Option<UnixDatagram>,
+}
+
+impl Running {
+    #[must_use]
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(bytes.as_ref()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// What the program last told its service manager.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn notification(&self) -> String {
+        let socket = self.notify.as_ref().unwrap().as_fd();
+        assert!(
+            self.wait_readable(socket),
+            "no notification came\n{}",
+            self.context()
+        );
+        let bytes = self.notify.as_ref().unwrap().take();
+        String::from_utf8(bytes).unwrap().trim_end().to_owned()
+    }
+
+    /// The next line on standard output, without its line break.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn line(&mut self) -> String {
+        let wanted = self.lines;
+        let line = self.stdout.wait(|received| {
+            let mut lines = received.bytes.split_inclusive(|&byte| byte == b'\n');
+            match lines.nth(wanted) {
+                Some(line) if line.ends_with(b"\n") => Some(Some(line[..line.len() - 1].to_vec())),
+                _ if received.ended => Some(None),
+                _ => None,
+            }
+        });
+        self.lines += 1;
+        let Some(Some(line)) = line else {
+            panic!("line {} never came\n{}", wanted + 1, self.context())
+        };
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Waits until that much is on standard output, for programs that end no line.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn text(&self, wanted: &str) -> String {
+        let enough = |received: &Received| {
+            let there = received.bytes.len() >= wanted.len() || received.ended;
+            there.then(|| String::from_utf8_lossy(&received.bytes).into_owned())
+        };
+        match self.stdout.wait(enough) {
+            Some(text) => text,
+            None => panic!("{wanted:?} never came\n{}", self.context()),
+        }
+    }
+
+    /// Waits until this text is on standard error.
+    #[track_caller]
+    pub(crate) fn wait_stderr(&self, text: &str) {
+        let found = self.stderr.wait(|received| {
+            let there = String::from_utf8_lossy(&received.bytes).contains(text);
+            (there || received.ended).then_some(there)
+        });
+        assert!(
+            found == Some(true),
+            "{text:?} was never said\n{}",
+            self.context()
+        );
+    }
+
+    /// Waits until a live datagram socket of that name is there.
+    #[track_caller]
+    pub(crate) fn wait_bound(&self, path: impl AsRef<Path>) -> &Self {
+        let path = self.dir.join(path);
+        let probe = UnixDatagram::unbound().unwrap();
+        let start = Instant::now();
+        let watch = Watch::on(path.parent().unwrap());
+        loop {
+            let pause = match sys::connect(&probe, &path) {
+                // EPERM: there, and connected to somebody else.
+                Ok(()) | Err(Errno::EPERM | Errno::EACCES) => return self,
+                // bind(2) makes the file, and says so, a moment before the socket is behind it.
+                Err(Errno::ECONNREFUSED) => Duration::from_millis(5),
+                Err(_) => LIMIT,
+            };
+            let in_time = self.wait_readable_for(watch.0.as_fd(), pause) || pause < LIMIT;
+            assert!(
+                in_time && start.elapsed() < LIMIT && !self.has_ended(),
+                "{} was never bound\n{}",
+                path.display(),
+                self.context()
+            );
+            let _ = watch.0.read_events();
+        }
+    }
+
+    /// Waits until something holds that comes with a change in the directory of `path`.
+    #[track_caller]
+    pub(crate) fn wait_until(
+        &self,
+        path: impl AsRef<Path>,
+        mut condition: impl FnMut() -> bool,
+    ) -> &Self {
+        let path = self.dir.join(path);
+        let watch = Watch::on(path.parent().unwrap());
+        while !condition() {
+            assert!(
+                self.wait_readable(watch.0.as_fd()),
+                "waited for {} in vain\n{}",
+                path.display(),
+                self.context()
+            );
+            let _ = watch.0.read_events();
+        }
+        self
+    }
+
+    /// Waits until the descriptor is readable; `false` when the program ended or time ran out.
+    #[must_use]
+    fn wait_readable(&self, descriptor: BorrowedFd<'_>) -> bool {
+        self.wait_readable_for(descriptor, LIMIT)
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut watched = [PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
+        poll(&mut watched, PollTimeout::ZERO) == Ok(1)
+    }
+
+    fn wait_readable_for(&self, descriptor: BorrowedFd<'_>, limit: Duration) -> bool {
+        let mut watched = [
+            PollFd::new(descriptor, PollFlags::POLLIN),
+            PollFd::new(self.ended.as_fd(), PollFlags::POLLIN),
+        ];
+        let timeout = PollTimeout::try_from(limit).unwrap();
+        while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
+        watched[0].any() == Some(true)
+    }
+
+    /// How many descriptors the program has open.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn open_descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Outcome {
+        self.stdin = None;
+        let mut watched = [PollFd::new(self.ended.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(LIMIT).unwrap();
+        while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
+        assert!(
+            watched[0].any() == Some(true),
+            "did not end within {LIMIT:?}\n{}",
+            self.context()
+        );
+        let status = self.child.wait().unwrap();
+        self.reaped = true;
+        for stream in [&self.stdout, &self.stderr] {
+            if stream
+                .wait(|received| received.ended.then_some(()))
+                .is_none()
+            {
+                panic!("a stream stays open after the end\n{}", self.context());
+            }
+        }
+        Outcome {
+            shown: self.shown.clone(),
+            dir: self.dir.clone(),
+            stdout: self.stdout.bytes(),
+            stderr: self.stderr.bytes(),
+            status,
+        }
+    }
+
+    pub(crate) fn context(&self) -> String {
+        describe(
+            &self.shown,
+            &self.dir,
+            &self.stdout.bytes(),
+            &self.stderr.bytes(),
+            "running",
+        )
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its whole group: a handler it left behind must not outlive the test.
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        if !self.reaped {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the tests ask of the system beyond the standard library; every `unsafe` of theirs is here.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, bind, recvmsg,
+    sendmsg, setsockopt, sockopt,
+};
+
+/// A number no other caller in this process gets.
+pub(crate) fn counter() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A close-on-exec copy whose number is far above those that tests give to programs.
+#[track_caller]
+pub(crate) fn duplicate_out_of_the_way(descriptor: BorrowedFd<'_>) -> OwnedFd {
+    let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(500)).unwrap();
+    // SAFETY: fcntl(2) has just made this descriptor, and nothing else knows of it.
+    unsafe { OwnedFd::from_raw_fd(copy) }
+}
+
+/// Gives the program to be run these descriptors under these numbers.
+pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
+    if descriptors.is_empty() {
+        return;
+    }
+    let place = move || {
+        for (descriptor, number) in &descriptors {
+            // SAFETY: dup2(2) takes two integers and is async-signal-safe; the source is owned by
+            // this closure, and what the number stood for in the new process is not in use yet.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), *number) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls nothing but dup2(2) and reads errno.
+    unsafe { command.pre_exec(place) };
+}
+
+/// A `sockaddr_un` with this pathname, which may take all 108 bytes and then has no final NUL.
+#[track_caller]
+fn pathname_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: all zeros is a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap();
+    assert!(
+        bytes.len() <= address.sun_path.len(),
+        "{} is too long",
+        path.display()
+    );
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len();
+    (address, u32::try_from(length).unwrap())
+}
+
+/// Binds a pathname of up to 108 bytes, which the standard library refuses to name.
+#[track_caller]
+pub(crate) fn bind_unterminated(socket: &UnixDatagram, path: &Path) {
+    let (address, length) = pathname_address(path);
+    // SAFETY: the address is alive during the call, and its length is at most its size.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// A socket with a name that the kernel chose, and that name.
+#[track_caller]
+pub(crate) fn autobound() -> (UnixDatagram, Vec<u8>) {
+    use std::os::linux::net::SocketAddrExt;
+    let socket = crate::harness::limited(UnixDatagram::unbound().unwrap());
+    bind(socket.as_raw_fd(), &UnixAddr::new("").unwrap()).unwrap();
+    let name = socket.local_addr().unwrap();
+    let name = name.as_abstract_name().unwrap().to_owned();
+    (socket, name)
+}
+
+/// connect(2) to a pathname, with its reason to fail kept apart from the library's own.
+pub(crate) fn connect(socket: &UnixDatagram, path: &Path) -> Result<(), Errno> {
+    if path.as_os_str().len() < 108 {
+        return socket
+            .connect(path)
+            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
+    }
+    let parent = std::fs::File::open(path.parent().unwrap()).map_err(|_| Errno::ENOENT)?;
+    let short = format!(
+        "/proc/self/fd/{}/{}",
+        parent.as_raw_fd(),
+        path.file_name().unwrap().display()
+    );
+    connect(socket, Path::new(&short))
+}
+
+/// A datagram and what came beside it.
+pub(crate) struct Message {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+    pub(crate) credentials: Option<UnixCredentials>,
+}
+
+/// Asks for the credentials of senders.
+#[track_caller]
+pub(crate) fn ask_for_credentials(socket: &UnixDatagram) {
+    setsockopt(socket, sockopt::PassCred, &true).unwrap();
+}
+
+/// The next datagram with its descriptors and credentials.
+#[must_use]
+#[track_caller]
+pub(crate) fn take_message(socket: &UnixDatagram) -> Message {
+    let mut buffer = vec![0; 65536];
+    let mut control = vec![0; 8192];
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let received = recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut slices,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )
+    .expect("no datagram came in time");
+    let mut descriptors = Vec::new();
+    let mut credentials = None;
+    for message in received.cmsgs().unwrap() {
+        match message {
+            ControlMessageOwned::ScmRights(numbers) => {
+                for number in numbers {
+                    // SAFETY: the kernel has just installed it for this message alone.
+                    descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+                }
+            }
+            ControlMessageOwned::ScmCredentials(given) => credentials = Some(given),
+            other => panic!("an unexpected control message: {other:?}"),
+        }
+    }
+    let size = received.bytes;
+    buffer.truncate(size);
+    Message {
+        bytes: buffer,
+        descriptors,
+        credentials,
+    }
+}
+
+/// Sends a datagram with descriptors.
+#[track_caller]
+pub(crate) fn send_descriptors(
+    socket: &UnixDatagram,
+    to: &Path,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) {
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let address = UnixAddr::new(to).unwrap();
+    sendmsg(
+        socket.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &[ControlMessage::ScmRights(&numbers)],
+        MsgFlags::empty(),
+        Some(&address),
+    )
+    .unwrap();
+}

@@ -1,0 +1,185 @@
+//! `udgram send --wait`: a peer that is not there yet, or not there any more.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Sandbox, bind_abstract, limited};
+
+#[test]
+fn a_peer_that_comes_later_gets_every_packet() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["send", "--wait", "--bind", "me", "s", "1", "2"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    let peer = sandbox.bind("s");
+    assert_eq!([peer.take(), peer.take()], [b"1", b"2"]);
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_peer_in_a_directory_that_comes_later_gets_every_packet() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["send", "-w", "--bind", "me", "a/b/s", "1"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    sandbox.directory("a");
+    sandbox.directory("a/b");
+    let peer = sandbox.bind("a/b/s");
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_peer_that_replaces_a_stale_file_gets_every_packet() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("s");
+    let running = sandbox
+        .udgram(["send", "-w", "--bind", "me", "s", "1"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    let peer = sandbox.bind("new");
+    fs::rename(sandbox.path("new"), sandbox.path("s")).unwrap();
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn an_abstract_peer_that_comes_later_gets_every_packet() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let running = sandbox
+        .udgram(["send", "-w", "--bind", "me"])
+        .arg(format!("@{name}"))
+        .arg("1")
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    let peer = bind_abstract(&name);
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_peer_that_is_restarted_loses_nothing_that_was_not_yet_in_its_queue() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.udgram(["send", "--wait", "s"]).stdin_open().start();
+    for round in 0..5 {
+        let peer = sandbox.bind("s");
+        running.write(format!("{round}\n"));
+        assert_eq!(peer.take(), round.to_string().as_bytes());
+        drop(peer);
+        if round % 2 == 0 {
+            fs::remove_file(sandbox.path("s")).unwrap();
+            running.write(format!("\"after {round}\"\n"));
+        } else {
+            running.write(format!("\"after {round}\"\n"));
+            fs::remove_file(sandbox.path("s")).unwrap();
+        }
+        let peer = sandbox.bind("s");
+        assert_eq!(peer.take(), format!("\"after {round}\"").as_bytes());
+        drop(peer);
+        fs::remove_file(sandbox.path("s")).unwrap();
+    }
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_peer_that_went_away_and_never_comes_back_is_a_timeout() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "--wait", "--timeout", "200ms", "s"])
+        .stdin_open()
+        .start();
+    running.write("1\n");
+    assert_eq!(peer.take(), b"1");
+    drop(peer);
+    running.write("2\n");
+    running.finish().refuses(124, &["'s'"]);
+}
+
+#[test]
+fn a_peer_that_shut_its_reading_side_has_gone_away() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.bind("s");
+    old.shutdown(std::net::Shutdown::Read).unwrap();
+    let running = sandbox
+        .udgram(["send", "--wait", "--bind", "me", "s", "1"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let peer = sandbox.bind("s");
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_peer_that_never_comes_is_waited_for_no_longer_than_the_timeout() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("stale");
+    for peer in [
+        "missing",
+        "stale",
+        "no/dir/s",
+        &format!("@{}", sandbox.unique()),
+    ] {
+        let start = Instant::now();
+        sandbox
+            .udgram(["send", "--wait", "--timeout", "150ms", peer, "1"])
+            .run()
+            .refuses(124, &[&format!("'{}'", peer.replace('\\', "\\\\"))]);
+        assert!(start.elapsed() >= Duration::from_millis(150), "{peer}");
+    }
+}
+
+#[test]
+fn with_no_packets_the_peer_is_waited_for_and_nothing_is_sent() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.udgram(["send", "--wait", "s"]).start();
+    let peer = sandbox.bind("s");
+    running.finish().succeeds("");
+    peer.has_nothing_more();
+    drop(peer);
+    sandbox
+        .udgram(["send", "--wait", "--timeout", "20ms", "s"])
+        .run()
+        .refuses(124, &["'s'"]);
+}
+
+#[test]
+fn what_can_never_become_a_peer_is_not_waited_for() {
+    let sandbox = Sandbox::new();
+    let _listener = std::os::unix::net::UnixListener::bind(sandbox.path("stream")).unwrap();
+    sandbox
+        .udgram(["send", "--wait", "stream", "1"])
+        .run()
+        .refuses(1, &["'stream'", "stream"]);
+}
+
+#[test]
+fn a_signal_ends_the_wait() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["send", "--wait", "--bind", "me", "s", "1"])
+        .start();
+    running.wait_until("me", || sandbox.exists("me"));
+    running.signal(Signal::SIGTERM);
+    running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn a_reply_is_waited_for_after_the_wait_for_the_peer() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["send", "--wait", "--reply", "s", "1"])
+        .start();
+    let peer = limited(UnixDatagram::bind(sandbox.path("s")).unwrap());
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"2", &from).unwrap();
+    running.finish().succeeds("2\n");
+}

@@ -1,0 +1,67 @@
+//! The library as its users meet it: each guarantee of the client with a test named after it,
+//! and the model, EasyNetwork, as its peer in both directions.
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
+
+#[cfg(feature = "async")]
+mod asynchronous;
+mod client;
+mod model;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
+
+/// Longer than anything here takes: what hangs fails instead.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a test on a thread of its own, for no longer than [`LIMIT`].
+fn within_limit(test: impl FnOnce() + Send + 'static) {
+    let (done, end) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        test();
+        done.send(()).unwrap();
+    });
+    match end.recv_timeout(LIMIT) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it takes more than {LIMIT:?}"),
+        _ => thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+    }
+}
+
+/// A socket with an abstract name of the kernel's choosing, connected to nobody.
+fn named_socket() -> (DatagramSocket, Address<'static>) {
+    let socket = DatagramSocket::new().unwrap();
+    socket.autobind().unwrap();
+    let address = socket.local_address().unwrap();
+    (socket, address)
+}
+
+/// A socket bound in a directory of its own; the file goes with the binding.
+fn bound_socket(directory: &tempfile::TempDir) -> (DatagramSocket, Address<'static>, Binding) {
+    use std::os::unix::ffi::OsStrExt;
+    let path = directory.path().join("bound.sock");
+    let address = Address::Pathname(path.as_os_str().as_bytes().to_vec().into());
+    let socket = DatagramSocket::new().unwrap();
+    let binding = bind(&socket, &address, BindOptions::default()).unwrap();
+    (socket, address, binding.expect("a pathname"))
+}
+
+/// Waits until thread `tid` of this process sleeps in poll(2).
+fn until_polling(tid: i32) {
+    use nix::libc::SYS_ppoll;
+    let start = Instant::now();
+    loop {
+        let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap();
+        let number = call.split(' ').next().and_then(|word| word.parse().ok());
+        if number.is_some_and(|number: i64| number == SYS_ppoll) {
+            return;
+        }
+        assert!(start.elapsed() < LIMIT, "it does not sleep but {call}");
+        std::thread::yield_now();
+    }
+}
+
+fn this_thread() -> i32 {
+    nix::unistd::gettid().as_raw()
+}

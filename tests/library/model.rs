@@ -1,0 +1,258 @@
+//! The model, EasyNetwork of Python, as the peer: as client and as server, blocking and
+//! asynchronous, in every format, with descriptors and credentials.
+
+use crate::{bound_socket, within_limit};
+use nix::libc;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use udgram::ancillary::{Ancillary, Control, Credentials};
+use udgram::protocol::{Cbor, DatagramProtocol, Json, MessagePack};
+use udgram::{Address, Message, UnixDatagramClient, UnixDatagramEndpoint};
+
+const SOON: Option<Duration> = Some(Duration::from_secs(20));
+
+/// Beyond what a double holds, escapes, keys out of order.
+const PACKET: &str = r#"{"u":18446744073709551615,"i":-9223372036854775808,"f":0.1,"t":"é\n\u0001\u001f😀\"\\","l":[1,2.5,null,true,[],{}],"":{"z":1,"a":-0.5}}"#;
+
+/// Whether the model can be run; a test without it is skipped, and says so.
+fn model_is_there() -> bool {
+    let import = Command::new("python3")
+        .args(["-c", "import cbor2, easynetwork.servers, msgpack"])
+        .output();
+    match import {
+        Ok(output) if output.status.success() => true,
+        missing => {
+            let forbidden = std::env::var_os("UDGRAM_FORBID_SKIPS").is_some_and(|set| set == "1");
+            assert!(
+                !forbidden,
+                "python3 lacks easynetwork, cbor2 or msgpack: {missing:?}"
+            );
+            // Past the harness, which would keep it to itself.
+            let skipped = b"skipped: python3 lacks easynetwork, cbor2 or msgpack\n";
+            std::io::stderr().write_all(skipped).unwrap();
+            false
+        }
+    }
+}
+
+/// The model at work, until it is dropped.
+struct Model {
+    process: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Model {
+    fn start(role: &str, mode: &str, format: &str, path: &Path) -> Self {
+        let mut process = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/model.py"))
+            .args([role, mode, format])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        Self { process, lines }
+    }
+
+    /// The next line that it says.
+    fn says(&mut self) -> Value {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A pipe whose writing end goes to the model, with this process's credentials.
+fn outgoing() -> (PipeReader, OwnedFd, Control) {
+    let (reader, writer) = pipe().unwrap();
+    let writer = OwnedFd::from(writer);
+    let control = Control::new(&[writer.as_fd()], Some(Credentials::own())).unwrap();
+    (reader, writer, control)
+}
+
+fn text_of(mut pipe: impl Read) -> String {
+    let mut text = String::new();
+    pipe.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Looks at what came beside a packet of the model.
+fn check_beside(ancillary: &mut Ancillary, model: &Model) {
+    assert!(!ancillary.truncated);
+    let descriptors: Vec<_> = ancillary.descriptors.drain(..).collect();
+    assert_eq!(descriptors.len(), 1);
+    for descriptor in descriptors {
+        assert_eq!(text_of(PipeReader::from(descriptor)), "from the model");
+    }
+    let own = Credentials::own();
+    let pid = i32::try_from(model.process.id()).unwrap();
+    assert_eq!(ancillary.credentials, Some(Credentials { pid, ..own }));
+}
+
+fn own_credentials() -> Value {
+    let Credentials { pid, uid, gid } = Credentials::own();
+    json!([[pid, uid, gid]])
+}
+
+/// The reply of the model's server. Its JSON has white space of its own.
+fn check_reply(packet: &str, format: &str) {
+    let reply: Value = serde_json::from_str(packet).unwrap();
+    let sent: Value = serde_json::from_str(PACKET).unwrap();
+    assert_eq!(reply["echo"], sent);
+    assert_eq!(reply["blob"], "AP8=");
+    assert_eq!(reply["credentials"], own_credentials());
+    if format != "json" {
+        assert!(
+            packet.starts_with(&format!("{{\"echo\":{PACKET},\"blob\":")),
+            "{packet}"
+        );
+    }
+}
+
+fn the_model_serves<P>(protocol: &P, format: &str)
+where
+    P: DatagramProtocol<Sent = str, Received = String> + Clone,
+{
+    for mode in ["sync", "async"] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.sock");
+        let mut model = Model::start("server", mode, format, &path);
+        model.says();
+        let address = Address::parse(path.as_os_str().as_encoded_bytes()).unwrap();
+
+        let client = UnixDatagramClient::connect(&address, protocol.clone()).unwrap();
+        client
+            .socket()
+            .unwrap()
+            .set_option_int(libc::SO_PASSCRED, 1)
+            .unwrap();
+        let (reader, writer, control) = outgoing();
+        client.send_packet_with(PACKET, &control, SOON).unwrap();
+        drop(writer);
+        let mut reply = client.recv_message(SOON).unwrap();
+        assert_eq!(&reply.from, client.peer_address());
+        check_reply(&reply.packet, format);
+        check_beside(&mut reply.ancillary, &model);
+        assert_eq!(text_of(reader), "through the model");
+
+        #[cfg(feature = "async")]
+        futures_lite::future::block_on(async {
+            let client =
+                udgram::AsyncUnixDatagramClient::connect(&address, protocol.clone()).unwrap();
+            client
+                .socket()
+                .unwrap()
+                .set_option_int(libc::SO_PASSCRED, 1)
+                .unwrap();
+            let (reader, writer, control) = outgoing();
+            client.send_packet_with(PACKET, &control).await.unwrap();
+            drop(writer);
+            let mut reply = client.recv_message().await.unwrap();
+            check_reply(&reply.packet, format);
+            check_beside(&mut reply.ancillary, &model);
+            assert_eq!(text_of(reader), "through the model");
+        });
+    }
+}
+
+/// The greeting of the model's client, and what it is answered.
+fn check_greeting(greeting: &mut Message<String>, model: &Model) {
+    let packet: Value = serde_json::from_str(&greeting.packet).unwrap();
+    assert_eq!(packet, json!({"hello": "wörld", "blob": "AP8="}));
+    check_beside(&mut greeting.ancillary, model);
+}
+
+fn check_end(model: &mut Model) {
+    let end = model.says();
+    assert_eq!(end["pid"], model.process.id());
+    assert_eq!(end["credentials"], own_credentials());
+    assert_eq!(end["rest"], json!([1, [2.5]]));
+    assert!(model.process.wait().unwrap().success());
+}
+
+fn the_model_is_served<P>(protocol: &P, format: &str)
+where
+    P: DatagramProtocol<Sent = str, Received = String> + Clone,
+{
+    let same = |packet: &str| {
+        let [packet, sent]: [Value; 2] =
+            [packet, PACKET].map(|text| serde_json::from_str(text).unwrap());
+        assert_eq!(packet, sent);
+    };
+    for mode in ["sync", "async"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (socket, address, _binding) = bound_socket(&directory);
+        let path = address.as_path().unwrap();
+        socket.set_option_int(libc::SO_PASSCRED, 1).unwrap();
+        let server = UnixDatagramEndpoint::new(socket, protocol.clone()).unwrap();
+        let mut model = Model::start("client", mode, format, path);
+        let mut greeting = server.recv_message(SOON).unwrap();
+        check_greeting(&mut greeting, &model);
+        let client = greeting.from;
+        let (reader, writer, control) = outgoing();
+        server
+            .send_packet_to_with(PACKET, &client, &control, SOON)
+            .unwrap();
+        drop(writer);
+        assert_eq!(text_of(reader), "through the model");
+        same(&server.recv_packet(SOON).unwrap());
+        for packet in ["1", "[2.5]", "null"] {
+            server.send_packet_to(packet, &client, SOON).unwrap();
+        }
+        check_end(&mut model);
+    }
+}
+
+#[test]
+fn the_model_serves_in_json() {
+    if model_is_there() {
+        within_limit(|| the_model_serves(&Json, "json"));
+    }
+}
+
+#[test]
+fn the_model_serves_in_cbor() {
+    if model_is_there() {
+        within_limit(|| the_model_serves(&Cbor, "cbor"));
+    }
+}
+
+#[test]
+fn the_model_serves_in_messagepack() {
+    if model_is_there() {
+        within_limit(|| the_model_serves(&MessagePack, "msgpack"));
+    }
+}
+
+#[test]
+fn the_model_is_served_in_json() {
+    if model_is_there() {
+        within_limit(|| the_model_is_served(&Json, "json"));
+    }
+}
+
+#[test]
+fn the_model_is_served_in_cbor() {
+    if model_is_there() {
+        within_limit(|| the_model_is_served(&Cbor, "cbor"));
+    }
+}
+
+#[test]
+fn the_model_is_served_in_messagepack() {
+    if model_is_there() {
+        within_limit(|| the_model_is_served(&MessagePack, "msgpack"));
+    }
+}

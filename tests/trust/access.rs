@@ -1,0 +1,275 @@
+//! Who gets in: socket files, their modes and owners, races for a name, `--allow-uid`.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::harness::{LIMIT, Sandbox, peer, root};
+use crate::scaled;
+use crate::sys;
+
+/// The system calls of `udgram listen` with these options that may open a file to others, run
+/// under this umask until it says that it is ready.
+fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
+    let script = format!(
+        "umask {umask}; exec strace -f -o trace -e trace=bind,fchmod,fchmodat,?fchmodat2,chmod,fchown,fchownat,flock udgram listen s {options}"
+    );
+    let listen = sandbox.shell(&script).start_ready();
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    drop(listen);
+    trace
+        .lines()
+        .map(|line| {
+            line.split_whitespace()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn a_socket_file_is_never_more_open_than_asked() {
+    peer!("strace");
+    for (umask, mode) in [("0", 0o600), ("0", 0o660), ("077", 0o600), ("077", 0o666)] {
+        let sandbox = Sandbox::new();
+        let calls = calls(&sandbox, umask, &format!("--mode {mode:04o}"));
+        let bound = calls
+            .iter()
+            .position(|call| call.starts_with("bind("))
+            .unwrap();
+        // Before there is a file its mode is set on the socket; what comes after is no more.
+        assert!(
+            calls[..bound]
+                .iter()
+                .any(|call| call.contains(&format!(", 0{mode:o}) = 0"))),
+            "{calls:?}"
+        );
+        for call in calls.iter().filter(|call| call.contains("chmod")) {
+            assert!(call.contains(&format!("0{mode:o}")), "{calls:?}");
+        }
+        assert_eq!(sandbox.mode("s"), mode);
+    }
+}
+
+#[test]
+fn a_file_that_gets_an_owner_is_nobody_elses_before() {
+    peer!("strace");
+    root!();
+    let sandbox = Sandbox::new();
+    let calls = calls(&sandbox, "0", "--mode 0666 --owner 1:1");
+    let place = |what: &str| calls.iter().position(|call| call.contains(what)).unwrap();
+    assert!(place("0600) = 0") < place("bind("), "{calls:?}");
+    assert!(place("bind(") < place("chown"), "{calls:?}");
+    assert!(place("chown") < place("0666) = 0"), "{calls:?}");
+    assert_eq!(sandbox.mode("s"), 0o666);
+}
+
+#[test]
+fn a_name_is_bound_under_the_lock_that_others_wait_for() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let calls = calls(&sandbox, "0", "");
+    let place = |what: &str| calls.iter().position(|call| call.contains(what)).unwrap();
+    assert!(place("flock(") < place("bind("), "{calls:?}");
+}
+
+#[test]
+fn a_symbolic_link_is_never_followed_nor_replaced() {
+    let sandbox = Sandbox::new();
+    sandbox.stale("stale");
+    let _live = sandbox.bind("live");
+    let file = sandbox.file("file", "precious");
+    for target in ["stale", "live", "file", "nothing"] {
+        std::os::unix::fs::symlink(target, sandbox.path("link")).unwrap();
+        sandbox
+            .udgram(["iter", "link", "--replace"])
+            .run()
+            .refuses(1, &["link", "symbolic link"]);
+        fs::remove_file(sandbox.path("link")).unwrap();
+    }
+    assert_eq!(fs::read(file).unwrap(), b"precious");
+    assert!(sandbox.exists("stale") && sandbox.exists("live") && !sandbox.exists("nothing"));
+}
+
+#[test]
+fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
+    for round in 0..scaled(30, 500) {
+        let sandbox = Sandbox::new();
+        if round % 2 == 0 {
+            sandbox.stale("s");
+        }
+        let start = || sandbox.udgram(["listen", "s", "--count", "1"]).start();
+        let both = [start(), start()];
+        // The one that has lost ends by itself; the other one then waits for a packet.
+        let mut ended =
+            [0, 1].map(|one: usize| PollFd::new(both[one].ended.as_fd(), PollFlags::POLLIN));
+        let limit = PollTimeout::try_from(LIMIT).unwrap();
+        assert!(poll(&mut ended, limit).unwrap() > 0, "both have won");
+        sandbox
+            .udgram(["send", "s", "1", "--wait", "--timeout", "20s"])
+            .run()
+            .succeeds("");
+        let mut outcomes = both.map(crate::running::Running::finish);
+        outcomes.sort_by_key(crate::outcome::Outcome::code);
+        let [won, lost] = outcomes;
+        won.ends(0, "1\n").says_nothing();
+        lost.refuses(1, &["cannot bind 's'", "in use"]);
+        assert!(!sandbox.exists("s"), "round {round}");
+    }
+}
+
+#[test]
+fn whoever_ends_removes_no_file_but_its_own() {
+    for _ in 0..scaled(10, 200) {
+        let sandbox = Sandbox::new();
+        let first = sandbox.listen(["s"]);
+        let second = sandbox.listen(["s", "--replace"]);
+        first.signal(Signal::SIGTERM);
+        let third = sandbox.udgram(["listen", "s", "--replace"]).start_ready();
+        second.signal(Signal::SIGTERM);
+        let _ = (first.finish(), second.finish());
+        assert!(sandbox.exists("s"));
+        sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+        third.signal(Signal::SIGTERM);
+        let _ = third.finish().dies_of(Signal::SIGTERM, "1\n");
+        assert!(!sandbox.exists("s"));
+    }
+}
+
+#[test]
+fn only_allowed_users_are_heard_by_the_kernels_word() {
+    root!();
+    let sandbox = Sandbox::new();
+    let mut listen = sandbox.listen([
+        "s",
+        "--mode",
+        "0666",
+        "--allow-uid",
+        "1",
+        "--allow-uid",
+        "root",
+    ]);
+    for (user, packet) in [(0, "0"), (1, "1"), (2, "2"), (1, "3"), (2, "4"), (2, "5")] {
+        sandbox
+            .udgram_as(user, ["send", "s", packet])
+            .run()
+            .succeeds("");
+    }
+    // Whoever may claim another user's name is that user, to the kernel.
+    sandbox
+        .udgram(["send", "s", "6", "--creds=1:2:2"])
+        .run()
+        .succeeds("");
+    sandbox.udgram(["send", "s", "7"]).run().succeeds("");
+    for packet in ["0", "1", "3", "7"] {
+        assert_eq!(listen.line(), packet);
+    }
+    listen.signal(Signal::SIGTERM);
+    let outcome = listen.finish().dies_of(Signal::SIGTERM, "0\n1\n3\n7\n");
+    let said = outcome.diagnostics();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].contains("user 2") && said[0].contains("--allow-uid"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("4 packets"), "{said:?}");
+}
+
+#[test]
+fn a_stranger_does_not_count_does_not_prolong_and_is_not_answered() {
+    root!();
+    let sandbox = Sandbox::new();
+    let user = ["--allow-uid", "1"];
+    let echo = sandbox.udgram(["listen", "e", "--mode", "0666", "--echo", "--count", "1"]);
+    let echo = echo.args(user).start_ready();
+    sandbox
+        .udgram(["send", "e", "1", "--reply", "--timeout", "100ms"])
+        .run()
+        .refuses(124, &["no reply"]);
+    let answered = ["send", "e", "2", "--reply", "--timeout", "20s"];
+    sandbox.udgram_as(1, answered).run().succeeds("2\n");
+    let _ = echo.finish().ends(0, "2\n");
+    let exec = sandbox.udgram([
+        "listen",
+        "x",
+        "--exec",
+        "touch handled",
+        "--timeout",
+        "200ms",
+    ]);
+    let exec = exec.args(user).start_ready();
+    let stranger = UnixDatagram::unbound().unwrap();
+    // It ends by its timeout, whatever others send meanwhile.
+    while stranger.send_to(b"3", sandbox.path("x")).is_ok() {}
+    let _ = exec.finish().ends(0, "");
+    assert!(!sandbox.exists("handled"));
+}
+
+#[test]
+fn what_a_stranger_sends_along_is_closed() {
+    root!();
+    let sandbox = Sandbox::new();
+    let listen = sandbox.listen(["s", "--envelope", "--allow-uid", "1"]);
+    let before = listen.open_descriptors();
+    let stranger = UnixDatagram::unbound().unwrap();
+    for _ in 0..100 {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let held = [writer.as_fd(); 3];
+        sys::send_descriptors(&stranger, &sandbox.path("s"), b"1", &held);
+        drop(writer);
+        // It has ended once nobody has its other end open.
+        assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+    }
+    assert!(listen.open_descriptors() <= before);
+}
+
+#[test]
+fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
+    let sandbox = Sandbox::new();
+    let (sender, receiver) = UnixDatagram::pair().unwrap();
+    sender.send(b"1").unwrap();
+    sandbox
+        .udgram(["listen", "--socket-fd", "3", "--timeout", "0"])
+        .args(["--allow-uid", "65534"])
+        .descriptor(receiver, 3)
+        .run()
+        .ends(0, "")
+        .mentions(&["was dropped"]);
+}
+
+#[test]
+fn a_user_that_does_not_exist_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    for user in ["no such user", "4294967295", "-2", ""] {
+        let option = format!("--allow-uid={user}");
+        sandbox
+            .udgram(["listen", "s", &option])
+            .run()
+            .refuses(2, &["--allow-uid"]);
+    }
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn a_killed_listener_leaves_a_name_that_the_next_one_takes() {
+    for round in 0..scaled(20, 300) {
+        let sandbox = Sandbox::new();
+        let dies = sandbox.udgram(["listen", "s"]).start();
+        // At any moment: before, during and after binding, which takes a millisecond or two.
+        let spin = std::time::Instant::now();
+        while spin.elapsed() < std::time::Duration::from_micros(round * 97 % 6000) {
+            std::hint::spin_loop();
+        }
+        dies.signal(Signal::SIGKILL);
+        let _ = dies.finish();
+        let mut next = sandbox.listen(["s", "--count", "1"]);
+        sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+        assert_eq!(next.line(), "1");
+        let _ = next.finish().ends(0, "1\n");
+        assert!(!sandbox.exists("s"));
+    }
+}

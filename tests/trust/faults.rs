@@ -1,0 +1,448 @@
+//! The system refuses: every system call of udgram fails once with each errno that it may have, at
+//! each place, by `strace -e inject`. Whatever fails, udgram ends in time with a status of the
+//! table, says why, leaves no socket file behind, and loses nothing without a word.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{Sandbox, peer};
+use crate::scaled;
+
+/// How long a run may take: a second or so, as far as udgram goes, under strace on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The errnos that a call may have; the first alone is tried in the short form.
+fn errnos(call: &str) -> &'static [&'static str] {
+    match call {
+        "socket" => &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"],
+        "bind" => &["EACCES", "EADDRINUSE", "ENOMEM", "EROFS", "ENOENT"],
+        "connect" => &[
+            "ECONNREFUSED",
+            "ENOENT",
+            "EACCES",
+            "EAGAIN",
+            "EINTR",
+            "EPERM",
+        ],
+        "sendmmsg" => &[
+            "EINTR",
+            "EAGAIN",
+            "ENOBUFS",
+            "ENOMEM",
+            "ECONNRESET",
+            "EMSGSIZE",
+            "EPERM",
+            "EPIPE",
+            "ECONNREFUSED",
+            "ETOOMANYREFS",
+        ],
+        "recvmmsg" => &["EINTR", "EAGAIN", "ENOMEM", "ECONNRESET"],
+        "ppoll" => &["EINTR", "ENOMEM"],
+        "read" => &["EINTR", "EIO", "EAGAIN"],
+        "write" => &["EINTR", "ENOSPC", "EAGAIN", "EIO", "EPIPE"],
+        "openat" => &["EMFILE", "ENFILE", "EACCES", "ENOENT", "EINTR", "ENOMEM"],
+        "fstat" | "newfstatat" | "statx" => &["ENOMEM", "EIO", "ENOENT"],
+        "fchmod" | "fchmodat" | "fchownat" => &["EPERM", "EROFS", "EIO"],
+        "flock" => &["EINTR", "EWOULDBLOCK", "ENOLCK"],
+        "unlinkat" | "unlink" => &["EPERM", "EBUSY", "EROFS"],
+        "linkat" => &["EPERM", "EMLINK", "EEXIST"],
+        "clone" | "clone3" | "vfork" => &["EAGAIN", "ENOMEM"],
+        "pipe2" | "fcntl" | "dup" | "dup2" | "eventfd2" | "epoll_create1" | "memfd_create"
+        | "inotify_init1" | "signalfd4" | "pidfd_open" | "pidfd_getfd" => &["EMFILE", "ENFILE"],
+        "epoll_ctl" | "inotify_add_watch" => &["ENOSPC", "ENOMEM"],
+        "getsockopt" | "setsockopt" => &["ENOBUFS", "EPERM", "ENOPROTOOPT"],
+        "getsockname" | "getpeername" => &["ENOBUFS"],
+        "shutdown" => &["ENOTCONN"],
+        "execve" => &["ENOENT", "EACCES", "E2BIG", "ENOMEM"],
+        "poll" | "wait4" | "waitid" => &["EINTR"],
+        "getdents64" | "readlink" | "readlinkat" | "lseek" => &["EIO", "ENOENT"],
+        "prlimit64" | "madvise" | "ioctl" => &["EINVAL"],
+        // No error with such arguments (getpid, rt_sigprocmask), the memory of the process itself (mmap, brk), or no effect when it is
+        // made to fail but that of not being done (close, munmap).
+        _ => &[],
+    }
+}
+
+/// One way to run udgram, and what it prints when all goes well.
+struct Scenario {
+    arguments: Vec<&'static str>,
+    stdin: &'static str,
+    /// Datagrams sent once udgram has said which its local address is.
+    feed: &'static [&'static str],
+    stdout: &'static str,
+    /// What the peer at `peer` has got then.
+    arrived: &'static [&'static str],
+}
+
+struct Run {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+    arrived: Vec<String>,
+    fed: usize,
+}
+
+/// Runs udgram under strace; `None` if it does not end in time.
+fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run> {
+    let _ = fs::remove_file(sandbox.path("peer"));
+    let peer = UnixDatagram::bind(sandbox.path("peer")).unwrap();
+    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut command = Command::new("strace");
+    command
+        .args(["-qq", "-o", "trace", "-e", "signal=none"])
+        .args(strace)
+        .args(["--", env!("CARGO_BIN_EXE_udgram"), "-v"])
+        .args(&scenario.arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .current_dir(sandbox.dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(scenario.stdin.as_bytes());
+    drop(stdin);
+    let mut stdout = child.stdout.take().unwrap();
+    let stdout = thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stdout.read_to_string(&mut text);
+        text
+    });
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (feed, path) = (scenario.feed, sandbox.path("s"));
+    let stderr = thread::spawn(move || watch(stderr, feed, &path));
+    let echo = peer.try_clone().unwrap();
+    let directory = sandbox.dir().to_owned();
+    let echo = thread::spawn(move || answer(&echo, &directory));
+    let ended = ends(&mut child);
+    let status = child.wait().unwrap();
+    let (said, went) = stderr.join().unwrap();
+    // The end of what came: an empty datagram.
+    let end = UnixDatagram::unbound().unwrap();
+    end.send_to(b"", sandbox.path("peer")).unwrap();
+    let run = Run {
+        status,
+        stdout: stdout.join().unwrap(),
+        stderr: said,
+        arrived: echo.join().unwrap(),
+        fed: went,
+    };
+    ended.then_some(run)
+}
+
+/// Whether the child ends in time; it is killed otherwise.
+fn ends(child: &mut Child) -> bool {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let pidfd = crate::own::pidfd(pid.as_raw());
+    let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(LIMIT).unwrap();
+    let ended = poll(&mut watched, timeout) == Ok(1);
+    if !ended {
+        let _ = killpg(pid, Signal::SIGKILL);
+    }
+    ended
+}
+
+/// Collects what udgram says and, once it has its address, sends it the datagrams: how many went.
+fn watch(mut stderr: impl BufRead, feed: &[&str], path: &Path) -> (String, usize) {
+    let (mut said, mut went) = (String::new(), 0);
+    let sender = UnixDatagram::unbound().unwrap();
+    let mut line = String::new();
+    while stderr.read_line(&mut line).unwrap_or(0) > 0 {
+        if line.contains("the local address is") {
+            went = feed
+                .iter()
+                .take_while(|bytes| sender.send_to(bytes.as_bytes(), path).is_ok())
+                .count();
+        }
+        said.push_str(&line);
+        line.clear();
+    }
+    (said, went)
+}
+
+/// Answers every datagram with itself, until an empty one: what came.
+fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
+    let mut arrived = Vec::new();
+    let mut buffer = vec![0; 65536];
+    while let Ok((size @ 1.., from)) = peer.recv_from(&mut buffer) {
+        if let Some(path) = from.as_pathname() {
+            let _ = peer.send_to(&buffer[..size], directory.join(path));
+        }
+        arrived.push(String::from_utf8_lossy(&buffer[..size]).into_owned());
+    }
+    arrived
+}
+
+/// The calls that udgram makes from `main` on: each with its number among all of its name.
+fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let mut calls = Vec::new();
+    // What main does first. Before that, it is the loader and Rust's own start that would fail.
+    let mut in_main = false;
+    for line in trace.lines() {
+        let Some((name, rest)) = line.split_once('(') else {
+            continue;
+        };
+        let count = counts.entry(name).or_default();
+        *count += 1;
+        if in_main {
+            calls.push((name.to_owned(), *count));
+        }
+        if in_main && name == "execve" && rest.ends_with(" = 0") {
+            // From here on it is CMD.
+            break;
+        }
+        in_main |= name == "rt_sigaction" && rest.starts_with("SIGPIPE, {sa_handler=SIG_DFL");
+    }
+    calls
+}
+
+/// What is wrong with how a run with a fault ended, if anything.
+fn judge(
+    sandbox: &Sandbox,
+    scenario: &Scenario,
+    call: &str,
+    errno: &str,
+    run: &Run,
+) -> Option<String> {
+    let files: Vec<_> = fs::read_dir(sandbox.dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !["peer", "trace", "d", "t"].contains(&name.as_str()))
+        .collect();
+    for name in &files {
+        fs::remove_file(sandbox.path(name)).unwrap();
+    }
+    if !files.is_empty() && !call.starts_with("unlink") {
+        return Some(format!("left behind: {files:?}"));
+    }
+    if run.stderr.contains("panicked") {
+        return Some("a panic".to_owned());
+    }
+    let code = match (run.status.code(), run.status.signal()) {
+        // The reader of stdout is gone, as far as udgram can know.
+        (_, Some(13)) if errno == "EPIPE" => return None,
+        (Some(code), _) if [0, 1, 2, 3, 4, 124, 126, 127].contains(&code) => code,
+        _ => return Some("not a status of the table".to_owned()),
+    };
+    // A diagnostic that cannot be written has nowhere to go.
+    let note = |line: &str| line.contains("the local address is") || line.contains("the peer is");
+    let silent = run.stderr.lines().all(note);
+    if code != 0 && silent && call != "write" {
+        return Some("it does not say why".to_owned());
+    }
+    let complete = run.stdout == scenario.stdout && run.arrived == scenario.arrived;
+    if code == 0 && run.fed == scenario.feed.len() && !complete && silent {
+        return Some("lost without a word".to_owned());
+    }
+    if errno == "EINTR" && code != 0 && !["openat", "connect"].contains(&call) {
+        return Some("an interrupted call is to be made again".to_owned());
+    }
+    None
+}
+
+/// Makes every call of a scenario fail.
+#[track_caller]
+fn every_call_fails(scenario: &Scenario) {
+    let sandbox = Sandbox::new();
+    let all = run(&sandbox, scenario, &[]).expect("it does not end");
+    let shown = scenario.arguments.join(" ");
+    assert!(
+        all.status.success() && all.stdout == scenario.stdout && all.arrived == scenario.arrived,
+        "udgram {shown}: {}\n{}{}{:?}",
+        all.status,
+        all.stdout,
+        all.stderr,
+        all.arrived
+    );
+    assert_eq!(all.fed, scenario.feed.len());
+    let calls = calls(&sandbox);
+    assert!(calls.len() > 10, "{calls:?}");
+    let mut wrong = String::new();
+    let mut runs = 0;
+    for (call, number) in &calls {
+        let errnos = errnos(call);
+        for errno in &errnos[..scaled(1, errnos.len()).min(errnos.len())] {
+            let inject = format!("inject={call}:error={errno}:when={number}");
+            let strace = ["-e".to_owned(), inject.clone()];
+            runs += 1;
+            let verdict = match run(&sandbox, scenario, &strace) {
+                None => Some("it does not end".to_owned()),
+                Some(run) => judge(&sandbox, scenario, call, errno, &run).map(|verdict| {
+                    format!(
+                        "{verdict}: {}\n{}{}{:?}",
+                        run.status, run.stdout, run.stderr, run.arrived
+                    )
+                }),
+            };
+            if let Some(verdict) = verdict {
+                writeln!(wrong, "udgram {shown}, {inject}: {verdict}").unwrap();
+            }
+        }
+    }
+    println!("udgram {shown}: {runs} faults");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn scenario(arguments: &[&'static str]) -> Scenario {
+    Scenario {
+        arguments: arguments.to_vec(),
+        stdin: "",
+        feed: &[],
+        stdout: "",
+        arrived: &[],
+    }
+}
+
+#[test]
+fn listen_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        feed: &["1", "[2]"],
+        stdout: "1\n[2]\n",
+        ..scenario(&["listen", "s", "--count", "2", "--timeout", "1s"])
+    });
+}
+
+#[test]
+fn listen_with_a_handler_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        feed: &["1"],
+        stdout: "1\n",
+        ..scenario(&[
+            "listen",
+            "s",
+            "--count",
+            "1",
+            "--timeout",
+            "1s",
+            "--exec",
+            "true",
+        ])
+    });
+}
+
+#[test]
+fn recv_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        feed: &["1"],
+        stdout: "1\n",
+        ..scenario(&[
+            "recv",
+            "s",
+            "--timeout",
+            "1s",
+            "--",
+            "printenv",
+            "UDGRAM_PACKET",
+        ])
+    });
+}
+
+#[test]
+fn iter_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        feed: &["1", "2"],
+        stdout: "1\n2\n",
+        ..scenario(&[
+            "iter",
+            "s",
+            "--mode",
+            "0666",
+            "--owner",
+            "0:0",
+            "--count",
+            "2",
+            "--timeout",
+            "1s",
+        ])
+    });
+}
+
+#[test]
+fn send_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdin: "1\n2\n",
+        arrived: &["1", "2"],
+        ..scenario(&["send", "peer", "--timeout", "1s"])
+    });
+}
+
+#[test]
+fn send_that_waits_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        arrived: &["1", "2"],
+        ..scenario(&["send", "peer", "1", "2", "--wait", "--timeout", "1s"])
+    });
+}
+
+#[test]
+fn send_with_a_reply_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "1\n",
+        arrived: &["1"],
+        ..scenario(&[
+            "send",
+            "peer",
+            "1",
+            "--bind",
+            "s",
+            "--reply",
+            "--timeout",
+            "1s",
+            "--fd",
+            "0",
+            "--creds",
+        ])
+    });
+}
+
+#[test]
+fn exec_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "3\n",
+        ..scenario(&[
+            "exec",
+            "--bind",
+            "s",
+            "--connect",
+            "peer",
+            "--",
+            "printenv",
+            "UDGRAM_SOCKET_FD",
+        ])
+    });
+}
+
+#[test]
+fn sockopt_withstands_every_fault() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "off\n",
+        ..scenario(&["sockopt", "--bind", "s", "passcred"])
+    });
+}
