@@ -221,6 +221,10 @@ impl DatagramSocket {
                 if count > 0 {
                     return Ok(count);
                 }
+                // No time to wait is none to yield, either: others might take long.
+                if deadline.passed() {
+                    break;
+                }
                 std::thread::yield_now();
             }
             if woken && deadline.passed() {
@@ -305,7 +309,7 @@ impl DatagramSocket {
         let mut woken = false;
         loop {
             match self.send_now(head, raw)? {
-                0 if yields < YIELDS => {
+                0 if yields < YIELDS && !deadline.passed() => {
                     yields += 1;
                     std::thread::yield_now();
                 }

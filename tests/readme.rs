@@ -2,8 +2,9 @@
 //!
 //! An example is a block of shell with `<!-- run -->` before it and, where it prints anything, a block of text
 //! after it; `…` in that stands for what differs from run to run. The comment may have lines of its own:
-//! `needs: PROGRAM...` for what has to be installed, and `before: COMMAND` for what is there already in the
-//! reader's world.
+//! `needs: PROGRAM...` for what has to be installed (and `root`), `before: COMMAND` for what is there already in the
+//! reader's world and `after: COMMAND` for what then shows there, `here: PATH=NAME` for a path that has another name
+//! in the test's.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -41,21 +42,34 @@ fn examples() -> Vec<Example> {
     while let Some(start) = (at..lines.len()).find(|&line| lines[line].starts_with("<!-- run")) {
         let end = start + position(&lines[start..], |line| line.ends_with("-->"));
         let mut needs = Vec::new();
+        let mut here = Vec::new();
         let mut script = String::new();
+        let mut after = String::new();
         for line in &lines[start + 1..end.max(start + 1)] {
             if let Some(programs) = line.strip_prefix("needs: ") {
                 needs.extend(programs.split(' ').map(str::to_owned));
             } else if let Some(command) = line.strip_prefix("before: ") {
                 script.push_str(command);
                 script.push('\n');
+            } else if let Some(command) = line.strip_prefix("after: ") {
+                after.push_str(command);
+                after.push('\n');
+            } else if let Some(place) = line.strip_prefix("here: ") {
+                here.push(place.split_once('=').unwrap());
+            } else {
+                panic!("README.md has {line:?} before an example");
             }
         }
         assert_eq!(lines[end + 1], "```sh", "README.md:{}", end + 2);
         let close = end + 2 + position(&lines[end + 2..], |line| line == "```");
         for line in &lines[end + 2..close] {
-            script.push_str(line);
+            let line = here.iter().fold((*line).to_owned(), |line, (path, name)| {
+                line.replace(path, name)
+            });
+            script.push_str(&line);
             script.push('\n');
         }
+        script.push_str(&after);
         at = close + 1;
         let mut output = String::new();
         if lines.get(at) == Some(&"```text") {
@@ -93,7 +107,7 @@ fn the_examples_of_the_readme_run_as_printed() {
             .filter(|program| !installed(program))
             .collect();
         if !missing.is_empty() {
-            let message = format!("README.md:{line} is not run: {missing:?} is not installed");
+            let message = format!("README.md:{line} is not run: {missing:?} is not here");
             assert!(
                 std::env::var_os("UDGRAM_FORBID_SKIPS").is_none_or(|value| value != "1"),
                 "{message}"
@@ -173,6 +187,9 @@ fn path() -> String {
 }
 
 fn installed(program: &str) -> bool {
+    if program == "root" {
+        return nix::unistd::geteuid().is_root();
+    }
     path()
         .split(':')
         .any(|directory| Path::new(directory).join(program).is_file())
@@ -252,5 +269,39 @@ fn the_exit_statuses_of_the_readme_are_the_programs() {
         let (ended, output) = run(&script, format_args!("status-{status}"));
         assert_eq!(ended.code(), Some(expected), "{script}: {ended}: {output}");
         assert_eq!(ended.signal(), None);
+    }
+}
+
+#[test]
+fn the_messages_that_the_readme_explains_are_the_programs() {
+    let (_, table) = README
+        .split_once("| message | why, and what to do |")
+        .unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with("| "));
+    let mut source = String::new();
+    gather(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")),
+        &mut source,
+    );
+    for row in rows {
+        let message = row.split('`').nth(1).unwrap();
+        // strerror(3)'s words are not in the source; a `…` is a name in the message.
+        let known = message == "No such file or directory"
+            || message.split('…').all(|part| source.contains(part.trim()));
+        assert!(known, "udgram has no message {message:?}");
+    }
+}
+
+fn gather(directory: &Path, source: &mut String) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            gather(&path, source);
+        } else {
+            source.push_str(&fs::read_to_string(path).unwrap());
+        }
     }
 }

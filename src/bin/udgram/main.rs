@@ -57,5 +57,6 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Iter(options) => cmd::iter::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
+        Command::Completions(options) => cmd::completions::run(options),
     }
 }

@@ -1,5 +1,6 @@
 //! The subcommands: what each does with what `cli` understood.
 
+pub(crate) mod completions;
 pub(crate) mod exec;
 pub(crate) mod iter;
 pub(crate) mod listen;

@@ -1,0 +1,219 @@
+# Made from the definitions of the command line by tests/generated.
+
+using namespace System.Management.Automation
+using namespace System.Management.Automation.Language
+
+Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    $commandElements = $commandAst.CommandElements
+    $command = @(
+        'udgram'
+        for ($i = 1; $i -lt $commandElements.Count; $i++) {
+            $element = $commandElements[$i]
+            if ($element -isnot [StringConstantExpressionAst] -or
+                $element.StringConstantType -ne [StringConstantType]::BareWord -or
+                $element.Value.StartsWith('-') -or
+                $element.Value -eq $wordToComplete) {
+                break
+        }
+        $element.Value
+    }) -join ';'
+
+    $completions = @(switch ($command) {
+        'udgram' {
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
+            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'How datagrams and lines translate')
+            [CompletionResult]::new('recv', 'recv', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
+            [CompletionResult]::new('listen', 'listen', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
+            [CompletionResult]::new('iter', 'iter', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
+            [CompletionResult]::new('sockopt', 'sockopt', [CompletionResultType]::ParameterValue, 'The socket file that binding a pathname makes')
+            [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'The socket file that binding a pathname makes')
+            [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
+            break
+        }
+        'udgram;send' {
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Local address; '''' for none [default: autobound]')
+            [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Local address; '''' for none [default: autobound]')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Send to this address: every argument is a packet')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Await N replies to each (default 1; all: till timeout)')
+            [CompletionResult]::new('--reply', '--reply', [CompletionResultType]::ParameterName, 'Await N replies to each (default 1; all: till timeout)')
+            [CompletionResult]::new('--fd', '--fd', [CompletionResultType]::ParameterName, 'Attach a descriptor to each packet; may repeat')
+            [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Attach credentials: one''s own, or these')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Wait for a peer that is not there, or goes away')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for a peer that is not there, or goes away')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            break
+        }
+        'udgram;recv' {
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Longest wait for each packet (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for each packet (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--fd', '--fd', [CompletionResultType]::ParameterName, 'Number that CMD gets a descriptor at; may repeat')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
+            break
+        }
+        'udgram;listen' {
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Longest wait for each packet (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for each packet (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--allow-uid', '--allow-uid', [CompletionResultType]::ParameterName, 'Take packets of this user only; may repeat')
+            [CompletionResult]::new('--exec', '--exec', [CompletionResultType]::ParameterName, 'Run CMD for each packet; what it prints is the reply')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
+            [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send every datagram back to its sender')
+            break
+        }
+        'udgram;iter' {
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Exchange packets with this peer only')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time for all packets together (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Time for all packets together (250ms, ''1m 30s'')')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
+            [CompletionResult]::new('--peek', '--peek', [CompletionResultType]::ParameterName, 'Leave the packets in the queue')
+            break
+        }
+        'udgram;sockopt' {
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Local address of a new socket [default: none]')
+            [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Local address of a new socket [default: none]')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Connect the socket to this peer')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Connect the socket to this peer')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            break
+        }
+        'udgram;exec' {
+            [CompletionResult]::new('-b', '-b', [CompletionResultType]::ParameterName, 'Local address; '''' for none')
+            [CompletionResult]::new('--bind', '--bind', [CompletionResultType]::ParameterName, 'Local address; '''' for none')
+            [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Connect the socket to this peer')
+            [CompletionResult]::new('--connect', '--connect', [CompletionResultType]::ParameterName, 'Connect the socket to this peer')
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, of udgram or of process PID')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            break
+        }
+        'udgram;completions' {
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            break
+        }
+    })
+
+    $completions.Where{ $_.CompletionText -like "$wordToComplete*" } |
+        Sort-Object -Property ListItemText
+}

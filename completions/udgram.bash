@@ -1,0 +1,203 @@
+# Made from the definitions of the command line by tests/generated.
+
+# The addresses of the datagram sockets that are bound now.
+_udgram_addresses() {
+    local address
+    LC_ALL=C awk 'NR > 1 && $5 == "0002" && NF > 7 {
+    for (i = 0; i < 7; i++) sub(/^ *[^ ]+ +/, "")
+    if (/^@/) {
+        gsub(/\\/, "&&")
+        if (length($0) == 108 && match($0, /@@*$/)) {
+            padding = RLENGTH
+            $0 = substr($0, 1, RSTART - 1)
+            while (padding--) $0 = $0 "\\0"
+        }
+    }
+    if (!seen[$0]++) print
+}' /proc/net/unix 2>/dev/null | while IFS= read -r address; do
+        [[ $address == @* || -S $address ]] && printf '%s\n' "$address"
+    done
+}
+
+# The descriptors that udgram would inherit, or those of the process named in $1.
+_udgram_descriptors() {
+    local descriptor
+    if [[ $1 == *:* ]]; then
+        for descriptor in "/proc/${1%%:*}/fd/"*; do
+            [[ -L $descriptor ]] && printf '%s\n' "${1%%:*}:${descriptor##*/}"
+        done
+    else
+        sh -c 'for descriptor in /proc/self/fd/*; do [ -e "$descriptor" ] && echo "${descriptor##*/}"; done'
+    fi
+}
+
+_udgram_sockopts='acceptconn
+bindtodevice
+bindtoifindex
+bpf_extensions
+broadcast
+buf_lock
+busy_poll
+cookie
+debug
+domain
+dontroute
+error
+get_filter
+incoming_cpu
+incoming_napi_id
+keepalive
+linger
+lock_filter
+mark
+max_pacing_rate
+meminfo
+netns_cookie
+nofcs
+no_check
+oobinline
+passcred
+passpidfd
+passrights
+passsec
+peek_off
+peercred
+peergroups
+peerpidfd
+peersec
+prefer_busy_poll
+priority
+protocol
+rcvbuf
+rcvbufforce
+rcvlowat
+rcvmark
+rcvpriority
+rcvtimeo
+reserve_mem
+reuseaddr
+reuseport
+rxq_ovfl
+select_err_queue
+sndbuf
+sndbufforce
+sndlowat
+sndtimeo
+timestamp
+timestamping
+timestampns
+type
+wifi_status
+zerocopy'
+
+_udgram() {
+    local line=${COMP_LINE:0:COMP_POINT} word command='' option='' positionals=0 dashes=''
+    local -a words
+    read -ra words <<<"$line"
+    local current=''
+    if [[ $line != *[[:blank:]] ]]; then
+        current=${words[-1]}
+        unset 'words[-1]'
+    fi
+    for word in "${words[@]:1}"; do
+        if [[ $option ]]; then
+            option=''
+        elif [[ $dashes || $word != -?* ]]; then
+            if [[ $command ]]; then ((positionals += 1)); else command=$word; fi
+        elif [[ $word == -- ]]; then
+            dashes=yes
+            positionals=0
+        else
+            case $word in
+                --*=*) ;;
+                --allow-uid | --ancillary-bufsize | --bind | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
+                --*) ;;
+                -*[bcmnopst])
+                    # The last of a cluster, unless one before it takes the rest as its value.
+                    [[ ${word%?} == *[bcmnopst]* ]] || option=-${word: -1}
+                    ;;
+            esac
+        fi
+        case $word in --to | --to=* | --socket-fd | --socket-fd=* | -s*) [[ $command == send ]] && positionals=1 ;; esac
+    done
+
+    local value=$current
+    if [[ ! $option && ! $dashes && $current == --*=* ]]; then
+        option=${current%%=*}
+        value=${current#*=}
+    fi
+    local kind=none
+    if [[ $option ]]; then
+        case $command$option in
+            recv--fd) ;;
+            *--bind | *--connect | *--to | *-b | *-c) kind=address ;;
+            *--fd | *--socket-fd | *-s) kind=descriptor ;;
+            *--protocol | *-p) kind=protocol ;;
+            *--sockopt | *-o) kind=sockopt ;;
+            *--allow-uid) kind=user ;;
+        esac
+    elif [[ $dashes ]]; then
+        case $command:$positionals in
+            recv:0 | exec:0) kind=program ;;
+            *) kind='file' ;;
+        esac
+    elif [[ $current == -* ]]; then
+        kind=option
+    else
+        case $command:$positionals in
+            :*) kind='command' ;;
+            send:0) kind=address ;;
+            recv:0) kind=address ;;
+            listen:0) kind=address ;;
+            iter:0) kind=address ;;
+            sockopt:*) kind=name ;;
+            completions:0) kind=shell ;;
+        esac
+    fi
+
+    local -a candidates=()
+    case $kind in
+        address)
+            compopt -o filenames 2>/dev/null
+            mapfile -t candidates < <(_udgram_addresses; compgen -f -- "$value")
+            ;;
+        descriptor) mapfile -t candidates <<<"$(_udgram_descriptors "$value")" ;;
+        sockopt)
+            compopt -o nospace 2>/dev/null
+            mapfile -t candidates <<<"${_udgram_sockopts//$'\n'/=$'\n'}="
+            ;;
+        name)
+            compopt -o nospace 2>/dev/null
+            mapfile -t candidates <<<"$_udgram_sockopts"
+            ;;
+        user) mapfile -t candidates < <(compgen -u -- "$value") ;;
+        program) mapfile -t candidates < <(compgen -c -- "$value") ;;
+        file)
+            compopt -o filenames 2>/dev/null
+            mapfile -t candidates < <(compgen -f -- "$value")
+            ;;
+        option)
+            case $command in
+                '') candidates=(--help --quiet --verbose --version) ;;
+                'send') candidates=(--bind --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --reply --socket-fd --sockopt --timeout --to --verbose --wait) ;;
+                'recv') candidates=(--ancillary-bufsize --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --connect --count --creds --echo --envelope --exec --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
+                'iter') candidates=(--ancillary-bufsize --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
+                'sockopt') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
+                'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
+                'completions') candidates=(--help --quiet --verbose) ;;
+            esac
+            ;;
+        command) candidates=(send recv listen iter sockopt exec completions) ;;
+        protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
+        shell) candidates=(bash zsh fish elvish powershell) ;;
+    esac
+    # What stands before the word as readline has it (after '=' or ':') is not completed again.
+    local kept=${value%"$2"}
+    COMPREPLY=()
+    for word in "${candidates[@]}"; do
+        [[ $word == "$value"* ]] && COMPREPLY+=("${word#"$kept"}")
+    done
+}
+
+complete -F _udgram udgram

@@ -1,0 +1,277 @@
+# Made from the definitions of the command line by tests/generated.
+
+# The addresses of the datagram sockets that are bound now.
+function __fish_udgram_addresses
+    for address in (LC_ALL=C awk 'NR > 1 && $5 == "0002" && NF > 7 {
+    for (i = 0; i < 7; i++) sub(/^ *[^ ]+ +/, "")
+    if (/^@/) {
+        gsub(/\\\\/, "&&")
+        if (length($0) == 108 && match($0, /@@*$/)) {
+            padding = RLENGTH
+            $0 = substr($0, 1, RSTART - 1)
+            while (padding--) $0 = $0 "\\\\0"
+        }
+    }
+    if (!seen[$0]++) print
+}' /proc/net/unix 2>/dev/null)
+        if string match -q '@*' -- $address; or test -S $address
+            printf '%s\tbound datagram socket\n' $address
+        end
+    end
+end
+
+# The descriptors that udgram would inherit, or those of the process before the colon.
+function __fish_udgram_descriptors
+    set -l process (string match -rg '(?:^|=)(\d+):' -- (commandline -ct))
+    if test -n "$process"
+        for descriptor in /proc/$process/fd/*
+            printf '%s:%s\n' $process (path basename $descriptor)
+        end
+    else
+        sh -c 'for descriptor in /proc/self/fd/*; do [ -e "$descriptor" ] && echo "${descriptor##*/}"; done'
+    end
+end
+
+function __fish_udgram_sockopts
+    printf '%s\n' \
+        'acceptconn	whether it listens for connections; a datagram socket never does' \
+        'bindtodevice	network interface; no effect on Unix sockets' \
+        'bindtoifindex	network interface by its index; no effect on Unix sockets' \
+        'bpf_extensions	BPF extensions that filters may use' \
+        'broadcast	may send to broadcast addresses; no effect on Unix sockets' \
+        'buf_lock	buffer sizes that were set by hand: 1 send, 2 receive, 3 both' \
+        'busy_poll	microseconds to poll the network device; no effect on Unix sockets' \
+        'cookie	number that no other socket has until the next boot' \
+        'debug	kernel debugging' \
+        'domain	address family: 1, AF_UNIX' \
+        'dontroute	bypass routing; no effect on Unix sockets' \
+        'error	errno of the pending error; reading it clears it' \
+        'get_filter	classic BPF program that arriving datagrams must pass' \
+        'incoming_cpu	processor that handles arriving packets; no effect on Unix sockets' \
+        'incoming_napi_id	receive queue of the last packet; 0 for Unix sockets' \
+        'keepalive	keep-alive messages; no effect on datagram sockets' \
+        'linger	longest wait of close(2) for unsent data; no effect on datagram sockets' \
+        'lock_filter	no filter may be attached, changed or detached any more' \
+        'mark	mark of sent packets for filters and routing' \
+        'max_pacing_rate	most bytes a second; no effect on Unix sockets' \
+        'meminfo	memory that the socket uses, and datagrams dropped' \
+        'netns_cookie	number of its network namespace, to which abstract names belong' \
+        'nofcs	no frame check sequence; no effect on Unix sockets' \
+        'no_check	no checksums; no effect on Unix sockets' \
+        'oobinline	urgent data among the rest; no effect on datagram sockets' \
+        'passcred	credentials of the sender beside each datagram' \
+        'passpidfd	pidfd of the sender beside each datagram' \
+        'passrights	descriptors may come beside datagrams; off, sending them here fails' \
+        'passsec	security label of the sender beside each datagram' \
+        'peek_off	offset at which MSG_PEEK reads, which it moves on; -1: the start, always' \
+        'peercred	credentials of the peer, as they were at socketpair(2)' \
+        'peergroups	supplementary groups of the peer, as they were at socketpair(2)' \
+        'peerpidfd	process that made the pair of sockets, while it lives' \
+        'peersec	security label of the peer, where a security module gives one' \
+        'prefer_busy_poll	busy polling before interrupts; no effect on Unix sockets' \
+        'priority	priority of sent packets, 0 to 6, or more with CAP_NET_ADMIN' \
+        'protocol	protocol within the family: 0' \
+        'rcvbuf	receive buffer; the kernel doubles what is set, up to net.core.rmem_max. It does not bound the queue of a Unix datagram socket' \
+        'rcvbufforce	SO_RCVBUF past net.core.rmem_max' \
+        'rcvlowat	least bytes to receive at once; no effect on datagram sockets' \
+        'rcvmark	mark of the packet beside each datagram' \
+        'rcvpriority	priority of the packet beside each datagram' \
+        'rcvtimeo	longest wait of a blocking receive; zero: no limit' \
+        'reserve_mem	memory set aside; TCP only, as a rule' \
+        'reuseaddr	bind an address still in use; no effect on Unix sockets' \
+        'reuseport	several sockets on one port; no effect on Unix sockets' \
+        'rxq_ovfl	count of dropped datagrams beside each datagram' \
+        'select_err_queue	poll(2) says POLLPRI when the error queue has something' \
+        'sndbuf	send buffer, which bounds the size of a datagram; the kernel doubles what is set, up to net.core.wmem_max' \
+        'sndbufforce	SO_SNDBUF past net.core.wmem_max' \
+        'sndlowat	least bytes to send at once: 1' \
+        'sndtimeo	longest wait of a blocking send; zero: no limit' \
+        'timestamp	time of arrival beside each datagram, in microseconds' \
+        'timestamping	timestamps to take, as SOF_TIMESTAMPING_ flags' \
+        'timestampns	time of arrival beside each datagram, in nanoseconds' \
+        'type	type: 2, SOCK_DGRAM' \
+        'wifi_status	whether wireless packets were acknowledged; no effect on Unix sockets' \
+        'zerocopy	send without copying; not for Unix sockets'
+end
+
+# Names to set, which a value follows.
+function __fish_udgram_settings
+    __fish_udgram_sockopts | string replace \t =\t
+end
+
+# Whether a subcommand's address is what comes next.
+function __fish_udgram_wants_address
+    set -l words (commandline -opc)
+    contains -- $words[2] $argv
+    or return 1
+    contains -- -- $words
+    and return 1
+    set -e words[1..2]
+    argparse -i 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
+    or return 1
+    set -q _flag_to[1]; or set -q _flag_socket_fd[1]
+    and return 1
+    not set -q argv[1]
+end
+
+# Whether CMD comes next.
+function __fish_udgram_wants_program
+    set -l words (commandline -opc)
+    contains -- $words[2] recv exec
+    and contains -- -- $words
+end
+
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_udgram_global_optspecs
+    string join \n q/quiet v/verbose h/help V/version
+end
+
+function __fish_udgram_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_udgram_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_udgram_using_subcommand
+    set -l cmd (__fish_udgram_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c udgram -n "__fish_udgram_needs_command" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_needs_command" -s V -l version -d 'Print version'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'How datagrams and lines translate'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'What every command that receives takes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'What every command that receives takes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'What every command that receives takes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'The socket file that binding a pathname makes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'The socket file that binding a pathname makes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Bytes as they are; send takes all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1; all: till timeout)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: one\'s own, or these' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that is not there, or goes away'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Bytes as they are; send takes all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number that CMD gets a descriptor at; may repeat' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Bytes as they are; send takes all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Take packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CMD for each packet; what it prints is the reply' -r
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Bytes as they are; send takes all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'End after N packets' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
+complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
+complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"

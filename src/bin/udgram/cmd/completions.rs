@@ -1,0 +1,21 @@
+//! `udgram completions`: the scripts of completions/, as they are in a package.
+
+use crate::cli::{Completions, Shell};
+use crate::exit::Exit;
+use crate::output::Output;
+use anyhow::Result;
+use udgram::wait::Wake;
+
+pub(crate) fn run(options: &Completions) -> Result<Exit> {
+    let script: &[u8] = match options.shell {
+        Shell::Bash => include_bytes!("../../../../completions/udgram.bash"),
+        Shell::Zsh => include_bytes!("../../../../completions/_udgram"),
+        Shell::Fish => include_bytes!("../../../../completions/udgram.fish"),
+        Shell::Elvish => include_bytes!("../../../../completions/udgram.elv"),
+        Shell::Powershell => include_bytes!("../../../../completions/_udgram.ps1"),
+    };
+    let mut output = Output::new();
+    output.lines.extend_from_slice(script);
+    output.flush(&Wake::default())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,328 @@
+//! Completion scripts: what clap_complete makes, with the candidates that only the machine knows; for bash, whose
+//! words end at `=` and `:`, a script of our own.
+
+use crate::cli::{Cli, Protocol, Shell};
+use clap::{Arg, Command, CommandFactory, ValueEnum};
+use clap_complete::Shell as ClapShell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use udgram::sockopt::OPTIONS;
+
+const ADDRESSES: &str = include_str!("shell/addresses.awk");
+/// For a shell of its own, which has open what udgram will have open.
+const DESCRIPTORS: &str = include_str!("shell/descriptors.sh");
+const NOTE: &str = "# Made from the definitions of the command line by tests/generated.\n";
+
+#[test]
+fn the_completion_scripts_are_those_of_the_command_line() {
+    let scripts = BTreeMap::from([
+        ("udgram.bash".to_owned(), bash()),
+        ("_udgram".to_owned(), zsh()),
+        ("udgram.fish".to_owned(), fish()),
+        (
+            "udgram.elv".to_owned(),
+            format!("{NOTE}{}", of_clap(ClapShell::Elvish)),
+        ),
+        (
+            "_udgram.ps1".to_owned(),
+            format!("{NOTE}{}", of_clap(ClapShell::PowerShell)),
+        ),
+    ]);
+    crate::hold("completions", &scripts);
+}
+
+fn command() -> Command {
+    let mut command = Cli::command();
+    command.build();
+    command
+}
+
+fn of_clap(shell: ClapShell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "udgram", &mut script);
+    let script = String::from_utf8(script).unwrap();
+    // It leaves blanks at the end of lines.
+    script
+        .lines()
+        .map(str::trim_end)
+        .fold(String::new(), |script, line| script + line + "\n")
+}
+
+/// What the value of an option is, by the name that its help gives it.
+fn value_name(argument: &Arg) -> Option<&str> {
+    if !argument.get_action().takes_values() {
+        return None;
+    }
+    Some(argument.get_value_names()?.first()?.as_str())
+}
+
+/// What stands for a value in bash.
+fn kind(value: &str) -> &'static str {
+    match value {
+        "ADDR" => "address",
+        "[PID:]FD" | "[PID:]N" => "descriptor",
+        "NAME=VALUE" => "sockopt",
+        "UID|NAME" => "user",
+        "NAME" => "protocol",
+        _ => "none",
+    }
+}
+
+fn protocols() -> String {
+    names(Protocol::value_variants())
+}
+
+fn names<V: ValueEnum>(values: &[V]) -> String {
+    let names: Vec<String> = values
+        .iter()
+        .map(|value| value.to_possible_value().unwrap().get_name().to_owned())
+        .collect();
+    names.join(" ")
+}
+
+/// The names of options as they are most easily written.
+fn sockopts() -> impl Iterator<Item = (String, &'static str)> {
+    OPTIONS.iter().map(|option| {
+        let name = option.name().trim_start_matches("SO_").to_lowercase();
+        (name, option.description())
+    })
+}
+
+fn bash() -> String {
+    let command = command();
+    let mut long = BTreeSet::new();
+    let mut short = BTreeSet::new();
+    let mut options: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut flags = String::new();
+    let mut positionals = String::new();
+    let all: Vec<&Command> = std::iter::once(&command)
+        .chain(command.get_subcommands())
+        .collect();
+    for subcommand in all {
+        let is_root = subcommand.get_name() == "udgram";
+        let name = if is_root { "" } else { subcommand.get_name() };
+        let mut own = Vec::new();
+        for argument in subcommand.get_arguments() {
+            let spellings = spellings(argument);
+            own.extend(
+                spellings
+                    .iter()
+                    .filter(|word| word.starts_with("--"))
+                    .cloned(),
+            );
+            if argument.is_positional() {
+                let kind = match value_name(argument) {
+                    _ if argument.is_last_set() => continue,
+                    Some("ADDR" | "PEER [PACKET]") => "address",
+                    Some("NAME[=VALUE]") => "name",
+                    Some("SHELL") => "shell",
+                    other => panic!("what is {other:?}?"),
+                };
+                let count = if kind == "name" { "*" } else { "0" };
+                let _ = writeln!(positionals, "            {name}:{count}) kind={kind} ;;");
+            }
+            let Some(value) = value_name(argument).filter(|_| !argument.is_positional()) else {
+                continue;
+            };
+            // A value that may be left out has to follow at once, after '='.
+            if !argument.is_require_equals_set() {
+                for word in &spellings {
+                    if word.starts_with("--") {
+                        long.insert(word.clone());
+                    } else {
+                        short.insert(word[1..].to_owned());
+                    }
+                }
+            }
+            let alternatives = spellings.iter().map(|word| format!("*{word}"));
+            options.entry(kind(value)).or_default().extend(alternatives);
+        }
+        own.sort();
+        let _ = writeln!(
+            flags,
+            "                '{name}') candidates=({}) ;;",
+            own.join(" ")
+        );
+    }
+    options.remove("none");
+    let options: String = options
+        .into_iter()
+        .map(|(kind, words)| format!("            {}) kind={kind} ;;\n", join(words, " | ")))
+        .collect();
+    let commands: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let sockopts: Vec<String> = sockopts().map(|(name, _)| name).collect();
+    let script = include_str!("shell/bash.in")
+        .replace("            @POSITIONALS@\n", &positionals)
+        .replace("            @OPTIONS@\n", &options)
+        .replace("                @FLAGS@\n", &flags)
+        .replace("@LONG@", &join(long, " | "))
+        .replace("@SHORT@", &join(short, ""))
+        .replace("@COMMANDS@", &commands.join(" "))
+        .replace("@PROTOCOLS@", &protocols())
+        .replace("@SHELLS@", &names(Shell::value_variants()))
+        .replace("@SOCKOPTS@", &sockopts.join("\n"))
+        .replace("@ADDRESSES@", ADDRESSES.trim_end())
+        .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
+    format!("{NOTE}\n{script}")
+}
+
+fn join(words: BTreeSet<String>, between: &str) -> String {
+    Vec::from_iter(words).join(between)
+}
+
+/// An option as it is written: `-b`, `--bind`.
+fn spellings(argument: &Arg) -> Vec<String> {
+    let short = argument.get_short().map(|short| format!("-{short}"));
+    let long = argument.get_long().map(|long| format!("--{long}"));
+    short.into_iter().chain(long).collect()
+}
+
+fn zsh() -> String {
+    let script = of_clap(ClapShell::Zsh);
+    // The colon of a value's name ends it, unless it is escaped; and only some values are files.
+    let script = [
+        (":ADDR:_default", ":address:_udgram_addresses"),
+        (":[PID:]FD:_default", ":descriptor:_udgram_descriptors"),
+        (":[PID:]N:_default", ":descriptor:_udgram_descriptors"),
+        (":NAME=VALUE:_default", ":setting:_udgram_settings"),
+        (":UID[:GID]:_default", ":owner: "),
+        (":PID:UID:GID:_default", ":credentials: "),
+        (":OCTAL:_default", ":mode: "),
+        (":DURATION:_default", ":duration: "),
+        (":BYTES:_default", ":bytes: "),
+        (":N:_default", ":number: "),
+        (":UID|NAME:_default", ":user:_users"),
+        (":CMD:_default", ":command: _cmdstring"),
+    ]
+    .iter()
+    .fold(script, |script, (clap, own)| script.replace(clap, own));
+    let script: String = script
+        .lines()
+        .map(|line| {
+            let own = [
+                ("'*::command ", "_normal' \\"),
+                ("'::address ", "_udgram_addresses' \\"),
+                ("'*::arguments ", "_udgram_peer' \\"),
+                ("'*::options ", "_udgram_sockopts' \\"),
+            ]
+            .iter()
+            .find(|(start, _)| line.starts_with(start));
+            match own {
+                Some((_, action)) => {
+                    format!("{}{action}\n", line.strip_suffix("_default' \\").unwrap())
+                }
+                None => format!("{line}\n"),
+            }
+        })
+        .collect();
+    assert!(
+        !script.contains("_default'"),
+        "a value has no candidates of its own: {script}"
+    );
+    let options: String = sockopts()
+        .map(|(name, what)| format!("        {}\n", quoted(&format!("{name}:{what}"), "'\\''")))
+        .collect();
+    let candidates = include_str!("shell/zsh.in")
+        .replace("@SOCKOPTS@\n", &options)
+        .replace("@ADDRESSES@", ADDRESSES.trim_end())
+        .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
+    // The first line says what it is; the last one calls the function that all others must precede.
+    let (first, rest) = script.split_once('\n').unwrap();
+    let (functions, call) = rest
+        .rsplit_once("\nif [ \"$funcstack[1]\" = \"_udgram\" ]")
+        .unwrap();
+    format!("{first}\n{NOTE}{functions}{candidates}\nif [ \"$funcstack[1]\" = \"_udgram\" ]{call}")
+}
+
+fn quoted(text: &str, quote: &str) -> String {
+    format!("'{}'", text.replace('\'', quote))
+}
+
+fn fish() -> String {
+    let command = command();
+    let mut specs: BTreeMap<String, &str> = BTreeMap::new();
+    let mut script = of_clap(ClapShell::Fish)
+        .lines()
+        .map(|line| {
+            let Some(argument) = option_of(&command, line) else {
+                return format!("{line}\n");
+            };
+            let own = match value_name(argument).map(kind) {
+                Some("address") => " -a \"(__fish_udgram_addresses)\"",
+                Some("descriptor") => " -f -a \"(__fish_udgram_descriptors)\"",
+                Some("sockopt") => " -f -a \"(__fish_udgram_settings)\"",
+                Some("user") => " -f -a \"(__fish_complete_users)\"",
+                Some("none") if value_name(argument) != Some("CMD") => " -f",
+                _ => "",
+            };
+            format!("{line}{own}\n")
+        })
+        .collect::<String>();
+    for subcommand in command.get_subcommands() {
+        for argument in subcommand
+            .get_arguments()
+            .filter(|argument| !argument.is_positional())
+        {
+            let names = match (argument.get_short(), argument.get_long()) {
+                (Some(short), Some(long)) => format!("{short}/{long}"),
+                (None, Some(long)) => long.to_owned(),
+                _ => continue,
+            };
+            let takes = match value_name(argument) {
+                None => "",
+                Some(_) if argument.is_require_equals_set() => "=?",
+                Some(_) => "=+",
+            };
+            // An option that has a value in one subcommand may have none in another.
+            let known = specs.entry(names).or_insert(takes);
+            if known.is_empty() {
+                *known = takes;
+            }
+        }
+    }
+    let specs: Vec<String> = specs
+        .into_iter()
+        .map(|(names, takes)| format!("'{names}{takes}'"))
+        .collect();
+    let sockopts: String = sockopts()
+        .map(|(name, what)| format!("        {} \\\n", quoted(&format!("{name}\t{what}"), "\\'")))
+        .collect();
+    let escaped = |program: &str| program.trim_end().replace('\\', "\\\\");
+    let candidates = include_str!("shell/fish.in")
+        .replace(
+            "@SOCKOPTS@\n",
+            sockopts
+                .strip_suffix(" \\\n")
+                .map(|list| format!("{list}\n"))
+                .as_deref()
+                .unwrap(),
+        )
+        .replace("@SPECS@", &specs.join(" "))
+        .replace("@ADDRESSES@", &escaped(ADDRESSES))
+        .replace("@DESCRIPTORS@", &escaped(DESCRIPTORS));
+    let _ = writeln!(
+        script,
+        "complete -c udgram -n \"__fish_udgram_using_subcommand completions\" -f -a \"{}\"",
+        names(Shell::value_variants())
+    );
+    script.push_str(
+        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
+         complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",
+    );
+    format!("{NOTE}\n{candidates}\n{script}")
+}
+
+/// The option that a line of fish is about.
+fn option_of<'c>(command: &'c Command, line: &str) -> Option<&'c Arg> {
+    let subcommand = line
+        .split_once("__fish_udgram_using_subcommand ")?
+        .1
+        .split_once('"')?
+        .0;
+    let long = line.split_once(" -l ")?.1.split_once(' ')?.0;
+    command
+        .find_subcommand(subcommand)?
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(long))
+}

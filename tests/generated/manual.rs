@@ -1,0 +1,374 @@
+//! Manual pages: name, synopsis, options and tables from the command line's definitions, the rest from the parts in
+//! manual/, in which `@OPTIONS@`, `@STATUS …@` and `@SOCKOPTS@` stand for what is made.
+
+use crate::cli::Cli;
+use clap::{Arg, Command, CommandFactory};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use udgram::sockopt::{Access, OPTIONS};
+
+/// When the pages were last changed; the clock would make every build another one.
+const DATE: &str = "2026-11-23";
+
+/// What each exit status says.
+const STATUSES: [(&str, &str); 9] = [
+    ("0", "Done."),
+    (
+        "1",
+        "The system refused; the message names the operation, the address and the reason.",
+    ),
+    ("2", "Usage."),
+    ("3", "Bytes or a line that are no valid packet."),
+    (
+        "4",
+        "Nobody is there: no such socket, or a socket file with nobody behind it.",
+    ),
+    (
+        "124",
+        ".B \\-\\-timeout\nran out before what was asked for had come.",
+    ),
+    ("126", "CMD cannot be run."),
+    ("127", "CMD is not found."),
+    (
+        "128",
+        "128+\\fIN\\fR: ended by signal\n.IR N ,\nas a shell sees it.",
+    ),
+];
+
+#[test]
+fn the_manual_pages_are_those_of_the_command_line() {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = BTreeMap::from([("udgram.1".to_owned(), root_page(&command))]);
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name();
+        pages.insert(format!("udgram-{name}.1"), page(subcommand));
+    }
+    crate::hold("man", &pages);
+}
+
+#[test]
+fn every_option_of_the_help_is_in_the_manual() {
+    let mut command = Cli::command();
+    command.build();
+    for subcommand in command.get_subcommands() {
+        let page = page(subcommand);
+        let help = subcommand.clone().render_long_help().to_string();
+        let options = help
+            .split(|character: char| !(character.is_ascii_lowercase() || character == '-'))
+            .filter(|word| word.starts_with("--") && word.len() > 2);
+        for option in options {
+            assert!(
+                page.contains(&option.replace('-', "\\-")),
+                "udgram-{}.1 lacks {option}",
+                subcommand.get_name()
+            );
+        }
+    }
+}
+
+#[test]
+fn mandoc_has_nothing_to_say_about_the_manual() {
+    if !crate::installed("mandoc") {
+        return;
+    }
+    let output = std::process::Command::new("sh")
+        .args(["-c", "mandoc -T lint -W warning man/*"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert!(output.status.success());
+}
+
+#[test]
+fn the_readme_has_the_exit_statuses_of_the_manual() {
+    let readme = include_str!("../../README.md");
+    for (status, meaning) in STATUSES {
+        let row = match status {
+            "128" => "| 128+N | ended by signal N, as a shell sees it |".to_owned(),
+            "124" => "| 124 | `--timeout` ran out before what was asked for had come |".to_owned(),
+            _ => {
+                let mut meaning = meaning.trim_end_matches('.').to_owned();
+                if !meaning.starts_with("CMD") {
+                    meaning[..1].make_ascii_lowercase();
+                }
+                format!("| {status} | {meaning} |")
+            }
+        };
+        assert!(readme.contains(&row), "README.md lacks {row}");
+    }
+}
+
+fn root_page(command: &Command) -> String {
+    let mut roff = head("UDGRAM", "udgram", command);
+    for subcommand in command.get_subcommands() {
+        let usage = subcommand.clone().render_usage().to_string();
+        for line in usage.trim_start_matches("Usage:").lines() {
+            synopsis(line.trim(), &mut roff);
+        }
+    }
+    let part = include_str!("manual/udgram.roff");
+    let mut options = String::from(".SH OPTIONS\nWhat all commands have:\n");
+    for argument in command
+        .get_arguments()
+        .filter(|argument| !argument.is_positional())
+    {
+        option(argument, &mut options);
+    }
+    finish(roff, part, &options)
+}
+
+fn page(command: &Command) -> String {
+    let name = command.get_name();
+    let part = match name {
+        "send" => include_str!("manual/send.roff"),
+        "recv" => include_str!("manual/recv.roff"),
+        "listen" => include_str!("manual/listen.roff"),
+        "iter" => include_str!("manual/iter.roff"),
+        "sockopt" => include_str!("manual/sockopt.roff"),
+        "exec" => include_str!("manual/exec.roff"),
+        "completions" => include_str!("manual/completions.roff"),
+        other => panic!("tests/generated/manual has no part for {other}"),
+    };
+    let title = format!("UDGRAM\\-{}", name.to_uppercase());
+    let mut roff = head(&title, &format!("udgram\\-{name}"), command);
+    let usage = command.clone().render_usage().to_string();
+    for line in usage.trim_start_matches("Usage:").lines() {
+        synopsis(line.trim(), &mut roff);
+    }
+    let mut options = String::from(".SH ARGUMENTS\n");
+    for argument in command.get_positionals() {
+        let name = argument.get_value_names().unwrap().join(" ");
+        let many = argument
+            .get_num_args()
+            .is_some_and(|range| range.max_values() > 1);
+        let dots = if many { "..." } else { "" };
+        let _ = writeln!(options, ".TP\n{}{dots}", placeholder(&name));
+        describe(argument, &mut options);
+    }
+    options.push_str(".SH OPTIONS\n");
+    let mut headings: Vec<&str> = Vec::new();
+    for argument in command.get_opts_and_flags() {
+        let heading = argument.get_help_heading().unwrap_or("Output");
+        if !headings.contains(&heading) {
+            headings.push(heading);
+        }
+    }
+    headings.sort_by_key(|heading| *heading == "Output");
+    for heading in headings {
+        let _ = writeln!(options, ".SS {heading}");
+        let mut arguments: Vec<&Arg> = command
+            .get_opts_and_flags()
+            .filter(|argument| argument.get_help_heading().unwrap_or("Output") == heading)
+            .collect();
+        arguments.sort_by_key(|argument| {
+            let long = argument.get_long();
+            ["quiet", "verbose", "help"]
+                .iter()
+                .position(|global| long == Some(*global))
+        });
+        for argument in arguments {
+            option(argument, &mut options);
+        }
+    }
+    finish(roff, part, &options)
+}
+
+trait OptsAndFlags {
+    fn get_opts_and_flags(&self) -> impl Iterator<Item = &Arg>;
+}
+
+impl OptsAndFlags for Command {
+    fn get_opts_and_flags(&self) -> impl Iterator<Item = &Arg> {
+        self.get_arguments()
+            .filter(|argument| !argument.is_positional())
+    }
+}
+
+fn head(title: &str, name: &str, command: &Command) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let about = text(&command.get_about().unwrap().to_string());
+    format!(
+        ".\\\" Made from the definitions of the command line by tests/generated.\n\
+         .TH {title} 1 {DATE} \"udgram {version}\" \"User Commands\"\n\
+         .SH NAME\n{name} \\- {}{}\n.SH SYNOPSIS\n",
+        about[..1].to_lowercase(),
+        &about[1..],
+    )
+}
+
+/// A line of the synopsis: `udgram send [OPTIONS] PEER [PACKET]...`.
+fn synopsis(usage: &str, roff: &mut String) {
+    let (command, rest) = usage.split_once(' ').unwrap();
+    let (subcommand, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let between = if roff.ends_with(".SH SYNOPSIS\n") {
+        ""
+    } else {
+        ".PP\n"
+    };
+    let _ = writeln!(roff, "{between}.B {command} {}", escape(subcommand));
+    for word in rest.split(' ') {
+        if word.starts_with("--") {
+            let _ = writeln!(roff, ".B {}", escape(word));
+        } else {
+            let _ = writeln!(roff, "{}", escape(&placeholder(word)));
+        }
+    }
+}
+
+/// The names of values in italics, what stands between them upright.
+fn placeholder(name: &str) -> String {
+    let mut roff = String::new();
+    let mut italic = false;
+    for character in name.chars() {
+        if character.is_ascii_uppercase() != italic {
+            italic = !italic;
+            roff.push_str(if italic { "\\fI" } else { "\\fR" });
+        }
+        roff.push(character);
+    }
+    if italic {
+        roff.push_str("\\fR");
+    }
+    roff
+}
+
+fn option(argument: &Arg, roff: &mut String) {
+    let short = argument
+        .get_short()
+        .map(|short| format!("\\fB\\-{short}\\fR"));
+    let long = argument
+        .get_long()
+        .map(|long| format!("\\fB{}\\fR", escape(&format!("--{long}"))));
+    let names: Vec<String> = short.into_iter().chain(long).collect();
+    let value = argument
+        .get_value_names()
+        .filter(|_| argument.get_action().takes_values())
+        .map(|names| placeholder(&names.join(" ")))
+        .unwrap_or_default();
+    let value = if value.is_empty() {
+        value
+    } else if argument.is_require_equals_set() {
+        format!("[={value}]")
+    } else {
+        format!(" {value}")
+    };
+    let _ = writeln!(roff, ".TP\n{}{value}", names.join(", "));
+    describe(argument, roff);
+}
+
+fn describe(argument: &Arg, roff: &mut String) {
+    let help = argument
+        .get_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let long = argument
+        .get_long_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let rest = long
+        .strip_prefix(&help)
+        .unwrap_or(&long)
+        .trim_start_matches('.')
+        .trim();
+    let _ = writeln!(roff, "{}.", text(&help));
+    for paragraph in rest.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
+        for sentence in sentences(paragraph) {
+            let _ = writeln!(roff, "{}", text(sentence));
+        }
+    }
+    let values = argument.get_possible_values();
+    let listed: Vec<String> = values
+        .iter()
+        .filter(|_| argument.get_action().takes_values())
+        .map(|value| format!("\\fB{}\\fR", value.get_name()))
+        .collect();
+    if let [first @ .., last] = listed.as_slice()
+        && !help.contains(values[0].get_name())
+    {
+        let _ = writeln!(roff, "It is {} or {last}.", first.join(", "));
+    }
+    let defaults: Vec<_> = argument
+        .get_default_values()
+        .iter()
+        .filter_map(|value| value.to_str())
+        .collect();
+    if argument.get_action().takes_values() && !defaults.is_empty() {
+        let _ = writeln!(roff, "Default: {}.", text(&defaults.join(" ")));
+    }
+}
+
+/// One a line, as manuals have it.
+fn sentences(paragraph: &str) -> impl Iterator<Item = &str> {
+    paragraph.split_inclusive(". ").map(str::trim)
+}
+
+/// Running text.
+fn text(text: &str) -> String {
+    let escaped = text
+        .replace('\\', "\\e")
+        .replace('\'', "\\(aq")
+        .replace("--", "\\-\\-");
+    let words: Vec<String> = escaped
+        .split(' ')
+        .map(|word| match word.strip_prefix('-') {
+            Some(rest) if !rest.is_empty() => format!("\\-{rest}"),
+            _ => word.to_owned(),
+        })
+        .collect();
+    let escaped = words.join(" ");
+    if escaped.starts_with('.') {
+        format!("\\&{escaped}")
+    } else {
+        escaped
+    }
+}
+
+/// What a user types.
+fn escape(text: &str) -> String {
+    text.replace('-', "\\-")
+}
+
+/// The page with its part: what is made stands where the part says.
+fn finish(mut roff: String, part: &str, options: &str) -> String {
+    for line in part.lines() {
+        if line == "@OPTIONS@" {
+            roff.push_str(options);
+        } else if line == "@SOCKOPTS@" {
+            sockopts(&mut roff);
+        } else if let Some(statuses) = line.strip_prefix("@STATUS ") {
+            for status in statuses.trim_end_matches('@').split(' ') {
+                let (_, meaning) = STATUSES.iter().find(|(known, _)| *known == status).unwrap();
+                let status = if status == "128" {
+                    "128+\\fIN\\fR"
+                } else {
+                    status
+                };
+                let meaning = meaning.trim_start_matches("128+\\fIN\\fR: ");
+                let meaning = meaning[..1].to_uppercase() + &meaning[1..];
+                let _ = writeln!(roff, ".TP\n.B {status}\n{meaning}");
+            }
+        } else {
+            roff.push_str(line);
+            roff.push('\n');
+        }
+    }
+    roff
+}
+
+fn sockopts(roff: &mut String) {
+    for option in OPTIONS {
+        let access = match option.access() {
+            Access::Read => ", read only",
+            Access::Set { .. } => ", set only",
+            _ => "",
+        };
+        let (name, kind) = (option.name(), option.kind());
+        let _ = writeln!(
+            roff,
+            ".TP\n.B {name}\n({kind}{access}) {}.",
+            text(option.description())
+        );
+    }
+}

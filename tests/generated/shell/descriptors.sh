@@ -1,0 +1,1 @@
+for descriptor in /proc/self/fd/*; do [ -e "$descriptor" ] && echo "${descriptor##*/}"; done

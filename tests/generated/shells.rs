@@ -1,0 +1,228 @@
+//! The completion scripts in the shells that they are for: loaded, asked, their candidates compared.
+
+use crate::installed;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/completions");
+
+/// A directory with sockets in it, and sockets with names that begin with `prefix`.
+struct World {
+    directory: PathBuf,
+    prefix: String,
+    _sockets: Vec<UnixDatagram>,
+    _listener: UnixListener,
+}
+
+impl World {
+    fn new(shell: &str) -> Self {
+        let directory =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("completions-{shell}"));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("document"), "").unwrap();
+        // The kernel's table has a name as it was bound; a long directory is none of the test's.
+        let short = PathBuf::from(format!("/tmp/udgram-{shell}-{}", std::process::id()));
+        let _ = fs::remove_file(&short);
+        std::os::unix::fs::symlink(&directory, &short).unwrap();
+        let prefix = format!("udgram-{shell}-{}", std::process::id());
+        let named = |name: &[u8]| {
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap()
+        };
+        let plain = format!("{prefix}-plain");
+        let slash = format!("{prefix}-back\\slash");
+        let sockets = vec![
+            UnixDatagram::bind(short.join("datagram")).unwrap(),
+            named(plain.as_bytes()),
+            named(slash.as_bytes()),
+        ];
+        let stream = SocketAddr::from_abstract_name(format!("{prefix}-stream")).unwrap();
+        Self {
+            directory: short,
+            prefix,
+            _sockets: sockets,
+            _listener: UnixListener::bind_addr(&stream).unwrap(),
+        }
+    }
+
+    /// What is asked, and what is to be offered.
+    fn questions(&self) -> Vec<(String, Vec<String>)> {
+        let prefix = &self.prefix;
+        let abstracts = vec![
+            format!("@{prefix}-back\\\\slash"),
+            format!("@{prefix}-plain"),
+        ];
+        let question = |line: &str, candidates: &[&str]| {
+            (
+                line.to_owned(),
+                candidates
+                    .iter()
+                    .map(|&candidate| candidate.to_owned())
+                    .collect(),
+            )
+        };
+        vec![
+            question("udgram li", &["listen"]),
+            question("udgram send --tim", &["--timeout"]),
+            question("udgram recv -p m", &["msgpack"]),
+            question("udgram completions f", &["fish"]),
+            (format!("udgram send @{prefix}-"), abstracts.clone()),
+            (format!("udgram recv -e @{prefix}-"), abstracts.clone()),
+            (
+                format!("udgram listen --connect @{prefix}-"),
+                abstracts.clone(),
+            ),
+            (format!("udgram send -wb @{prefix}-"), abstracts),
+            question("udgram iter docu", &["document"]),
+            question("udgram recv --sockopt passc", &["passcred="]),
+            question("udgram sockopt rcvbuf", &["rcvbuf", "rcvbufforce"]),
+            question("udgram listen --allow-uid roo", &["root"]),
+            question("udgram listen -s 7", &["7"]),
+            question("udgram send --fd 7", &["7"]),
+        ]
+    }
+
+    /// Puts the questions to a shell, by a script that answers each with a line for each candidate.
+    fn ask(&self, shell: &[&str], question: impl Fn(&str) -> String) {
+        for (line, expected) in self.questions() {
+            let output = Command::new(shell[0])
+                .args(&shell[1..])
+                .arg(question(&line))
+                .current_dir(&self.directory)
+                .env_clear()
+                .env("PATH", std::env::var_os("PATH").unwrap())
+                .env("HOME", &self.directory)
+                .env("LC_ALL", "C.UTF-8")
+                .env("TERM", "dumb")
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let printed = String::from_utf8_lossy(&output.stdout);
+            let candidates: BTreeSet<&str> = printed
+                .lines()
+                .map(|line| line.split('\t').next().unwrap())
+                .filter(|candidate| !candidate.is_empty())
+                .collect();
+            let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+            assert_eq!(candidates, expected, "{line:?} in {shell:?}: {errors}");
+            assert_eq!(errors, "", "{line:?} in {shell:?}");
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(fs::read_link(&self.directory).unwrap_or_default());
+        let _ = fs::remove_file(&self.directory);
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[test]
+fn bash_offers_what_can_be_meant() {
+    if !installed("bash") {
+        return;
+    }
+    World::new("bash").ask(&["bash", "--norc", "-c"], |line| {
+        // The word at hand, as bash has it: it begins after the last '=' or ':'.
+        let word = line.rsplit([' ', '=', ':']).next().unwrap();
+        format!(
+            "exec 7</dev/null; source {SCRIPTS}/udgram.bash
+             COMP_LINE={line} COMP_POINT=${{#COMP_LINE}}
+             _udgram udgram {word}
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            line = quoted(line),
+            word = quoted(word),
+        )
+    });
+}
+
+#[test]
+fn bash_completes_inside_a_word_and_leaves_packets_alone() {
+    if !installed("bash") {
+        return;
+    }
+    let world = World::new("bash-equals");
+    let printed = Command::new("bash")
+        .args(["--norc", "-c"])
+        .arg(format!(
+            "source {SCRIPTS}/udgram.bash
+             COMP_LINE='udgram recv --protocol=m' COMP_POINT=${{#COMP_LINE}}
+             _udgram udgram m
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"
+             COMP_LINE='udgram recv -s {pid}:' COMP_POINT=${{#COMP_LINE}}
+             _udgram udgram ''
+             printf '%s\\n' \"${{COMPREPLY[@]}}\" | grep -x 0
+             COMP_LINE='udgram send --socket-fd 3 docu' COMP_POINT=${{#COMP_LINE}}
+             _udgram udgram docu
+             echo \"${{#COMPREPLY[@]}}\"",
+            pid = std::process::id(),
+        ))
+        .current_dir(&world.directory)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), "msgpack\n0\n0\n");
+}
+
+#[test]
+fn fish_offers_what_can_be_meant() {
+    if !installed("fish") {
+        return;
+    }
+    World::new("fish").ask(&["sh", "-c"], |line| {
+        let script = format!("source {SCRIPTS}/udgram.fish; complete -C {}", quoted(line));
+        format!(
+            "exec 7</dev/null; exec fish --no-config -c {}",
+            quoted(&script)
+        )
+    });
+}
+
+#[test]
+fn zsh_offers_what_can_be_meant() {
+    if !installed("zsh") {
+        return;
+    }
+    let world = World::new("zsh");
+    let answer = world.directory.join("answer");
+    // A shell in a terminal, as a user has it, in which what would be offered is written down.
+    let setting = format!(
+        r#"
+        exec 7</dev/null
+        PROMPT= RPROMPT= fpath=({SCRIPTS} $fpath)
+        autoload -Uz compinit && compinit -D -u
+        compadd() {{
+            if [[ " ${{@[1,(i)(-|--)]}} " == *' -'[OAD]' '* ]]; then builtin compadd "$@"; return; fi
+            local -a hits
+            builtin compadd -A hits "$@"
+            print -rl -- ${{(Q)hits}} >>{answer}
+            builtin compadd "$@"
+        }}
+        comppostfuncs=(exit)
+        "#,
+        answer = answer.display(),
+    );
+    let file = world.directory.join("setting");
+    fs::write(&file, setting).unwrap();
+    world.ask(&["zsh", "-f", "-c"], |line| {
+        let _ = fs::remove_file(&answer);
+        format!(
+            "zmodload zsh/zpty
+             zpty shell zsh -f -i
+             zpty -w shell {load}
+             zpty -n -w shell {line}$'\\t'
+             while zpty -r shell text; do :; done >/dev/null
+             [[ ! -e answer ]] || sort -u answer",
+            load = quoted(&format!("source {}", Path::new(&file).display())),
+            line = quoted(line),
+        )
+    });
+}
