@@ -421,12 +421,15 @@ impl ReceiveBuffers {
         (bytes, Address::from_raw(path, len))
     }
 
-    /// Gives back the memory of each slot beyond its first `keep` bytes.
+    /// Gives back the memory of each slot beyond about its first `keep` bytes.
     pub(crate) fn trim(&mut self, keep: usize) {
+        // The largest page there is: only whole ones can be given back.
+        const PAGE: usize = 64 << 10;
         for slot in 0..self.headers.len() {
-            if keep < self.slot_len {
-                self.data
-                    .release(slot * self.slot_len + keep, self.slot_len - keep);
+            let from = (slot * self.slot_len + keep).next_multiple_of(PAGE);
+            let to = (slot + 1) * self.slot_len / PAGE * PAGE;
+            if from < to {
+                self.data.release(from, to - from);
             }
         }
     }
@@ -450,19 +453,19 @@ pub(crate) struct MessageToSend<'m> {
 pub(crate) const BATCH: usize = 64;
 
 /// sendmmsg(2), without waiting: how many of the first [`BATCH`] messages went.
-pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Result<usize> {
-    let count = messages.len().min(BATCH);
-    let mut vectors = [iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }; BATCH];
+pub(crate) fn send<'m>(
+    socket: BorrowedFd<'_>,
+    messages: impl Iterator<Item = MessageToSend<'m>>,
+) -> Result<usize> {
+    let mut vectors = [const { mem::MaybeUninit::<iovec>::uninit() }; BATCH];
     let mut headers = [const { mem::MaybeUninit::<mmsghdr>::uninit() }; BATCH];
-    for ((message, vector), slot) in messages.iter().zip(&mut vectors).zip(&mut headers) {
+    let mut count = 0;
+    for ((message, vector), slot) in messages.zip(&mut vectors).zip(&mut headers) {
         // The kernel only reads what these point to.
-        *vector = iovec {
+        let vector = vector.write(iovec {
             iov_base: message.bytes.as_ptr().cast_mut().cast(),
             iov_len: message.bytes.len(),
-        };
+        });
         let mut header = empty_header();
         header.msg_iov = vector;
         header.msg_iovlen = 1;
@@ -478,6 +481,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Re
             msg_hdr: header,
             msg_len: 0,
         });
+        count += 1;
     }
     // SAFETY: the first `count` headers are initialised and point to slices that live until the
     // call returns, of the lengths they state.
@@ -485,7 +489,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Re
         libc::sendmmsg(
             socket.as_raw_fd(),
             headers.as_mut_ptr().cast(),
-            u32::try_from(count).unwrap_or(0),
+            count,
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };

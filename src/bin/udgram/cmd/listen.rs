@@ -241,7 +241,7 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
-            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            let to = to.map_or(Address::Unnamed, |name| name.address());
             report.warning(format_args!(
                 "{} was not answered: the end came first",
                 to.quoted()
