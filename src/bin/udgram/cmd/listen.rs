@@ -18,11 +18,9 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{
-    Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors, set_signal_mask,
-};
+use udgram::{Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject};
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
 /// read must not keep the others waiting.
