@@ -68,6 +68,14 @@ impl Output {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
+    /// Writes what has been gathered if it is much.
+    pub(crate) fn make_room(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < GATHERED {
+            return Ok(());
+        }
+        self.flush(wake)
+    }
+
     /// Writes what has been gathered if it is old.
     pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
