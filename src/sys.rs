@@ -181,6 +181,16 @@ pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
     Errno::result(locked).map(drop)
 }
 
+/// The file of a bound socket, as an `O_PATH` descriptor, whatever its name has come to mean;
+/// EPERM without CAP_NET_ADMIN.
+pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    // linux/un.h; libc has it not.
+    const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let file = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) };
+    Errno::result(file).map(own)
+}
+
 /// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
 pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
     let mut value: c_int = 0;
