@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::stats::TOTALS;
 use anyhow::{Context, Result};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -250,7 +251,10 @@ fn answer(
             report.error(&error.into());
             Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            TOTALS.sent.add(1, bytes.len());
+            Ok(())
+        }
     }
 }
 
