@@ -215,7 +215,7 @@ fn valgrind_finds_nothing() {
         return crate::harness::skip("valgrind is not installed");
     }
     let sandbox = Sandbox::new();
-    let check = "valgrind -q --error-exitcode=99 --track-fds=no --log-file=log.%p udgram";
+    let check = "valgrind -q --sim-hints=lax-ioctls --error-exitcode=99 --track-fds=no --log-file=log.%p udgram";
     let listen = format!("{check} listen s --envelope --creds --count 3 --timeout 25s");
     let listen = sandbox.shell(&listen).start_ready();
     for options in [
