@@ -156,7 +156,7 @@ fn bind_path(
         Err(Errno::EADDRINUSE) => place.take_over(socket, address, options.occupied)?,
         bound => bound.map_err(failed)?,
     }
-    let (file, status) = place.made().map_err(|errno| {
+    let (file, status) = place.made(socket).map_err(|errno| {
         place.remove();
         failed(errno)
     })?;
@@ -204,10 +204,12 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
-    /// The file just made, and what it is.
-    fn made(&self) -> Result<(OwnedFd, FileStat), Errno> {
+    /// The file that `socket` has just made, and what it is. The kernel tells which it is to who
+    /// has CAP_NET_ADMIN; to others, it is the one that has the name.
+    fn made(&self, socket: &DatagramSocket) -> Result<(OwnedFd, FileStat), Errno> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(self.directory, self.name, flags, Mode::empty())?;
+        let file = sys::bound_file(socket.as_fd())
+            .or_else(|_| openat(self.directory, self.name, flags, Mode::empty()))?;
         let status = fstat(&file)?;
         Ok((file, status))
     }

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 /// A Unix datagram socket that speaks a protocol, with or without one peer of its own: it
 /// receives from whom the kernel lets through, and sends where it is told.
 ///
-/// Every method takes `&self`, and sending and receiving do not wait for each other. After
-/// [`close`](Self::close) every call fails with [`ErrorKind::Closed`].
+/// Every method takes `&self`, and sending and receiving do not wait for each other; nor do
+/// receives in several threads, each of which has its own timeout. After [`close`](Self::close)
+/// every call that needs the socket fails with [`ErrorKind::Closed`]. Dropping it closes it.
 #[derive(Debug)]
 pub struct UnixDatagramEndpoint<P> {
     socket: Mutex<Option<Arc<DatagramSocket>>>,

@@ -8,7 +8,13 @@ use udgram::{Address, SUN_PATH_LEN, fuzzing};
 fn prints_as_itself(address: &Address<'_>) {
     let written = address.to_os_string();
     let again = Address::parse(written.as_encoded_bytes()).expect("a printed address parses");
-    assert_eq!(&again, address);
+    match (&again, address) {
+        // A pathname that begins with '@' is written with './' before it.
+        (Address::Pathname(again), Address::Pathname(path)) if path.starts_with(b"@") => {
+            assert_eq!(again.strip_prefix(b"./"), Some(&path[..]));
+        }
+        _ => assert_eq!(&again, address),
+    }
     let shown = address.to_string();
     if !shown.contains('\u{fffd}') {
         assert_eq!(shown.as_bytes(), written.as_encoded_bytes());

@@ -9,7 +9,10 @@ where
     P: DatagramProtocol<Sent = str, Received = String>,
 {
     let packet: String = protocol.build_packet(bytes).expect("any bytes").into();
-    assert_eq!(protocol.make_datagram(&packet).expect("its own form"), bytes);
+    assert_eq!(
+        protocol.make_datagram(&packet).expect("its own form"),
+        bytes
+    );
     let Ok(written) = str::from_utf8(bytes) else {
         return;
     };

@@ -9,7 +9,9 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(packet) => {
             assert!(Json.make_datagram(&packet).is_ok());
             assert!(!packet.contains(['\n', '\r']));
-            let datagram = Cbor.make_datagram(&packet).expect("a packet can be sent again");
+            let datagram = Cbor
+                .make_datagram(&packet)
+                .expect("a packet can be sent again");
             assert_eq!(Cbor.build_packet(&datagram).expect("its own form"), packet);
         }
         Err(error) => assert!(error.offset() <= bytes.len()),

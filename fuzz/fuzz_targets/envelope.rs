@@ -4,8 +4,8 @@
 
 include!("program.rs");
 
-use cli::Protocol;
 use clap::ValueEnum;
+use cli::Protocol;
 use libfuzzer_sys::fuzz_target;
 use udgram::protocol::DatagramProtocol;
 
@@ -17,10 +17,15 @@ fuzz_target!(|line: &[u8]| {
         }
         // The value in an envelope of what was received is what sends it again.
         let mut value = Vec::new();
-        if protocol.write_value(line, &mut value).is_ok() {
+        if let Ok(packet) = protocol.build_packet(line) {
+            protocol.write_value(&packet, line, &mut value);
             let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
             let letter = envelope::Letter::parse(&envelope, *protocol).expect("its own envelope");
-            let packet = |bytes: &[u8]| protocol.build_packet(bytes).map(|packet| packet.into_owned());
+            let packet = |bytes: &[u8]| {
+                protocol
+                    .build_packet(bytes)
+                    .map(|packet| packet.into_owned())
+            };
             assert_eq!(packet(&letter.bytes).ok(), packet(line).ok());
         }
         let mut shown = Vec::new();

@@ -9,8 +9,13 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(packet) => {
             assert!(Json.make_datagram(&packet).is_ok());
             assert!(!packet.contains(['\n', '\r']));
-            let datagram = MessagePack.make_datagram(&packet).expect("a packet can be sent again");
-            assert_eq!(MessagePack.build_packet(&datagram).expect("its own form"), packet);
+            let datagram = MessagePack
+                .make_datagram(&packet)
+                .expect("a packet can be sent again");
+            assert_eq!(
+                MessagePack.build_packet(&datagram).expect("its own form"),
+                packet
+            );
         }
         Err(error) => assert!(error.offset() <= bytes.len()),
     }
@@ -20,7 +25,10 @@ fuzz_target!(|bytes: &[u8]| {
     match MessagePack.make_datagram(written) {
         Ok(datagram) => {
             let packet = MessagePack.build_packet(&datagram).expect("its own form");
-            assert_eq!(MessagePack.make_datagram(&packet).expect("a packet"), datagram);
+            assert_eq!(
+                MessagePack.make_datagram(&packet).expect("a packet"),
+                datagram
+            );
         }
         Err(error) => assert!(error.offset() <= bytes.len()),
     }

@@ -73,6 +73,13 @@ fn decode(
         .enumerate()
         .filter(|(_, byte)| !byte.is_ascii_whitespace());
     let (places, digits): (Vec<usize>, Vec<u8>) = digits.unzip();
+    // The decoder takes several encodings one after another, each with its padding. Here there is
+    // one: behind its padding nothing more comes.
+    let padding = digits.iter().skip_while(|digit| **digit != b'=');
+    let behind = padding.clone().skip_while(|digit| **digit == b'=').count();
+    if padding.count() > behind && behind > 0 {
+        return Err(ParseError::new(places[digits.len() - behind], expected));
+    }
     encoding.decode(&digits).map(Cow::Owned).map_err(|error| {
         let place = match error.kind {
             // There is too little of it.
@@ -105,7 +112,14 @@ mod tests {
                 "{digits:?}"
             );
         }
-        for (written, offset) in [("YQ==", None), ("YQ", Some(2)), ("Y!==", Some(1))] {
+        for (written, offset) in [
+            ("YQ==", None),
+            ("YQ", Some(2)),
+            ("Y!==", Some(1)),
+            ("YQ==YQ==", Some(4)),
+            ("YWI= YWI=", Some(5)),
+            ("=YWI", Some(1)),
+        ] {
             assert_eq!(
                 Base64
                     .make_datagram(written)

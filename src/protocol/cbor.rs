@@ -185,8 +185,11 @@ fn read<'d>(decoder: &mut Decoder<'d>) -> Result<Item<'d>, ReadError> {
         Type::StringIndef => Item::Text(decoder.str_iter()?.collect::<Result<String, _>>()?.into()),
         Type::Bytes => Item::Bytes(decoder.bytes()?.into()),
         Type::BytesIndef => {
-            let pieces = decoder.bytes_iter()?.collect::<Result<Vec<_>, _>>()?;
-            Item::Bytes(pieces.concat().into())
+            let mut bytes = Vec::new();
+            for piece in decoder.bytes_iter()? {
+                bytes.extend_from_slice(piece?);
+            }
+            Item::Bytes(bytes.into())
         }
         Type::Array | Type::ArrayIndef => Item::Array(decoder.array()?),
         Type::Map | Type::MapIndef => Item::Map(decoder.map()?),

@@ -158,24 +158,49 @@ fn number(written: &str, at: usize) -> Result<Token<'static>, ParseError> {
     }
 }
 
-/// An array or an object that is not closed yet.
+/// An array or an object that is not closed yet; small, since a datagram may open one with each
+/// byte.
 struct Open {
-    /// How many items it is to have, keys and values each one; `None`: until a break.
-    total: Option<u64>,
-    written: u64,
-    end: u8,
+    /// How many items are to come, keys and values each one; `None`: until a break.
+    left: Option<u32>,
+    next: Next,
 }
 
-impl Open {
-    fn is_at_a_key(&self) -> bool {
-        self.end == b'}' && self.written.is_multiple_of(2)
+/// What comes next in an array or an object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    FirstElement,
+    Element,
+    FirstKey,
+    Key,
+    Value,
+}
+
+impl Next {
+    fn is_key(self) -> bool {
+        matches!(self, Self::FirstKey | Self::Key)
     }
 
-    fn separator(&self) -> &'static [u8] {
-        match (self.written, self.end) {
-            (0, _) => b"",
-            (written, b'}') if written % 2 == 1 => b":",
-            _ => b",",
+    fn separator(self) -> &'static [u8] {
+        match self {
+            Self::FirstElement | Self::FirstKey => b"",
+            Self::Element | Self::Key => b",",
+            Self::Value => b":",
+        }
+    }
+
+    fn following(self) -> Self {
+        match self {
+            Self::FirstElement | Self::Element => Self::Element,
+            Self::FirstKey | Self::Key => Self::Value,
+            Self::Value => Self::Key,
+        }
+    }
+
+    fn end(self) -> u8 {
+        match self {
+            Self::FirstElement | Self::Element => b']',
+            Self::FirstKey | Self::Key | Self::Value => b'}',
         }
     }
 }
@@ -188,42 +213,40 @@ pub(super) fn to_json<'d>(len: usize, mut items: impl Items<'d>) -> Result<Strin
         let at = items.position();
         let refuse = |message: &'static str| ParseError::new(at, message);
         let item = items.next()?;
-        if let Some(container) = open.last_mut() {
-            if matches!(item, Item::Break) {
-                if container.total.is_some() || (container.end == b'}' && !container.is_at_a_key())
-                {
-                    return Err(refuse("a break that ends nothing"));
-                }
-                container.total = Some(container.written);
-            } else {
-                if container.is_at_a_key() && !matches!(item, Item::Text(_)) {
+        match (open.last_mut(), &item) {
+            (Some(container), Item::Break)
+                if container.left.is_none() && container.next != Next::Value =>
+            {
+                container.left = Some(0);
+            }
+            (_, Item::Break) => return Err(refuse("a break that ends nothing")),
+            (Some(container), item) => {
+                if container.next.is_key() && !matches!(item, Item::Text(_)) {
                     return Err(refuse("JSON has only text as keys"));
                 }
-                json.extend_from_slice(container.separator());
-                container.written += 1;
+                json.extend_from_slice(container.next.separator());
+                container.next = container.next.following();
+                container.left = container.left.map(|left| left.saturating_sub(1));
             }
-        } else if matches!(item, Item::Break) {
-            return Err(refuse("a break that ends nothing"));
+            (None, _) => {}
         }
         let unwritten = |error: io::Error| ParseError::new(at, error.to_string());
-        let mut begin = |start, end, per_length: u64, length: Option<u64>| {
+        let mut begin = |start, next, per_length: u64, length: Option<u64>| {
             // Every item takes a byte at least: a length that lies is found out here.
             let left = (len - items.position()) as u64;
             let total = length.map(|length| length.saturating_mul(per_length));
             if total.is_some_and(|total| total > left) {
                 return Err(too_short(len));
             }
+            let left = total.map(u32::try_from).transpose();
+            let left = left.map_err(|_| refuse("it has too many elements"))?;
             json.push(start);
-            open.push(Open {
-                total,
-                written: 0,
-                end,
-            });
+            open.push(Open { left, next });
             Ok(())
         };
         match item {
-            Item::Array(length) => begin(b'[', b']', 1, length)?,
-            Item::Map(length) => begin(b'{', b'}', 2, length)?,
+            Item::Array(length) => begin(b'[', Next::FirstElement, 1, length)?,
+            Item::Map(length) => begin(b'{', Next::FirstKey, 2, length)?,
             Item::Null => json.extend_from_slice(b"null"),
             Item::Bool(true) => json.extend_from_slice(b"true"),
             Item::Bool(false) => json.extend_from_slice(b"false"),
@@ -244,8 +267,8 @@ pub(super) fn to_json<'d>(len: usize, mut items: impl Items<'d>) -> Result<Strin
             }
             Item::Break => {}
         }
-        while let Some(full) = open.pop_if(|container| container.total == Some(container.written)) {
-            json.push(full.end);
+        while let Some(full) = open.pop_if(|container| container.left == Some(0)) {
+            json.push(full.next.end());
         }
         if open.is_empty() {
             break;

@@ -339,18 +339,14 @@ fn a_stream_of_received_packets_ends_with_its_budget_or_with_the_client() {
         let budget = Duration::from_millis(40);
         let mut stream = client.iter_received_packets(budget);
         peer.send_packet(b"3").await.unwrap();
+        let begin = Instant::now();
         assert_eq!(stream.next().await.unwrap().unwrap(), "3");
+        let first = begin.elapsed();
         pause(Deadline::after(Some(budget * 2)), &Wake::default()).unwrap();
         let begin = Instant::now();
         assert!(stream.next().await.is_none());
-        assert!(begin.elapsed() >= budget / 2);
-        assert!(
-            runtime
-                .timeout(LIMIT, stream.next())
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(first + begin.elapsed() >= budget);
+        assert!(stream.next().await.is_none());
         // In a task of its own.
         let shared = client.clone();
         let task = async move { shared.iter_received_packets(Duration::ZERO).count().await };

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use udgram::ancillary::{Ancillary, Control, Credentials};
 use udgram::protocol::{Cbor, DatagramProtocol, Json, MessagePack};
-use udgram::{Address, Message, UnixDatagramClient, UnixDatagramEndpoint};
+use udgram::{Address, DatagramSocket, Message, UnixDatagramClient, UnixDatagramEndpoint};
 
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
 
@@ -167,12 +167,22 @@ where
     }
 }
 
-/// The greeting of the model's client, and what it is answered.
+/// What the model's client begins with.
 fn check_greeting(greeting: &mut Message<String>, model: &Model) {
     let packet: Value = serde_json::from_str(&greeting.packet).unwrap();
     assert_eq!(packet, json!({"hello": "wörld", "blob": "AP8="}));
     check_beside(&mut greeting.ancillary, model);
 }
+
+/// What the model's client sends back as it came.
+fn check_return(packet: &str) {
+    let [packet, sent]: [Value; 2] =
+        [packet, PACKET].map(|text| serde_json::from_str(text).unwrap());
+    assert_eq!(packet, sent);
+}
+
+/// What the model's client is sent at last, and ends after.
+const REST: [&str; 3] = ["1", "[2.5]", "null"];
 
 fn check_end(model: &mut Model) {
     let end = model.says();
@@ -182,36 +192,68 @@ fn check_end(model: &mut Model) {
     assert!(model.process.wait().unwrap().success());
 }
 
+fn serve<P>(socket: DatagramSocket, protocol: P, model: &Model)
+where
+    P: DatagramProtocol<Sent = str, Received = String>,
+{
+    let server = UnixDatagramEndpoint::new(socket, protocol).unwrap();
+    let mut greeting = server.recv_message(SOON).unwrap();
+    check_greeting(&mut greeting, model);
+    let client = greeting.from;
+    let (reader, writer, control) = outgoing();
+    server
+        .send_packet_to_with(PACKET, &client, &control, SOON)
+        .unwrap();
+    drop(writer);
+    assert_eq!(text_of(reader), "through the model");
+    check_return(&server.recv_packet(SOON).unwrap());
+    for packet in REST {
+        server.send_packet_to(packet, &client, SOON).unwrap();
+    }
+}
+
+#[cfg(feature = "async")]
+async fn serve_async<P>(socket: DatagramSocket, protocol: P, model: &Model)
+where
+    P: DatagramProtocol<Sent = str, Received = String>,
+{
+    let server = udgram::AsyncUnixDatagramEndpoint::new(socket, protocol).unwrap();
+    let mut greeting = server.recv_message().await.unwrap();
+    check_greeting(&mut greeting, model);
+    let client = greeting.from;
+    let (reader, writer, control) = outgoing();
+    server
+        .send_packet_to_with(PACKET, &client, &control)
+        .await
+        .unwrap();
+    drop(writer);
+    assert_eq!(text_of(reader), "through the model");
+    check_return(&server.recv_packet().await.unwrap());
+    for packet in REST {
+        server.send_packet_to(packet, &client).await.unwrap();
+    }
+}
+
 fn the_model_is_served<P>(protocol: &P, format: &str)
 where
     P: DatagramProtocol<Sent = str, Received = String> + Clone,
 {
-    let same = |packet: &str| {
-        let [packet, sent]: [Value; 2] =
-            [packet, PACKET].map(|text| serde_json::from_str(text).unwrap());
-        assert_eq!(packet, sent);
-    };
-    for mode in ["sync", "async"] {
+    let with_model = |mode: &str, serve: &dyn Fn(DatagramSocket, &Model)| {
         let directory = tempfile::tempdir().unwrap();
         let (socket, address, _binding) = bound_socket(&directory);
-        let path = address.as_path().unwrap();
         socket.set_option_int(libc::SO_PASSCRED, 1).unwrap();
-        let server = UnixDatagramEndpoint::new(socket, protocol.clone()).unwrap();
-        let mut model = Model::start("client", mode, format, path);
-        let mut greeting = server.recv_message(SOON).unwrap();
-        check_greeting(&mut greeting, &model);
-        let client = greeting.from;
-        let (reader, writer, control) = outgoing();
-        server
-            .send_packet_to_with(PACKET, &client, &control, SOON)
-            .unwrap();
-        drop(writer);
-        assert_eq!(text_of(reader), "through the model");
-        same(&server.recv_packet(SOON).unwrap());
-        for packet in ["1", "[2.5]", "null"] {
-            server.send_packet_to(packet, &client, SOON).unwrap();
-        }
+        let mut model = Model::start("client", mode, format, address.as_path().unwrap());
+        serve(socket, &model);
         check_end(&mut model);
+    };
+    for mode in ["sync", "async"] {
+        with_model(mode, &|socket, model| {
+            serve(socket, protocol.clone(), model);
+        });
+        #[cfg(feature = "async")]
+        with_model(mode, &|socket, model| {
+            smol::block_on(serve_async(socket, protocol.clone(), model));
+        });
     }
 }
 

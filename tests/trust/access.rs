@@ -5,9 +5,10 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::harness::{LIMIT, Sandbox, peer, root};
+use crate::harness::{LIMIT, Peer, Sandbox, peer, root};
 use crate::scaled;
 use crate::sys;
 
@@ -138,6 +139,26 @@ fn whoever_ends_removes_no_file_but_its_own() {
         let _ = third.finish().dies_of(Signal::SIGTERM, "1\n");
         assert!(!sandbox.exists("s"));
     }
+}
+
+#[test]
+fn a_file_that_takes_the_name_at_once_is_not_taken_for_ones_own() {
+    peer!("strace");
+    root!();
+    let sandbox = Sandbox::new();
+    // bind(2) has made the file, and udgram does not know of it yet.
+    let script = "exec strace -o trace -e inject=bind:delay_exit=300000 udgram listen s";
+    let listen = sandbox.shell(script).start();
+    listen.wait_bound("s");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let successor = sandbox.bind("s");
+    let traced = listen.pid();
+    let children = fs::read_to_string(format!("/proc/{traced}/task/{traced}/children")).unwrap();
+    let udgram = Pid::from_raw(children.trim().parse().unwrap());
+    kill(udgram, Signal::SIGTERM).unwrap();
+    let _ = listen.finish().dies_of(Signal::SIGTERM, "");
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(successor.take(), b"1");
 }
 
 #[test]

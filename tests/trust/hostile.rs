@@ -1,1 +1,299 @@
-//! Peers that mean harm.
+//! Peers that mean harm: floods of descriptors, forged credentials, odd names, control characters,
+//! senders that never stop, datagrams of every size.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::harness::{Peer, Sandbox, limited, peer, root};
+use crate::running::Running;
+use crate::sys::{autobound, bind_unterminated, send_descriptors};
+use crate::{own, scaled};
+
+/// Sends so many messages with so many descriptors each, all of them the write end of a pipe, and
+/// holds that all of them are closed in the end and the receiver has none of them open.
+#[track_caller]
+fn flood(listen: &Running, messages: usize, descriptors: usize) {
+    let socket = limited(UnixDatagram::unbound().unwrap());
+    let path = listen.dir.join("s");
+    let before = listen.open_descriptors();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let held = vec![writer.as_fd(); descriptors];
+    for round in 0..messages {
+        send_descriptors(&socket, &path, b"1", &held);
+        if round % 1000 == 0 {
+            // Those of a batch may be open just now, and no more.
+            let open = listen.open_descriptors();
+            assert!(open <= before + 64 * descriptors, "{open} are open");
+        }
+    }
+    drop(writer);
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+    // What is read from here on was sent behind them all.
+    assert!(listen.open_descriptors() <= before + 2);
+}
+
+#[test]
+fn descriptors_that_nobody_asked_for_stay_nowhere() {
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox
+        .udgram(["listen", "s"])
+        .stdout_to(null)
+        .start_ready();
+    flood(&listen, scaled(5_000, 500_000), 1);
+    flood(&listen, scaled(50, 5_000), 253);
+    listen.signal(Signal::SIGTERM);
+    let outcome = listen.finish().dies_of(Signal::SIGTERM, "");
+    assert!(outcome.stderr_text().contains("messages were dropped"));
+}
+
+#[test]
+fn descriptors_that_were_asked_for_are_closed_with_their_message() {
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox
+        .udgram(["listen", "s", "--envelope"])
+        .stdout_to(null)
+        .start_ready();
+    flood(&listen, scaled(5_000, 500_000), 1);
+    flood(&listen, scaled(20, 2_000), 253);
+    listen.signal(Signal::SIGTERM);
+    listen.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+}
+
+#[test]
+fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
+    for options in ["--envelope", "--exec 'cat; echo'"] {
+        let sandbox = Sandbox::new();
+        let script = format!("ulimit -n 64; exec udgram listen s {options}");
+        let listen = sandbox.shell(&script).start_ready();
+        flood(&listen, 20, 253);
+        let client = sandbox.bind("client");
+        client.send_to(b"2", sandbox.path("s")).unwrap();
+        if options != "--envelope" {
+            // The handlers before it have answered nobody: their senders had no name.
+            assert_eq!(client.take(), b"2");
+        }
+        listen.signal(Signal::SIGTERM);
+        let outcome = listen.finish();
+        let lines = outcome.stdout().split(|byte| *byte == b'\n');
+        assert_eq!(lines.count(), 22);
+    }
+}
+
+#[test]
+fn a_small_control_buffer_leaks_nothing_and_says_so() {
+    for bytes in ["0", "1", "16", "20", "24", "100"] {
+        let sandbox = Sandbox::new();
+        let mut listen = sandbox.listen(["s", "--envelope", "--ancillary-bufsize", bytes]);
+        flood(&listen, 10, 100);
+        for _ in 0..10 {
+            assert!(listen.line().contains("\"ancillary_truncated\":true"));
+        }
+        listen.signal(Signal::SIGTERM);
+        let _ = listen.finish();
+    }
+}
+
+#[test]
+fn sockets_within_sockets_are_let_go() {
+    let sandbox = Sandbox::new();
+    let listen = sandbox.listen(["s", "--envelope"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut held = Vec::new();
+    for depth in 0..4 {
+        let (sender, receiver) = UnixDatagram::pair().unwrap();
+        let inner: BorrowedFd<'_> = held
+            .last()
+            .map_or(writer.as_fd(), |socket: &UnixDatagram| socket.as_fd());
+        own::send_to_peer(&sender, b"", inner);
+        held.push(receiver);
+        assert_eq!(held.len(), depth + 1);
+    }
+    let outside = UnixDatagram::unbound().unwrap();
+    send_descriptors(
+        &outside,
+        &sandbox.path("s"),
+        b"1",
+        &[held.last().unwrap().as_fd()],
+    );
+    drop((writer, held));
+    // The kernel collects what nobody can reach any more.
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+    listen.signal(Signal::SIGTERM);
+    let _ = listen.finish();
+}
+
+#[test]
+fn credentials_that_a_sender_may_not_claim_are_not_believed() {
+    root!();
+    let sandbox = Sandbox::new();
+    let listen = sandbox.listen(["s", "--creds", "--mode", "0666"]);
+    for claim in ["--creds=1:1:1", "--creds=1:0:0", "--creds=0:1:1"] {
+        let sent = sandbox.udgram_as(1, ["send", "s", "1", claim]).run();
+        assert_ne!(sent.code(), Some(0));
+    }
+    listen.signal(Signal::SIGTERM);
+    let _ = listen.finish().dies_of(Signal::SIGTERM, "");
+}
+
+#[test]
+fn a_sender_may_have_any_name_or_none() {
+    let sandbox = Sandbox::new();
+    let unnamed = limited(UnixDatagram::unbound().unwrap());
+    let (named, _) = autobound();
+    let full = limited(UnixDatagram::unbound().unwrap());
+    let name = "n".repeat(108 - sandbox.dir().as_os_str().len() - 1);
+    bind_unterminated(&full, &sandbox.path(name));
+    let foreign = sandbox.bind(Path::new(&crate::harness::bytes_path(
+        b"\xff\x1b[2J\n\xc2\x9b",
+    )));
+    for options in [["--envelope", "-v"], ["--echo", "-v"], ["--exec", "cat"]] {
+        let mut listen = sandbox.listen([["s"].as_slice(), &options].concat());
+        for sender in [&unnamed, &named, &full, &foreign] {
+            sender.send_to(b"1", sandbox.path("s")).unwrap();
+            assert!(listen.line().contains('1'));
+        }
+        for sender in [&named, &full, &foreign] {
+            if options[0] != "--envelope" {
+                assert_eq!(sender.take(), b"1");
+            }
+        }
+        listen.signal(Signal::SIGTERM);
+        let outcome = listen.finish();
+        assert!(!outcome.stderr_text().contains(['\x1b', '\u{9b}']));
+    }
+}
+
+#[test]
+fn nothing_that_comes_controls_a_terminal() {
+    peer!("script");
+    let evil = "\x1b]0;owned\x07\x1b[2J\u{9b}31m\x08\r\x7f";
+    for (options, packet) in [
+        ("-p text", evil.to_owned()),
+        ("-p text -e", evil.to_owned()),
+        // DEL and what follows it may stand in JSON as they are.
+        ("", "\"\u{9b}31m\x7f\"".to_owned()),
+        ("-e", "{\"\u{9b}\":\"\u{90}\x7f\"}".to_owned()),
+        // No packet at all: the message tells what came.
+        ("", evil.to_owned()),
+        ("-e", evil.to_owned()),
+        ("-p hex", evil.to_owned()),
+    ] {
+        let sandbox = Sandbox::new();
+        let sender = sandbox.bind(Path::new(&crate::harness::bytes_path(
+            b"\x1b[2J\xc2\x9b\x07",
+        )));
+        let command = format!("udgram listen s -v --count 1 {options}");
+        let shown = sandbox
+            .command("script", ["-qec", &command, "/dev/null"])
+            .start();
+        shown.wait_bound("s");
+        sender
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+        let outcome = shown.finish();
+        let text = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+        let harmful = |c: char| c.is_control() && c != '\r' && c != '\n';
+        assert!(
+            !text.contains(harmful),
+            "{options}: {}",
+            text.escape_debug()
+        );
+        // A carriage return is the terminal's own, before each line end.
+        assert_eq!(text.matches('\r').count(), text.matches("\r\n").count());
+    }
+}
+
+#[test]
+fn a_sender_that_never_stops_does_not_keep_others_out_nor_the_end_away() {
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox
+        .udgram(["listen", "s", "--exec", "cat"])
+        .stdout_to(null);
+    let listen = listen.start_ready();
+    let flooder = UnixDatagram::unbound().unwrap();
+    flooder.connect(sandbox.path("s")).unwrap();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) && flooder.send(b"0").is_ok() {
+                std::hint::spin_loop();
+            }
+        });
+        for _ in 0..3 {
+            sandbox
+                .udgram(["send", "s", "1", "--reply", "--timeout", "20s"])
+                .run()
+                .succeeds("1\n");
+        }
+        listen.signal(Signal::SIGTERM);
+        let _ = listen.finish().dies_of(Signal::SIGTERM, "");
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
+    let sandbox = Sandbox::new();
+    let listen = sandbox.listen(["s", "--echo"]);
+    let deaf = sandbox.bind("deaf");
+    assert!(sandbox.fill("deaf") > 0);
+    // They come together; the answer to the first waits for room that never comes.
+    listen.signal(Signal::SIGSTOP);
+    for number in 0..8 {
+        let packet = number.to_string();
+        deaf.send_to(packet.as_bytes(), sandbox.path("s")).unwrap();
+    }
+    listen.signal(Signal::SIGCONT);
+    own::wait_received(&deaf);
+    listen.signal(Signal::SIGTERM);
+    let outcome = listen
+        .finish()
+        .dies_of(Signal::SIGTERM, "0\n1\n2\n3\n4\n5\n6\n7\n");
+    assert!(outcome.stderr_text().contains("not answered"));
+}
+
+#[test]
+fn empty_datagrams_are_datagrams() {
+    let sandbox = Sandbox::new();
+    let listen = sandbox.listen(["s", "-p", "hex", "--count", "1000", "--echo"]);
+    let client = sandbox.bind("client");
+    for _ in 0..1000 {
+        client.send_to(b"", sandbox.path("s")).unwrap();
+        assert_eq!(client.take(), b"");
+    }
+    listen.finish().succeeds("\n".repeat(1000));
+}
+
+#[test]
+fn datagrams_of_four_megabytes_in_bursts_take_bounded_memory() {
+    for options in [["-p", "raw"], ["-p", "text"], ["-ep", "hex"]] {
+        let sandbox = Sandbox::new();
+        let null = File::create("/dev/null").unwrap();
+        let listen = sandbox.udgram(["listen", "s"]).args(options);
+        let listen = listen.stdout_to(null).start_ready();
+        let client = sandbox.bind("client");
+        let size = 4 << 20;
+        if setsockopt(&client, sockopt::SndBufForce, &(12 * size)).is_err() {
+            return crate::harness::skip("large datagrams need root here");
+        }
+        let datagram = vec![b'\x01'; size - 4096];
+        // As many at a time as the queue holds.
+        for _ in 0..scaled(25, 500) {
+            client.send_to(&datagram, sandbox.path("s")).unwrap();
+        }
+        let most = own::peak_memory(listen.pid());
+        assert!(most < 320 << 20, "{options:?}: {most} bytes");
+        println!("{options:?}: {} MiB at most", most >> 20);
+        drop(listen);
+    }
+}

@@ -1,1 +1,243 @@
-//! Peers that mean harm.
+//! Load: many datagrams, many senders, receivers that restart, handlers without end; nothing is
+//! lost, nothing out of order, nothing left behind.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Sandbox, installed};
+use crate::{own, scaled};
+
+/// Kills the process when a test fails before it has ended.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn udgram(sandbox: &Sandbox, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_udgram"));
+    command
+        .args(arguments)
+        .current_dir(sandbox.dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0);
+    command
+}
+
+#[test]
+fn a_stream_of_numbered_datagrams_arrives_whole_in_order_and_memory_stays_flat() {
+    let count: u64 = scaled(200_000, 10_000_000);
+    let sandbox = Sandbox::new();
+    let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+    let mut send = Guard(
+        udgram(&sandbox, &["send", "s", "--wait", "--timeout", "60s"])
+            .spawn()
+            .unwrap(),
+    );
+    let input = send.0.stdin.take().unwrap();
+    let writer = thread::spawn(move || {
+        let mut input = BufWriter::with_capacity(1 << 16, input);
+        for number in 0..count {
+            writeln!(input, "{number}").unwrap();
+        }
+        input.flush().unwrap();
+        input
+    });
+    let mut output = BufReader::new(listen.0.stdout.take().unwrap());
+    let mut line = String::new();
+    for number in 0..count {
+        line.clear();
+        assert!(
+            output.read_line(&mut line).unwrap() > 0,
+            "it ended after {number}"
+        );
+        assert_eq!(line.trim_end().parse::<u64>().ok(), Some(number));
+    }
+    let pids = [&listen, &send].map(|child| i32::try_from(child.0.id()).unwrap());
+    let memory = pids.map(own::peak_memory);
+    println!(
+        "{count} datagrams, at most {} KiB and {} KiB",
+        memory[0] >> 10,
+        memory[1] >> 10
+    );
+    assert!(memory.iter().all(|bytes| *bytes < 48 << 20), "{memory:?}");
+    drop(writer.join().unwrap());
+    assert!(send.0.wait().unwrap().success());
+}
+
+#[test]
+fn eight_senders_at_once_lose_nothing_and_each_keeps_its_order() {
+    let each: usize = scaled(10_000, 500_000);
+    let sandbox = Sandbox::new();
+    let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+    let senders: Vec<_> = (0..8)
+        .map(|sender| {
+            let command = ["send", "s", "--wait", "--timeout", "60s"];
+            let mut child = udgram(&sandbox, &command).spawn().unwrap();
+            let mut input = BufWriter::new(child.stdin.take().unwrap());
+            thread::spawn(move || {
+                for number in 0..each {
+                    writeln!(input, "[{sender},{number}]").unwrap();
+                }
+                drop(input);
+                assert!(child.wait().unwrap().success());
+            })
+        })
+        .collect();
+    let mut next = [0; 8];
+    let output = BufReader::new(listen.0.stdout.take().unwrap());
+    for line in output.lines().take(8 * each) {
+        let line = line.unwrap();
+        let (sender, number) = line.trim_matches(['[', ']']).split_once(',').unwrap();
+        let sender: usize = sender.parse().unwrap();
+        assert_eq!(number.parse(), Ok(next[sender]), "of sender {sender}");
+        next[sender] += 1;
+    }
+    assert_eq!(next, [each; 8]);
+    for sender in senders {
+        sender.join().unwrap();
+    }
+}
+
+#[test]
+fn a_receiver_that_restarts_under_a_sender_that_waits_misses_nothing() {
+    let (restarts, each) = scaled((10, 200), (50, 5_000));
+    let sandbox = Sandbox::new();
+    let command = ["send", "s", "--wait", "--timeout", "60s"];
+    let mut child = udgram(&sandbox, &command)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take().unwrap();
+    let mut send = Some(Guard(child));
+    let enough = Arc::new(AtomicBool::new(false));
+    let writer = thread::spawn({
+        let enough = Arc::clone(&enough);
+        move || {
+            let mut input = BufWriter::new(input);
+            let mut count = 0_usize;
+            while !enough.load(Ordering::Relaxed) {
+                writeln!(input, "{count}").unwrap();
+                count += 1;
+            }
+            count
+        }
+    });
+    let mut expected = 0;
+    for round in 0..=restarts {
+        let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+        let lines = BufReader::new(listen.0.stdout.take().unwrap()).lines();
+        let pid = Pid::from_raw(i32::try_from(listen.0.id()).unwrap());
+        let mut came = 0;
+        // What it had accepted when it was told to end it prints before it ends.
+        for line in lines {
+            assert_eq!(line.unwrap().parse(), Ok(expected), "lost or doubled");
+            expected += 1;
+            came += 1;
+            if came == each && round < restarts {
+                kill(pid, Signal::SIGTERM).unwrap();
+            } else if came == each {
+                enough.store(true, Ordering::Relaxed);
+                let watcher = send.take().unwrap();
+                thread::spawn(move || {
+                    let mut watcher = watcher;
+                    let status = watcher.0.wait();
+                    kill(pid, Signal::SIGTERM).unwrap();
+                    assert!(status.unwrap().success());
+                });
+            }
+        }
+    }
+    let count = writer.join().unwrap();
+    println!("{restarts} restarts, {count} datagrams");
+    assert_eq!(expected, count);
+}
+
+#[test]
+fn handlers_leave_no_process_and_no_descriptor_behind() {
+    let count = scaled(100, 20_000);
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox
+        .udgram(["listen", "s", "--exec", "cat"])
+        .stdout_to(null)
+        .start_ready();
+    let before = listen.open_descriptors();
+    let client = sandbox.bind("client");
+    for number in 0..count {
+        let packet = number.to_string();
+        client
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+        assert_eq!(crate::harness::Peer::take(&client), packet.as_bytes());
+    }
+    // The last answer came from a handler that had ended, and been waited for.
+    let pid = listen.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    assert_eq!(children, "");
+    assert_eq!(listen.open_descriptors(), before);
+    listen.signal(Signal::SIGTERM);
+    let _ = listen.finish();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn a_full_disk_and_a_closed_stdout_are_told() {
+    let sandbox = Sandbox::new();
+    let client = sandbox.bind("client");
+    for (redirection, cause) in [("/dev/full", "No space left"), ("&-", "closed")] {
+        let script = format!("exec udgram listen s >{redirection}");
+        let listen = sandbox.shell(&script).start_ready();
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        listen
+            .finish()
+            .refuses(1, &["cannot write to stdout", cause]);
+        assert!(!sandbox.exists("s"));
+    }
+}
+
+/// The checker that is there watches udgram at work: no invalid access, no leak of descriptors.
+#[test]
+fn valgrind_finds_nothing() {
+    if !installed("valgrind") {
+        return crate::harness::skip("valgrind is not installed");
+    }
+    let sandbox = Sandbox::new();
+    let check = "valgrind -q --error-exitcode=99 --track-fds=no --log-file=log.%p udgram";
+    let listen = format!("{check} listen s --envelope --creds --count 3 --timeout 25s");
+    let listen = sandbox.shell(&listen).start_ready();
+    for options in [
+        "1 --fd 0",
+        "'{\"a\":[1,2.5,\"\\u00e9\"]}' --creds",
+        "-p cbor 1",
+    ] {
+        sandbox
+            .shell(&format!("{check} send s {options}"))
+            .run()
+            .succeeds("");
+    }
+    assert_eq!(listen.finish().code(), Some(3));
+    for file in fs::read_dir(sandbox.dir()).unwrap() {
+        let path = file.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("log.")
+        {
+            assert_eq!(fs::read_to_string(path).unwrap(), "");
+        }
+    }
+}

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
     // it ends others; where something is, it is held up with the other signals.
-    let _ = udgram::default_action(Signal::SIGPIPE);
+    let _ = udgram::process::default_action(Signal::SIGPIPE);
     let (exit, report) = match Cli::try_parse() {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics);

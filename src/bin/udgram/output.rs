@@ -50,7 +50,7 @@ impl Output {
         let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-            _ if udgram::was_closed_at_start(1) => Kind::Closed,
+            _ if udgram::process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
@@ -68,6 +68,14 @@ impl Output {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
+    /// Writes what has been gathered if it is much.
+    pub(crate) fn make_room(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < GATHERED {
+            return Ok(());
+        }
+        self.flush(wake)
+    }
+
     /// Writes what has been gathered if it is old.
     pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
@@ -75,14 +83,6 @@ impl Output {
         }
         let since = *self.since.get_or_insert_with(Instant::now);
         if since.elapsed() < LATENCY {
-            return Ok(());
-        }
-        self.flush(wake)
-    }
-
-    /// Writes what has been gathered if it is much.
-    pub(crate) fn relieve(&mut self, wake: &Wake<'_>) -> Result<()> {
-        if self.lines.len() < GATHERED {
             return Ok(());
         }
         self.flush(wake)

@@ -390,7 +390,7 @@ impl<H: Handler> Receiver<H> {
             handled = self.handler.handle(client, &mut datagram, printer, wake);
             if handled.is_ok() && full == Full::Write {
                 // Many large datagrams at once must not all be held in two forms.
-                handled = printer.output.relieve(wake);
+                handled = printer.output.make_room(wake);
             }
         }
         if unanswered > 0 && self.handler.answers() {

@@ -19,11 +19,9 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{
-    Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors, set_signal_mask,
-};
+use udgram::{Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject};
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
 /// read must not keep the others waiting.
@@ -242,7 +240,7 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
-            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            let to = to.map_or(Address::Unnamed, |name| name.address());
             report.warning(format_args!(
                 "{} was not answered: the end came first",
                 to.quoted()

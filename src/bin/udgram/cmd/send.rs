@@ -449,8 +449,8 @@ impl Sender<'_> {
             let named = rest
                 .first()
                 .and_then(|head| head.to.map(Name::address))
-                .or(self.peer.as_ref());
-            let Some(peer) = named.filter(|_| error.kind() == ErrorKind::NobodyThere) else {
+                .or_else(|| self.peer.clone());
+            let Some(peer) = &named.filter(|_| error.kind() == ErrorKind::NobodyThere) else {
                 return Err(error.into());
             };
             if self.options.wait {
