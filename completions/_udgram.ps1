@@ -30,11 +30,11 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
             [CompletionResult]::new('-V', '-V ', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
-            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'How datagrams and lines translate')
+            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'How commands that carry packets show them')
             [CompletionResult]::new('recv', 'recv', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
             [CompletionResult]::new('listen', 'listen', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
             [CompletionResult]::new('iter', 'iter', [CompletionResultType]::ParameterValue, 'What every command that receives takes')
-            [CompletionResult]::new('sockopt', 'sockopt', [CompletionResultType]::ParameterValue, 'The socket file that binding a pathname makes')
+            [CompletionResult]::new('sockopt', 'sockopt', [CompletionResultType]::ParameterValue, 'How commands show JSON')
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'The socket file that binding a pathname makes')
             [CompletionResult]::new('completions', 'completions', [CompletionResultType]::ParameterValue, 'Print the completion script of a shell')
             break
@@ -52,6 +52,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Send to this address: every argument is a packet')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
             [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')')
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Await N replies to each (default 1; all: till timeout)')
@@ -69,6 +70,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for a peer that is not there, or goes away')
             [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
             [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             break
         }
         'udgram;recv' {
@@ -83,6 +85,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
             [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
@@ -98,6 +101,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
             [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
             [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
             break
         }
@@ -113,6 +117,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
             [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
@@ -129,6 +134,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
             [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
             [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
             [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send every datagram back to its sender')
             break
@@ -145,6 +151,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
             [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
             [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('--ancillary-bufsize', '--ancillary-bufsize', [CompletionResultType]::ParameterName, 'Room for control data in bytes')
             [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'End after N packets')
             [CompletionResult]::new('--count', '--count', [CompletionResultType]::ParameterName, 'End after N packets')
@@ -159,6 +166,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
             [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
             [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'Lines are JSON objects with all that is known')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
             [CompletionResult]::new('--peek', '--peek', [CompletionResultType]::ParameterName, 'Leave the packets in the queue')
             break
@@ -173,6 +181,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
             [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file')
             [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Print the local and the peer address, too')

@@ -27,11 +27,11 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --help 'Print help: -h in short, --help in full'
             cand -V 'Print version'
             cand --version 'Print version'
-            cand send 'How datagrams and lines translate'
+            cand send 'How commands that carry packets show them'
             cand recv 'What every command that receives takes'
             cand listen 'What every command that receives takes'
             cand iter 'What every command that receives takes'
-            cand sockopt 'The socket file that binding a pathname makes'
+            cand sockopt 'How commands show JSON'
             cand exec 'The socket file that binding a pathname makes'
             cand completions 'Print the completion script of a shell'
         }
@@ -48,6 +48,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --to 'Send to this address: every argument is a packet'
             cand -p 'json (default), text, raw, hex, base64, cbor, msgpack'
             cand --protocol 'json (default), text, raw, hex, base64, cbor, msgpack'
+            cand --color 'Colour JSON: auto (default), always, never'
             cand -t 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')'
             cand --timeout 'Longest wait for peer, queue, reply (250ms, ''1m 30s'')'
             cand -r 'Await N replies to each (default 1; all: till timeout)'
@@ -65,6 +66,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --wait 'Wait for a peer that is not there, or goes away'
             cand -e 'Lines are JSON objects with all that is known'
             cand --envelope 'Lines are JSON objects with all that is known'
+            cand --stats 'Print totals at the end, and on SIGUSR1'
         }
         &'udgram;recv'= {
             cand -c 'Exchange packets with this peer only'
@@ -78,6 +80,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --owner 'Owner, and group, of the socket file'
             cand -p 'json (default), text, raw, hex, base64, cbor, msgpack'
             cand --protocol 'json (default), text, raw, hex, base64, cbor, msgpack'
+            cand --color 'Colour JSON: auto (default), always, never'
             cand --ancillary-bufsize 'Room for control data in bytes'
             cand -n 'End after N packets'
             cand --count 'End after N packets'
@@ -93,6 +96,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --replace 'Take over a pathname that a live socket holds'
             cand -e 'Lines are JSON objects with all that is known'
             cand --envelope 'Lines are JSON objects with all that is known'
+            cand --stats 'Print totals at the end, and on SIGUSR1'
             cand --creds 'Ask for credentials; implies --envelope'
         }
         &'udgram;listen'= {
@@ -107,6 +111,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --owner 'Owner, and group, of the socket file'
             cand -p 'json (default), text, raw, hex, base64, cbor, msgpack'
             cand --protocol 'json (default), text, raw, hex, base64, cbor, msgpack'
+            cand --color 'Colour JSON: auto (default), always, never'
             cand --ancillary-bufsize 'Room for control data in bytes'
             cand -n 'End after N packets'
             cand --count 'End after N packets'
@@ -123,6 +128,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --replace 'Take over a pathname that a live socket holds'
             cand -e 'Lines are JSON objects with all that is known'
             cand --envelope 'Lines are JSON objects with all that is known'
+            cand --stats 'Print totals at the end, and on SIGUSR1'
             cand --creds 'Ask for credentials; implies --envelope'
             cand --echo 'Send every datagram back to its sender'
         }
@@ -138,6 +144,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --owner 'Owner, and group, of the socket file'
             cand -p 'json (default), text, raw, hex, base64, cbor, msgpack'
             cand --protocol 'json (default), text, raw, hex, base64, cbor, msgpack'
+            cand --color 'Colour JSON: auto (default), always, never'
             cand --ancillary-bufsize 'Room for control data in bytes'
             cand -n 'End after N packets'
             cand --count 'End after N packets'
@@ -152,6 +159,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --replace 'Take over a pathname that a live socket holds'
             cand -e 'Lines are JSON objects with all that is known'
             cand --envelope 'Lines are JSON objects with all that is known'
+            cand --stats 'Print totals at the end, and on SIGUSR1'
             cand --creds 'Ask for credentials; implies --envelope'
             cand --peek 'Leave the packets in the queue'
         }
@@ -165,6 +173,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand -m 'Permission bits of the socket file'
             cand --mode 'Permission bits of the socket file'
             cand --owner 'Owner, and group, of the socket file'
+            cand --color 'Colour JSON: auto (default), always, never'
             cand -q 'Print errors only'
             cand --quiet 'Print errors only'
             cand -v 'Print the local and the peer address, too'

@@ -440,6 +440,6 @@ pub use descriptor::{Access, Description, describe_descriptor};
 pub use error::{Error, ErrorKind, Quoted, Result, Subject, describe};
 pub use peer::{PeerWatch, connect_when_there};
 pub use socket::{BATCH, Batch, Datagram, DatagramSocket, Name, Outgoing, Take, duplicate};
-pub use sys::{
-    default_action, place_descriptors, set_listen_pid, set_signal_mask, was_closed_at_start,
-};
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use sys::process;

@@ -27,8 +27,9 @@ pub const BATCH: usize = sys::BATCH;
 /// process goes to sleep: a peer at work on another processor is usually quicker than a wake-up.
 const YIELDS: usize = 16;
 
-/// What a receiver has room for in one datagram, in bytes: twice what the kernel carries.
-const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new(8 << 20) {
+/// What a receiver has room for in one datagram, in bytes: twice what the kernel carries. The odd
+/// bytes have the beginnings of datagrams lie in different sets of the processor's cache.
+const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
     Some(len) => len,
     None => NonZeroUsize::MIN,
 };
@@ -274,12 +275,16 @@ impl DatagramSocket {
         let Some(head) = messages.first() else {
             return Ok(0);
         };
-        let raw = raw_messages(messages);
-        self.send_now(head, &raw[..messages.len().min(BATCH)])
+        self.send_now(head, messages)
     }
 
-    fn send_now(&self, head: &Outgoing<'_>, raw: &[MessageToSend<'_>]) -> Result<usize> {
+    fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<usize> {
         loop {
+            let raw = messages.iter().map(|message| MessageToSend {
+                bytes: message.bytes,
+                to: message.to.map(|name| &name.raw),
+                control: message.control.map_or(&[], Control::words),
+            });
             match sys::send(self.as_fd(), raw) {
                 Ok(count) => return Ok(count),
                 Err(Errno::EAGAIN) => return Ok(0),
@@ -302,13 +307,11 @@ impl DatagramSocket {
         deadline: Deadline,
         wake: &Wake<'_>,
     ) -> Result<usize> {
-        let raw = raw_messages(messages);
-        let raw = &raw[..messages.len().min(BATCH)];
         let head = &messages[0];
         let mut yields = 0;
         let mut woken = false;
         loop {
-            match self.send_now(head, raw)? {
+            match self.send_now(head, messages)? {
                 0 if yields < YIELDS && !deadline.passed() => {
                     yields += 1;
                     std::thread::yield_now();
@@ -385,7 +388,7 @@ impl DatagramSocket {
     /// Who the head of a batch goes to, for a message.
     fn destination(&self, head: &Outgoing<'_>) -> Address<'static> {
         match head.to {
-            Some(name) => name.address.clone(),
+            Some(name) => name.address().into_owned(),
             None => self
                 .peer_address()
                 .ok()
@@ -451,22 +454,6 @@ pub(crate) fn reading_shut_down() -> Error {
     )
 }
 
-fn raw_messages<'m>(messages: &[Outgoing<'m>]) -> [MessageToSend<'m>; BATCH] {
-    let mut raw = [MessageToSend {
-        bytes: &[],
-        to: None,
-        control: &[],
-    }; BATCH];
-    for (raw, message) in raw.iter_mut().zip(messages) {
-        *raw = MessageToSend {
-            bytes: message.bytes,
-            to: message.to.map(|name| &name.raw),
-            control: message.control.map_or(&[], Control::words),
-        };
-    }
-    raw
-}
-
 /// A copy of descriptor `number`, close-on-exec: of this process or, with `pid`, of another one.
 ///
 /// [`ErrorKind::Unusable`] if it is not open there; [`ErrorKind::System`] if the process is not
@@ -492,9 +479,9 @@ pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Name {
     raw: RawName,
-    address: Address<'static>,
-    /// What a name longer than `sun_path` goes through; open as long as the name is used.
-    _through: Option<OwnedFd>,
+    /// A path longer than `sun_path`, and the open file that it goes through as long as the name
+    /// is used.
+    through: Option<(Address<'static>, OwnedFd)>,
 }
 
 impl Name {
@@ -506,18 +493,16 @@ impl Name {
 
     /// The address it names.
     #[must_use]
-    pub fn address(&self) -> &Address<'static> {
-        &self.address
+    pub fn address(&self) -> Address<'_> {
+        match &self.through {
+            Some((address, _)) => address.clone(),
+            None => self.raw.address(),
+        }
     }
 
     fn of(peer: &Address<'_>) -> Result<Self, Errno> {
-        let address = peer.clone().into_owned();
         if let Some(raw) = RawName::new(peer) {
-            return Ok(Self {
-                raw,
-                address,
-                _through: None,
-            });
+            return Ok(Self { raw, through: None });
         }
         let path = peer.as_path().ok_or(Errno::ENAMETOOLONG)?;
         let through = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
@@ -526,8 +511,7 @@ impl Name {
             RawName::new(&Address::Pathname(short.as_bytes().into())).ok_or(Errno::ENAMETOOLONG)?;
         Ok(Self {
             raw,
-            address,
-            _through: Some(through),
+            through: Some((peer.clone().into_owned(), through)),
         })
     }
 }

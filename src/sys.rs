@@ -10,17 +10,10 @@ use crate::address::{Address, SUN_PATH_LEN};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use std::ffi::{CString, OsStr};
-use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
@@ -237,12 +230,6 @@ pub(crate) fn own(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
-/// Sets a signal back to its default action; signal(7).
-pub fn default_action(number: Signal) -> nix::Result<()> {
-    // SAFETY: the default action runs no code of ours.
-    unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
-}
-
 /// Memory that is there when touched: `slots` buffers of `slot_len` bytes each.
 pub(crate) struct Mapping {
     start: NonNull<c_void>,
@@ -431,12 +418,15 @@ impl ReceiveBuffers {
         (bytes, Address::from_raw(path, len))
     }
 
-    /// Gives back the memory of each slot beyond its first `keep` bytes.
+    /// Gives back the memory of each slot beyond about its first `keep` bytes.
     pub(crate) fn trim(&mut self, keep: usize) {
+        // The largest page there is: only whole ones can be given back.
+        const PAGE: usize = 64 << 10;
         for slot in 0..self.headers.len() {
-            if keep < self.slot_len {
-                self.data
-                    .release(slot * self.slot_len + keep, self.slot_len - keep);
+            let from = (slot * self.slot_len + keep).next_multiple_of(PAGE);
+            let to = (slot + 1) * self.slot_len / PAGE * PAGE;
+            if from < to {
+                self.data.release(from, to - from);
             }
         }
     }
@@ -460,19 +450,19 @@ pub(crate) struct MessageToSend<'m> {
 pub(crate) const BATCH: usize = 64;
 
 /// sendmmsg(2), without waiting: how many of the first [`BATCH`] messages went.
-pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Result<usize> {
-    let count = messages.len().min(BATCH);
-    let mut vectors = [iovec {
-        iov_base: ptr::null_mut(),
-        iov_len: 0,
-    }; BATCH];
+pub(crate) fn send<'m>(
+    socket: BorrowedFd<'_>,
+    messages: impl Iterator<Item = MessageToSend<'m>>,
+) -> Result<usize> {
+    let mut vectors = [const { mem::MaybeUninit::<iovec>::uninit() }; BATCH];
     let mut headers = [const { mem::MaybeUninit::<mmsghdr>::uninit() }; BATCH];
-    for ((message, vector), slot) in messages.iter().zip(&mut vectors).zip(&mut headers) {
+    let mut count = 0;
+    for ((message, vector), slot) in messages.zip(&mut vectors).zip(&mut headers) {
         // The kernel only reads what these point to.
-        *vector = iovec {
+        let vector = vector.write(iovec {
             iov_base: message.bytes.as_ptr().cast_mut().cast(),
             iov_len: message.bytes.len(),
-        };
+        });
         let mut header = empty_header();
         header.msg_iov = vector;
         header.msg_iovlen = 1;
@@ -488,6 +478,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Re
             msg_hdr: header,
             msg_len: 0,
         });
+        count += 1;
     }
     // SAFETY: the first `count` headers are initialised and point to slices that live until the
     // call returns, of the lengths they state.
@@ -495,132 +486,155 @@ pub(crate) fn send(socket: BorrowedFd<'_>, messages: &[MessageToSend<'_>]) -> Re
         libc::sendmmsg(
             socket.as_raw_fd(),
             headers.as_mut_ptr().cast(),
-            u32::try_from(count).unwrap_or(0),
+            count,
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };
     Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
 }
 
-/// Has `command` find `descriptors` at these numbers, which are distinct, without close-on-exec.
-/// One that stands where another goes is moved first.
-pub fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
-    let above = descriptors
-        .iter()
-        .map(|(_, target)| target + 1)
-        .max()
-        .unwrap_or(0);
-    let mut sources: Vec<RawFd> = descriptors
-        .iter()
-        .map(|(source, _)| source.as_raw_fd())
-        .collect();
-    let place = move || {
-        for source in &mut sources {
-            // The copy is close-on-exec, so execve(2) clears it away.
-            // SAFETY: the call takes numbers and checks them.
-            *source = Errno::result(unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, above) })?;
-        }
-        for (source, (_, target)) in sources.iter().zip(&descriptors) {
-            // SAFETY: the call takes numbers and checks them; what stood at the target is replaced
-            // on purpose, in a process that is about to become another program.
-            Errno::result(unsafe { libc::dup2(*source, *target) })?;
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls and allocates nothing.
-    unsafe { command.pre_exec(place) };
-}
+/// What the program does with processes, its own and those it starts; of no use to a library.
+#[cfg(feature = "cli")]
+pub mod process {
+    use super::Result;
+    use nix::errno::Errno;
+    use nix::libc;
+    use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+    use std::ffi::{CString, OsStr};
+    use std::io;
+    use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Has `command` start with these signals blocked, whatever this thread has blocked.
-pub fn set_signal_mask(command: &mut Command, blocked: SigSet) {
-    let set = move || Ok(blocked.thread_set_mask()?);
-    // SAFETY: the closure makes a system call and allocates nothing.
-    unsafe { command.pre_exec(set) };
-}
-
-/// Has `command` run with `LISTEN_PID` naming its own process, which nobody knows before fork(2).
-///
-/// Call it last: the program, the arguments and the environment are those set until now, and
-/// what is set afterwards is not seen. Fails on a NUL in any of them.
-pub fn set_listen_pid(command: &mut Command) -> io::Result<()> {
-    const NAME: &[u8] = b"LISTEN_PID=";
-    let mut environment: Vec<CString> = Vec::new();
-    let set = |key: &OsStr| command.get_envs().any(|(name, _)| name == key);
-    let inherited = std::env::vars_os().filter(|(key, _)| !set(key));
-    let changed = command
-        .get_envs()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
-    for (key, value) in inherited
-        .chain(changed)
-        .filter(|(key, _)| key != "LISTEN_PID")
-    {
-        environment.push(CString::new(
-            [key.as_bytes(), b"=", value.as_bytes()].concat(),
-        )?);
+    /// Sets a signal back to its default action; signal(7).
+    pub fn default_action(number: Signal) -> nix::Result<()> {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
     }
-    let arguments = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|argument| CString::new(argument.as_bytes()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let pointers = |strings: &[CString]| -> Vec<usize> {
-        strings
+
+    /// Has `command` find `descriptors` at these numbers, which are distinct, without close-on-exec.
+    /// One that stands where another goes is moved first.
+    pub fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
+        let above = descriptors
             .iter()
-            .map(|string| string.as_ptr().addr())
-            .collect()
-    };
-    let mut listen_pid = [NAME, &[0; 12]].concat();
-    let mut argv = pointers(&arguments);
-    argv.push(0);
-    let mut envp = pointers(&environment);
-    envp.extend([listen_pid.as_ptr().addr(), 0]);
-    let run = move || {
-        let mut pid = std::process::id();
-        let digits = pid.checked_ilog10().unwrap_or(0) as usize + 1;
-        for digit in listen_pid[NAME.len()..NAME.len() + digits].iter_mut().rev() {
-            *digit = b'0' + (pid % 10) as u8;
-            pid /= 10;
-        }
-        // SAFETY: both arrays hold addresses of NUL-terminated strings that this closure owns
-        // (`arguments`, `environment`, `listen_pid`) and end with a null one.
-        unsafe {
-            libc::execvpe(
-                arguments[0].as_ptr(),
-                argv.as_ptr().cast(),
-                envp.as_ptr().cast(),
-            )
+            .map(|(_, target)| target + 1)
+            .max()
+            .unwrap_or(0);
+        let mut sources: Vec<RawFd> = descriptors
+            .iter()
+            .map(|(source, _)| source.as_raw_fd())
+            .collect();
+        let place = move || {
+            for source in &mut sources {
+                // The copy is close-on-exec, so execve(2) clears it away.
+                // SAFETY: the call takes numbers and checks them.
+                *source =
+                    Errno::result(unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, above) })?;
+            }
+            for (source, (_, target)) in sources.iter().zip(&descriptors) {
+                // SAFETY: the call takes numbers and checks them; what stood at the target is replaced
+                // on purpose, in a process that is about to become another program.
+                Errno::result(unsafe { libc::dup2(*source, *target) })?;
+            }
+            Ok(())
         };
-        let _ = &environment;
-        Err(io::Error::last_os_error())
-    };
-    // SAFETY: the closure formats a number in place and calls execve(2); it allocates nothing.
-    unsafe { command.pre_exec(run) };
-    Ok(())
-}
-
-/// Which of stdin, stdout and stderr were closed when the process started. Rust's runtime opens
-/// /dev/null in their place before `main`, where a packet would go without anybody's notice.
-static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
-
-extern "C" fn look_at_standard_descriptors() {
-    for (number, closed) in (0..).zip(&CLOSED_AT_START) {
-        // SAFETY: the call takes any number and checks it.
-        closed.store(
-            unsafe { libc::fcntl(number, libc::F_GETFD) } < 0,
-            Ordering::Relaxed,
-        );
+        // SAFETY: the closure makes system calls and allocates nothing.
+        unsafe { command.pre_exec(place) };
     }
-}
 
-// SAFETY: the C library runs what this section points to before `main`; the function makes three
-// system calls and needs nothing that is set up later.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = look_at_standard_descriptors;
+    /// Has `command` start with these signals blocked, whatever this thread has blocked.
+    pub fn set_signal_mask(command: &mut Command, blocked: SigSet) {
+        let set = move || Ok(blocked.thread_set_mask()?);
+        // SAFETY: the closure makes a system call and allocates nothing.
+        unsafe { command.pre_exec(set) };
+    }
 
-/// Whether descriptor 0, 1 or 2 was closed when the process started.
-#[must_use]
-pub fn was_closed_at_start(number: usize) -> bool {
-    CLOSED_AT_START
-        .get(number)
-        .is_some_and(|closed| closed.load(Ordering::Relaxed))
+    /// Has `command` run with `LISTEN_PID` naming its own process, which nobody knows before fork(2).
+    ///
+    /// Call it last: the program, the arguments and the environment are those set until now, and
+    /// what is set afterwards is not seen. Fails on a NUL in any of them.
+    pub fn set_listen_pid(command: &mut Command) -> io::Result<()> {
+        const NAME: &[u8] = b"LISTEN_PID=";
+        let mut environment: Vec<CString> = Vec::new();
+        let set = |key: &OsStr| command.get_envs().any(|(name, _)| name == key);
+        let inherited = std::env::vars_os().filter(|(key, _)| !set(key));
+        let changed = command
+            .get_envs()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+        for (key, value) in inherited
+            .chain(changed)
+            .filter(|(key, _)| key != "LISTEN_PID")
+        {
+            environment.push(CString::new(
+                [key.as_bytes(), b"=", value.as_bytes()].concat(),
+            )?);
+        }
+        let arguments = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|argument| CString::new(argument.as_bytes()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let pointers = |strings: &[CString]| -> Vec<usize> {
+            strings
+                .iter()
+                .map(|string| string.as_ptr().addr())
+                .collect()
+        };
+        let mut listen_pid = [NAME, &[0; 12]].concat();
+        let mut argv = pointers(&arguments);
+        argv.push(0);
+        let mut envp = pointers(&environment);
+        envp.extend([listen_pid.as_ptr().addr(), 0]);
+        let run = move || {
+            let mut pid = std::process::id();
+            let digits = pid.checked_ilog10().unwrap_or(0) as usize + 1;
+            for digit in listen_pid[NAME.len()..NAME.len() + digits].iter_mut().rev() {
+                *digit = b'0' + (pid % 10) as u8;
+                pid /= 10;
+            }
+            // SAFETY: both arrays hold addresses of NUL-terminated strings that this closure owns
+            // (`arguments`, `environment`, `listen_pid`) and end with a null one.
+            unsafe {
+                libc::execvpe(
+                    arguments[0].as_ptr(),
+                    argv.as_ptr().cast(),
+                    envp.as_ptr().cast(),
+                )
+            };
+            let _ = &environment;
+            Err(io::Error::last_os_error())
+        };
+        // SAFETY: the closure formats a number in place and calls execve(2); it allocates nothing.
+        unsafe { command.pre_exec(run) };
+        Ok(())
+    }
+
+    /// Which of stdin, stdout and stderr were closed when the process started. Rust's runtime opens
+    /// /dev/null in their place before `main`, where a packet would go without anybody's notice.
+    static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+    extern "C" fn look_at_standard_descriptors() {
+        for (number, closed) in (0..).zip(&CLOSED_AT_START) {
+            // SAFETY: the call takes any number and checks it.
+            closed.store(
+                unsafe { libc::fcntl(number, libc::F_GETFD) } < 0,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
+    // SAFETY: the C library runs what this section points to before `main`; the function makes three
+    // system calls and needs nothing that is set up later.
+    #[used]
+    #[unsafe(link_section = ".init_array")]
+    static BEFORE_MAIN: extern "C" fn() = look_at_standard_descriptors;
+
+    /// Whether descriptor 0, 1 or 2 was closed when the process started.
+    #[must_use]
+    pub fn was_closed_at_start(number: usize) -> bool {
+        CLOSED_AT_START
+            .get(number)
+            .is_some_and(|closed| closed.load(Ordering::Relaxed))
+    }
 }

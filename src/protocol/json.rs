@@ -128,12 +128,13 @@ fn key(bytes: &[u8], at: usize) -> Option<usize> {
 /// Past the rest of a string, from behind its first quote.
 fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        // Eight bytes at a time, as long as there is nothing special among them.
-        while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            if is_special(u64::from_le_bytes(*eight)) {
-                break;
+        if let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let specials = specials(u64::from_le_bytes(*eight));
+            if specials == 0 {
+                at += 8;
+                continue;
             }
-            at += 8;
+            at += (specials.trailing_zeros() / 8) as usize;
         }
         match *bytes.get(at)? {
             b'"' => return Some(at + 1),
@@ -148,17 +149,16 @@ fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// Whether a quote, a backslash or a control character is among eight bytes.
-fn is_special(eight: u64) -> bool {
+/// Of eight bytes, the lowest first, those that are a quote, a backslash or a control character:
+/// the highest bit is set of the first of them, and of none before it.
+fn specials(eight: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
-    // The highest bit of a byte is set where it is zero, or less than a space; now and then one
-    // above such a byte, too, which costs a closer look.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quotes = zeros(eight ^ (ONES * u64::from(b'"')));
-    let backslashes = zeros(eight ^ (ONES * u64::from(b'\\')));
-    let controls = eight.wrapping_sub(ONES * u64::from(b' ')) & !eight;
-    (quotes | backslashes | controls) & HIGH != 0
+    // A subtraction borrows from the bytes above one that is less, and from none below.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
+    let quotes = below(eight ^ (ONES * u64::from(b'"')), 1);
+    let backslashes = below(eight ^ (ONES * u64::from(b'\\')), 1);
+    (quotes | backslashes | below(eight, b' ')) & HIGH
 }
 
 /// Past the number at `at`.

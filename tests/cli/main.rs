@@ -23,3 +23,4 @@ mod reply;
 mod send;
 mod sockopt;
 mod wait;
+mod watching;

@@ -96,8 +96,54 @@ pub(crate) struct Diagnostics {
     pub(crate) verbose: bool,
 
     /// Print help: -h in short, --help in full
-    #[arg(short, long, global = true, action = ArgAction::Help, display_order = 902)]
+    #[arg(short, long, global = true, action = ArgAction::Help, display_order = 903)]
     help: Option<bool>,
+}
+
+/// When JSON is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal
+    Auto,
+    /// Wherever it goes
+    Always,
+    /// Nowhere
+    Never,
+}
+
+/// How commands show JSON.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Shown {
+    /// Colour JSON: auto (default), always, never
+    ///
+    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is set to something or TERM is
+    /// dumb.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true,
+        display_order = 898
+    )]
+    pub(crate) color: When,
+}
+
+/// How commands that carry packets show them.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Counting {
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+
+    /// Print totals at the end, and on SIGUSR1
+    ///
+    /// They go to stderr, on one line: the datagrams received and their bytes, those that were no
+    /// packets, the datagrams sent and their bytes, and the seconds that it took.
+    #[arg(long, display_order = 899)]
+    pub(crate) stats: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,6 +210,9 @@ pub(crate) struct Send {
 
     #[command(flatten)]
     pub(crate) packets: Packets,
+
+    #[command(flatten)]
+    pub(crate) counting: Counting,
 
     /// Longest wait for peer, queue, reply (250ms, '1m 30s')
     ///
@@ -350,6 +399,9 @@ pub(crate) struct Sockopt {
 
     #[command(flatten)]
     pub(crate) file: SocketFile,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }
 
 #[derive(Debug, Args)]
@@ -419,6 +471,9 @@ pub(crate) struct Receive {
 
     #[command(flatten)]
     pub(crate) packets: Packets,
+
+    #[command(flatten)]
+    pub(crate) counting: Counting,
 
     /// Ask for credentials; implies --envelope
     ///
@@ -702,6 +757,17 @@ fn user(written: &str) -> Result<u32, String> {
 
 /// Checks what clap cannot: in one line, what is wrong.
 impl Command {
+    /// Whether totals are wanted.
+    pub(crate) fn stats(&self) -> bool {
+        match self {
+            Self::Send(send) => send.counting.stats,
+            Self::Recv(recv) => recv.receive.counting.stats,
+            Self::Listen(listen) => listen.receive.counting.stats,
+            Self::Iter(iter) => iter.receive.counting.stats,
+            Self::Sockopt(_) | Self::Exec(_) | Self::Completions(_) => false,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
             Self::Send(send) => send.check(),
@@ -736,6 +802,9 @@ impl Send {
 
 impl Recv {
     fn check(&self) -> Result<(), String> {
+        if self.receive.counting.stats && !self.command.is_empty() {
+            return Err("--stats with a CMD: udgram is gone when it ends".to_owned());
+        }
         let twice = self
             .fd
             .iter()

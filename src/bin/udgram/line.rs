@@ -63,6 +63,11 @@ impl Protocol {
         }
     }
 
+    /// Whether a packet's line is JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.embedding() == Embedding::Value
+    }
+
     /// Appends a received packet as a line, with its line end.
     pub(crate) fn write_line(self, packet: &[u8], lines: &mut Vec<u8>) {
         lines.extend_from_slice(packet);

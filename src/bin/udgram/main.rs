@@ -5,15 +5,18 @@
 mod admission;
 mod cli;
 mod cmd;
+mod color;
 mod endpoint;
 mod envelope;
 mod exit;
 mod input;
 mod line;
 mod output;
+mod progress;
 mod receive;
 mod report;
 mod signal;
+mod stats;
 mod terminal;
 
 use clap::Parser;
@@ -21,12 +24,13 @@ use cli::{Cli, Command};
 use exit::{Exit, Failure};
 use nix::sys::signal::Signal;
 use report::Report;
+use stats::Stats;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
     // it ends others; where something is, it is held up with the other signals.
-    let _ = udgram::default_action(Signal::SIGPIPE);
+    let _ = udgram::process::default_action(Signal::SIGPIPE);
     let (exit, report) = match Cli::try_parse() {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics);
@@ -50,7 +54,12 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     command.check().map_err(Failure::usage)?;
-    match command {
+    let stats = if command.stats() {
+        Some(Stats::start(report)?)
+    } else {
+        None
+    };
+    let exit = match command {
         Command::Send(options) => cmd::send::run(options, report),
         Command::Recv(options) => cmd::recv::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
@@ -58,5 +67,9 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
         Command::Completions(options) => cmd::completions::run(options),
+    };
+    if let Some(stats) = stats {
+        stats.tell();
     }
+    exit
 }

@@ -50,7 +50,7 @@ impl Output {
         let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-            _ if udgram::was_closed_at_start(1) => Kind::Closed,
+            _ if udgram::process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,

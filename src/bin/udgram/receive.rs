@@ -1,13 +1,15 @@
 //! What every command that receives has in common: the loop from the socket to stdout.
 
 use crate::admission::Admission;
-use crate::cli::{Protocol, Receive};
+use crate::cli::{Protocol, Receive, When};
+use crate::color;
 use crate::endpoint::Origin;
 use crate::envelope::Fields;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::stats::TOTALS;
 use crate::terminal;
 use anyhow::Result;
 use nix::libc;
@@ -32,6 +34,8 @@ pub(crate) struct Printer {
     pub(crate) report: Report,
     protocol: Protocol,
     envelope: Option<Fields>,
+    /// Whether what is printed is JSON, and in colours.
+    color: bool,
     /// Datagrams that were no packets.
     failures: u64,
     /// Messages whose descriptors the kernel dropped because nobody had asked for them.
@@ -48,6 +52,7 @@ pub(crate) struct Wanted {
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) room: Room,
+    pub(crate) color: When,
 }
 
 impl Wanted {
@@ -64,6 +69,7 @@ impl Wanted {
             envelope,
             credentials: receive.creds,
             room,
+            color: receive.counting.shown.color,
         }
     }
 
@@ -85,8 +91,11 @@ impl Printer {
             ..
         } = wanted;
         let envelope = wanted.envelope.then(|| Fields::new(protocol, credentials));
+        let output = Output::new();
+        let json = wanted.envelope || protocol.is_json();
         Self {
-            output: Output::new(),
+            color: json && color::wanted(wanted.color, output.terminal),
+            output,
             report,
             protocol,
             envelope,
@@ -105,6 +114,9 @@ impl Printer {
             let bare = self.envelope.is_none().then_some(self.protocol);
             terminal::escape(&mut self.output.lines, start, bare);
         }
+        if self.color {
+            color::paint(&mut self.output.lines, start);
+        }
     }
 
     /// Appends the line of `datagram`, if it has any.
@@ -121,6 +133,7 @@ impl Printer {
         }
         if let Err(error) = packet {
             self.failures += 1;
+            TOTALS.note_no_packet();
             self.report.error(&error.into());
         }
     }
@@ -360,7 +373,7 @@ impl<H: Handler> Receiver<H> {
     /// Prints and handles the datagrams of the batch that are admitted: how many are. All of them
     /// are printed, whatever becomes of the handling; what was not handled is told.
     fn take_in(&mut self, client: &Client, wake: &Wake<'_>, full: Full) -> (u64, Result<()>) {
-        let (mut taken, mut unanswered) = (0, 0);
+        let (mut taken, mut unanswered, mut bytes) = (0, 0, 0);
         let mut handled = Ok(());
         for mut datagram in self.batch.datagrams() {
             let printer = &mut self.printer;
@@ -368,6 +381,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             taken += 1;
+            bytes += datagram.size;
             printer.print(client, &datagram);
             if handled.is_err() {
                 unanswered += 1;
@@ -384,8 +398,9 @@ impl<H: Handler> Receiver<H> {
                 "the end came first: {unanswered} more of the packets printed were not answered"
             ));
         }
-        self.received += taken;
-        (taken, handled)
+        self.received += taken as u64;
+        TOTALS.received.add(taken, bytes);
+        (taken as u64, handled)
     }
 
     /// Prints what is queued and leaves it there: the socket's `SO_PEEK_OFF` is 0 or more.
@@ -412,6 +427,7 @@ impl<H: Handler> Receiver<H> {
             self.received += 1;
             for datagram in self.batch.datagrams() {
                 self.printer.print(client, &datagram);
+                TOTALS.received.add(1, datagram.size);
             }
             self.printer.output.keep_up(wake)?;
         }

@@ -39,6 +39,16 @@ impl Report {
         }
     }
 
+    /// What was asked for (`--stats`).
+    pub(crate) fn total(self, message: impl Display) {
+        self.line(&message.to_string());
+    }
+
+    /// Whether progress is to be shown, where it can be.
+    pub(crate) fn shows_progress(self) -> bool {
+        !self.wanted.quiet
+    }
+
     /// Something that is of interest to who asked (`--verbose`).
     pub(crate) fn note(self, message: impl Display) {
         if self.wanted.verbose {

@@ -1,6 +1,7 @@
 //! The signals that end the program: noticed while it waits, so that it can write what it has and
 //! remove what it made, and then let through, so that a shell and systemd see it ended by them.
 
+use crate::stats;
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -67,7 +68,7 @@ impl Signals {
 
     /// The signals that were blocked before: what a program that is run starts with.
     pub(crate) fn found(&self) -> SigSet {
-        self.found
+        stats::without_ours(self.found)
     }
 
     /// Readable when a signal has come.
@@ -112,7 +113,7 @@ pub(crate) fn die_of(signal: Signal) {
     set.add(signal);
     // Each of these can only fail for a signal that cannot be caught; the exit status then says
     // what the signal would have said.
-    let _ = udgram::default_action(signal);
+    let _ = udgram::process::default_action(signal);
     let _ = set.thread_unblock();
     let _ = raise(signal);
 }

@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use udgram::{place_descriptors, set_listen_pid, set_signal_mask};
+use udgram::process::{place_descriptors, set_listen_pid, set_signal_mask};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;

@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::stats::TOTALS;
 use anyhow::{Context, Result};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -18,11 +19,9 @@ use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{
-    Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject,
-    place_descriptors, set_signal_mask,
-};
+use udgram::{Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject};
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
 /// read must not keep the others waiting.
@@ -241,7 +240,7 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWERING), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
-            let to = to.map_or(Address::Unnamed, |name| name.address().clone());
+            let to = to.map_or(Address::Unnamed, |name| name.address());
             report.warning(format_args!(
                 "{} was not answered: the end came first",
                 to.quoted()
@@ -252,7 +251,10 @@ fn answer(
             report.error(&error.into());
             Ok(())
         }
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            TOTALS.sent.add(1, bytes.len());
+            Ok(())
+        }
     }
 }
 

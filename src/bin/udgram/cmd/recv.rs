@@ -14,8 +14,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::Deadline;
-use udgram::{ErrorKind, describe_descriptor, place_descriptors, set_signal_mask};
+use udgram::{ErrorKind, describe_descriptor};
 
 pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;

@@ -5,9 +5,11 @@ use crate::endpoint::{Endpoint, Request, Source};
 use crate::envelope::Letter;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::progress::Progress;
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::stats::TOTALS;
 use anyhow::Result;
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -33,6 +35,7 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
         } else {
             Room::NoDescriptors
         },
+        color: options.counting.shown.color,
     };
     let request = Request {
         source: route.source,
@@ -41,9 +44,9 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
         file: &options.file,
         needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
     };
-    // Without a file to remove and without replies to print, a signal may end it as it is.
+    // Without a file to remove, and without replies or totals to print, a signal may end it as it is.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
-    let signals = if bound || options.reply.is_some() {
+    let signals = if bound || options.reply.is_some() || options.counting.stats {
         Some(Signals::install()?)
     } else {
         None
@@ -86,6 +89,8 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
         peer: None,
         to: None,
         sent: 0,
+        read: 0,
+        progress: None,
         told_of_described: false,
     };
     let sent = sender
@@ -184,6 +189,9 @@ struct Sender<'s> {
     credentials: Option<Credentials>,
     control: Control,
     sent: u64,
+    /// Bytes of the input that the packets so far took.
+    read: u64,
+    progress: Option<Progress>,
     told_of_described: bool,
 }
 
@@ -268,6 +276,13 @@ impl Sender<'_> {
             let packet = (!packet.is_empty()).then_some((1, packet));
             return self.send_each(Origin::Line, &mut packet.into_iter());
         }
+        let answers_shown = self
+            .receiver
+            .as_ref()
+            .is_some_and(|receiver| receiver.printer.output.terminal);
+        if self.report.shows_progress() && !answers_shown {
+            self.progress = Progress::of_stdin();
+        }
         let mut numbers = 1..;
         while let Some(lines) = input.lines(&self.wake)? {
             let mut rest = lines;
@@ -309,6 +324,7 @@ impl Sender<'_> {
             let mut batch = Vec::with_capacity(most);
             let mut refused = None;
             for (number, packet) in packets.by_ref().take(most) {
+                self.read += packet.len() as u64 + 1;
                 match self.prepare(number, packet) {
                     Ok(prepared) => batch.push(prepared),
                     Err(error) => {
@@ -328,6 +344,9 @@ impl Sender<'_> {
                     _ => error,
                 }
             })?;
+            if let Some(progress) = &mut self.progress {
+                progress.show(self.sent, self.read);
+            }
             if let Some((number, error)) = refused {
                 return Err(self.refusal(origin, number, error));
             }
@@ -422,7 +441,7 @@ impl Sender<'_> {
             self.client
                 .send_batch(rest, self.options.timeout.0, &self.wake)
         {
-            self.sent += sent as u64;
+            self.sent += count(&rest[..sent]);
             rest = &rest[sent..];
             if sent > 0 {
                 (renewed, waiting) = (false, None);
@@ -430,8 +449,8 @@ impl Sender<'_> {
             let named = rest
                 .first()
                 .and_then(|head| head.to.map(Name::address))
-                .or(self.peer.as_ref());
-            let Some(peer) = named.filter(|_| error.kind() == ErrorKind::NobodyThere) else {
+                .or_else(|| self.peer.clone());
+            let Some(peer) = &named.filter(|_| error.kind() == ErrorKind::NobodyThere) else {
                 return Err(error.into());
             };
             if self.options.wait {
@@ -443,7 +462,7 @@ impl Sender<'_> {
             // Whoever has the name now may be another socket than the one that was gone.
             renewed = true;
         }
-        self.sent += rest.len() as u64;
+        self.sent += count(rest);
         Ok(())
     }
 
@@ -512,6 +531,13 @@ impl Sender<'_> {
             None => error,
         })
     }
+}
+
+/// Adds datagrams to the totals; how many they are.
+fn count(sent: &[Outgoing<'_>]) -> u64 {
+    let bytes = sent.iter().map(|datagram| datagram.bytes.len()).sum();
+    TOTALS.sent.add(sent.len(), bytes);
+    sent.len() as u64
 }
 
 fn nobody_came(peer: &Address<'_>) -> Error {

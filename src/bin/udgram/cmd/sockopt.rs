@@ -1,6 +1,7 @@
 //! `udgram sockopt`, and `--sockopt` of the other commands: options as they are written.
 
 use crate::cli::{Sockopt, parse_duration};
+use crate::color;
 use crate::endpoint::{self, Endpoint, Source};
 use crate::exit::Exit;
 use crate::output::Output;
@@ -117,6 +118,9 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
     let mut output = Output::new();
     let answer = answer(&socket, &asked, output.terminal)?;
     output.lines.extend(answer.bytes());
+    if asked.len() != 1 && color::wanted(options.shown.color, output.terminal) {
+        color::paint(&mut output.lines, 0);
+    }
     output.lines.push(b'\n');
     output.flush(&Wake::default())?;
     Ok(Exit::Done)

@@ -1,0 +1,157 @@
+//! What is told to whom watches: totals, colours, progress.
+
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Sandbox, peer};
+
+#[test]
+fn totals_are_told_at_the_end() {
+    let sandbox = Sandbox::new();
+    let receiver = sandbox.bind("s");
+    let outcome = sandbox.udgram(["send", "--stats", "s", "1", "[2]"]).run();
+    let told = outcome.stderr_text();
+    let expected = "udgram: received=0 received_bytes=0 not_packets=0 sent=2 sent_bytes=4 seconds=";
+    assert!(told.starts_with(expected), "{told}");
+    let _ = outcome.ends(0, "");
+    assert_eq!(
+        (receiver.take(), receiver.take()),
+        (b"1".to_vec(), b"[2]".to_vec())
+    );
+}
+
+#[test]
+fn totals_are_told_on_sigusr1_and_after_a_signal_that_ends_it() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--stats", "--echo", "s"]);
+    let sender = sandbox.bind("c");
+    for packet in ["1", "{"] {
+        sender
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+        assert_eq!(sender.take(), packet.as_bytes());
+    }
+    assert_eq!(running.line(), "1");
+    running.signal(Signal::SIGUSR1);
+    running.wait_stderr("udgram: received=2 received_bytes=2 not_packets=1 sent=2 sent_bytes=2 ");
+    sender.send_to(b"3", sandbox.path("s")).unwrap();
+    assert_eq!(running.line(), "3");
+    running.signal(Signal::SIGTERM);
+    let outcome = running.finish();
+    let told = outcome.stderr_text();
+    assert!(
+        told.contains("udgram: received=3 received_bytes=3 "),
+        "{told}"
+    );
+    let _ = outcome.dies_of(Signal::SIGTERM, "1\n3\n");
+}
+
+#[test]
+fn a_command_has_sigusr1_as_it_was_found() {
+    let sandbox = Sandbox::new();
+    let script = "kill -USR1 $$; echo still here";
+    let running = sandbox.listen(["--stats", "-p", "text", "--exec", script, "-n", "1", "s"]);
+    sandbox
+        .udgram(["send", "-p", "text", "-r", "-t", "100ms", "s", "x"])
+        .run()
+        .refuses(124, &["no reply came"]);
+    let _ = running.finish();
+}
+
+#[test]
+fn totals_of_a_program_that_another_replaces_are_refused() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram(["recv", "--stats", "s", "--", "true"])
+        .run()
+        .fails(
+            2,
+            "udgram: --stats with a CMD: udgram is gone when it ends",
+        );
+}
+
+#[test]
+fn json_is_coloured_when_asked_for_and_stays_the_same_text() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--color", "always", "-n", "1", "s"]);
+    let packet = r#"{"a": [1.50, "x"]}"#;
+    sandbox.udgram(["send", "s", packet]).run().succeeds("");
+    running.finish().succeeds(
+        "{\u{1b}[1m\u{1b}[34m\"a\"\u{1b}[0m: [\u{1b}[36m1.50\u{1b}[0m, \u{1b}[32m\"x\"\u{1b}[0m]}\n",
+    );
+}
+
+#[test]
+fn what_is_no_json_is_never_coloured() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["-p", "text", "--color", "always", "-n", "1", "s"]);
+    sandbox
+        .udgram(["send", "-p", "text", "s", "[1]"])
+        .run()
+        .succeeds("");
+    running.finish().succeeds("[1]\n");
+}
+
+#[test]
+fn json_on_a_terminal_is_coloured_unless_no_color_is_set() {
+    peer!("script");
+    let sandbox = Sandbox::new();
+    let show = |color: &str| {
+        let command = format!("{color} udgram sockopt passcred type");
+        let outcome = sandbox
+            .command("script", ["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .run();
+        String::from_utf8_lossy(outcome.stdout()).into_owned()
+    };
+    assert!(show("").contains("\u{1b}[1m\u{1b}[34m\"SO_TYPE\"\u{1b}[0m"));
+    assert!(!show("NO_COLOR=1").contains('\u{1b}'));
+    assert!(!show("TERM=dumb").contains('\u{1b}'));
+}
+
+#[test]
+fn the_progress_through_a_file_is_shown_on_a_terminal() {
+    peer!("script");
+    let sandbox = Sandbox::new();
+    let receiver = sandbox.bind("s");
+    sandbox.file("packets", "12345\n".repeat(1000));
+    let running = sandbox
+        .command("script", ["-qec", "udgram send s <packets", "/dev/null"])
+        .env("TERM", "xterm")
+        .env("SHELL", "/bin/sh")
+        .start();
+    let start = Instant::now();
+    for _ in 0..500 {
+        assert_eq!(receiver.take(), b"12345");
+    }
+    // Nothing is shown of what takes no time; so it has to take some.
+    while start.elapsed() < Duration::from_secs(1) {
+        poll(&mut [], PollTimeout::from(50u16)).unwrap();
+    }
+    for _ in 500..1000 {
+        assert_eq!(receiver.take(), b"12345");
+    }
+    let outcome = running.finish();
+    let shown = String::from_utf8_lossy(outcome.stdout()).into_owned();
+    assert!(shown.contains(" packets, "), "{shown:?}");
+    assert!(shown.contains(" of 5.8 KiB, "), "{shown:?}");
+}
+
+#[test]
+fn no_progress_is_shown_where_nobody_watches() {
+    let sandbox = Sandbox::new();
+    let receiver = sandbox.bind("s");
+    sandbox.file("packets", "1\n".repeat(200));
+    let running = sandbox.shell("exec udgram send s <packets").start();
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(700) {
+        poll(&mut [], PollTimeout::from(50u16)).unwrap();
+    }
+    for _ in 0..200 {
+        assert_eq!(receiver.take(), b"1");
+    }
+    running.finish().succeeds("");
+}
