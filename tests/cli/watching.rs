@@ -66,10 +66,7 @@ fn totals_of_a_program_that_another_replaces_are_refused() {
     sandbox
         .udgram(["recv", "--stats", "s", "--", "true"])
         .run()
-        .fails(
-            2,
-            "udgram: --stats with a CMD: udgram is gone when it ends",
-        );
+        .fails(2, "udgram: --stats with a CMD: udgram is gone when it ends");
 }
 
 #[test]
