@@ -33,6 +33,18 @@ fuzz_target!(|line: &[u8]| {
             protocol.write_line(&packet, &mut shown);
         }
         terminal::escape(&mut shown, 0, Some(*protocol));
+        if protocol.is_json() {
+            let plain = shown.clone();
+            color::paint(&mut shown, 0);
+            let painted = String::from_utf8(shown).expect("text");
+            let mut pieces = painted.split('\x1b');
+            let mut bare = pieces.next().unwrap_or_default().to_owned();
+            for piece in pieces {
+                bare += piece.split_once('m').expect("a colour").1;
+            }
+            assert_eq!(bare.as_bytes(), plain);
+            shown = plain;
+        }
         if *protocol != Protocol::Raw {
             let shown = String::from_utf8(shown).expect("text");
             let text = *protocol == Protocol::Text;

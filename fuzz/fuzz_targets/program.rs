@@ -6,6 +6,8 @@ mod admission;
 mod cli;
 #[path = "../../src/bin/udgram/cmd/mod.rs"]
 mod cmd;
+#[path = "../../src/bin/udgram/color.rs"]
+mod color;
 #[path = "../../src/bin/udgram/endpoint.rs"]
 mod endpoint;
 #[path = "../../src/bin/udgram/envelope.rs"]
@@ -18,11 +20,15 @@ mod input;
 mod line;
 #[path = "../../src/bin/udgram/output.rs"]
 mod output;
+#[path = "../../src/bin/udgram/progress.rs"]
+mod progress;
 #[path = "../../src/bin/udgram/receive.rs"]
 mod receive;
 #[path = "../../src/bin/udgram/report.rs"]
 mod report;
 #[path = "../../src/bin/udgram/signal.rs"]
 mod signal;
+#[path = "../../src/bin/udgram/stats.rs"]
+mod stats;
 #[path = "../../src/bin/udgram/terminal.rs"]
 mod terminal;
