@@ -151,12 +151,12 @@ complete -c udgram -n "__fish_udgram_needs_command" -s q -l quiet -d 'Print erro
 complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Print the local and the peer address, too'
 complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_needs_command" -s V -l version -d 'Print version'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'How commands that carry packets show them'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'What every command that receives takes'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'What every command that receives takes'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'What every command that receives takes'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'How commands show JSON'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'The socket file that binding a pathname makes'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packets: each PACKET, or else each line of stdin'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or hand it to CMD'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the packets already waiting, within a total time'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket, run CMD with it as descriptor 3'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
@@ -171,13 +171,13 @@ hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
-never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1; all: till timeout)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: one\'s own, or these' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Wherever it goes'
+never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Print the local and the peer address, too'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in full'
@@ -197,10 +197,10 @@ hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number that CMD gets a descriptor at; may repeat' -r -f
@@ -209,8 +209,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d '
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'Lines are JSON objects with all that is known'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
@@ -223,10 +223,10 @@ hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Take packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
@@ -236,8 +236,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'Lines are JSON objects with all that is known'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
@@ -251,10 +251,10 @@ hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Wherever it goes'
 never\t'Nowhere'"
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
@@ -262,8 +262,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d '
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'Lines are JSON objects with all that is known'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"

@@ -295,6 +295,54 @@ fn the_messages_that_the_readme_explains_are_the_programs() {
     }
 }
 
+#[test]
+fn every_changelog_begins_with_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let newest = include_str!("../CHANGELOG.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## ["))
+        .find(|heading| !heading.starts_with("Unreleased"));
+    assert!(newest.is_some_and(|heading| heading.starts_with(&format!("{version}]"))));
+    let debian = include_str!("../packaging/debian-changelog");
+    assert!(debian.starts_with(&format!("udgram ({version}-1) ")));
+}
+
+#[test]
+fn the_table_of_the_code_structure_has_every_source_file() {
+    let contributing = include_str!("../CONTRIBUTING.md");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for directory in ["src", "src/bin/udgram"] {
+        for entry in fs::read_dir(root.join(directory)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let told = ["lib.rs", "bin"].contains(&name.as_str())
+                || [format!("/{name}"), format!("`{name}`")]
+                    .iter()
+                    .any(|written| contributing.contains(written));
+            assert!(told, "CONTRIBUTING.md lacks {directory}/{name}");
+        }
+    }
+}
+
+#[test]
+fn every_dependency_says_why_it_earns_its_place() {
+    let contributing = include_str!("../CONTRIBUTING.md");
+    let (_, table) = contributing.split_once("| crate | why |").unwrap();
+    let manifest = include_str!("../Cargo.toml");
+    let dependencies = manifest
+        .split("\n[")
+        .filter(|section| section.contains("dependencies]"))
+        .flat_map(|section| section.lines().skip(1))
+        .filter_map(|line| line.split_once(" = "));
+    for (name, _) in dependencies {
+        let first = |line: &str| {
+            line.split('|')
+                .nth(1)
+                .is_some_and(|names| names.split([',', ' ']).any(|known| known == name))
+        };
+        assert!(table.lines().any(first), "CONTRIBUTING.md lacks {name}");
+    }
+}
+
 fn gather(directory: &Path, source: &mut String) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

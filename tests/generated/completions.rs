@@ -10,7 +10,7 @@ use udgram::sockopt::OPTIONS;
 
 const ADDRESSES: &str = include_str!("shell/addresses.awk");
 /// For a shell of its own, which has open what udgram will have open.
-const DESCRIPTORS: &str = include_str!("shell/descriptors.sh");
+const DESCRIPTORS: &str = include_str!("shell/descriptors.in");
 const NOTE: &str = "# Made from the definitions of the command line by tests/generated.\n";
 
 #[test]

@@ -10,6 +10,9 @@ use udgram::sockopt::{Access, OPTIONS};
 /// When the pages were last changed; the clock would make every build another one.
 const DATE: &str = "2026-11-23";
 
+/// What has no heading of its own in the help.
+const GENERAL: &str = "General";
+
 /// What each exit status says.
 const STATUSES: [(&str, &str); 9] = [
     ("0", "Done."),
@@ -150,17 +153,17 @@ fn page(command: &Command) -> String {
     options.push_str(".SH OPTIONS\n");
     let mut headings: Vec<&str> = Vec::new();
     for argument in command.get_opts_and_flags() {
-        let heading = argument.get_help_heading().unwrap_or("Output");
+        let heading = argument.get_help_heading().unwrap_or(GENERAL);
         if !headings.contains(&heading) {
             headings.push(heading);
         }
     }
-    headings.sort_by_key(|heading| *heading == "Output");
+    headings.sort_by_key(|heading| *heading == GENERAL);
     for heading in headings {
         let _ = writeln!(options, ".SS {heading}");
         let mut arguments: Vec<&Arg> = command
             .get_opts_and_flags()
-            .filter(|argument| argument.get_help_heading().unwrap_or("Output") == heading)
+            .filter(|argument| argument.get_help_heading().unwrap_or(GENERAL) == heading)
             .collect();
         arguments.sort_by_key(|argument| {
             let long = argument.get_long();

@@ -77,7 +77,6 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Clone, Copy, Args)]
-#[command(next_help_heading = "Output")]
 pub(crate) struct Diagnostics {
     /// Print errors only
     ///
@@ -111,7 +110,7 @@ pub(crate) enum When {
     Never,
 }
 
-/// How commands show JSON.
+// How commands show JSON.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Shown {
@@ -131,7 +130,7 @@ pub(crate) struct Shown {
     pub(crate) color: When,
 }
 
-/// How commands that carry packets show them.
+// How commands that carry packets show them.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Counting {
@@ -211,9 +210,6 @@ pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) packets: Packets,
 
-    #[command(flatten)]
-    pub(crate) counting: Counting,
-
     /// Longest wait for peer, queue, reply (250ms, '1m 30s')
     ///
     /// It is for each packet: for room in the peer's queue, for the peer (--wait) and for each
@@ -242,6 +238,9 @@ pub(crate) struct Send {
     /// privileges: the kernel decides, and a refusal is status 1. It says nothing about replies.
     #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "own", help_heading = "Descriptors and credentials")]
     pub(crate) creds: Option<Claim>,
+
+    #[command(flatten)]
+    pub(crate) counting: Counting,
 }
 
 #[derive(Debug, Args)]
@@ -454,7 +453,8 @@ pub(crate) enum Shell {
     Powershell,
 }
 
-/// What every command that receives takes.
+// What every command that receives takes. Where arguments are flattened into those of a command,
+// a documentation comment would become the command's.
 #[derive(Debug, Args)]
 pub(crate) struct Receive {
     /// Exchange packets with this peer only
@@ -472,9 +472,6 @@ pub(crate) struct Receive {
     #[command(flatten)]
     pub(crate) packets: Packets,
 
-    #[command(flatten)]
-    pub(crate) counting: Counting,
-
     /// Ask for credentials; implies --envelope
     ///
     /// They are the sender's process, user and group, as the kernel vouches for them (SO_PASSCRED).
@@ -489,9 +486,12 @@ pub(crate) struct Receive {
     /// error.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=16 << 20), help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) counting: Counting,
 }
 
-/// Where the socket comes from, and how it is set up.
+// Where the socket comes from, and how it is set up.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct Socket {
@@ -519,7 +519,7 @@ pub(crate) struct Inherited {
     pub(crate) socket_fd: Option<Descriptor>,
 }
 
-/// The socket file that binding a pathname makes.
+// The socket file that binding a pathname makes.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct SocketFile {
@@ -545,7 +545,7 @@ pub(crate) struct SocketFile {
     pub(crate) replace: bool,
 }
 
-/// How datagrams and lines translate.
+// How datagrams and lines translate.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Packets")]
 pub(crate) struct Packets {
@@ -867,6 +867,39 @@ mod tests {
     #[test]
     fn every_argument_has_help_and_no_two_collide() {
         Cli::command().help_expected(true).debug_assert();
+    }
+
+    #[test]
+    fn a_command_is_what_the_list_of_commands_says() {
+        let listed = Cli::command();
+        let mut built = Cli::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let name = command.get_name();
+            let about = built
+                .find_subcommand(name)
+                .and_then(|built| built.get_about());
+            assert_eq!(
+                about.map(ToString::to_string),
+                command.get_about().map(ToString::to_string),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_short_help_of_a_command_fits_a_screen() {
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        for command in command.get_subcommands_mut() {
+            let help = command.render_help().to_string();
+            let name = command.get_name();
+            assert!(help.lines().count() <= 48, "{name}: {help}");
+            assert!(
+                help.lines().all(|line| line.chars().count() <= 80),
+                "{name}: {help}"
+            );
+        }
     }
 
     #[test]

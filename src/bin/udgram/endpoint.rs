@@ -1,6 +1,6 @@
 //! From the socket options of a command line to an open socket.
 
-use crate::cli::{Descriptor, Inherited, SocketFile};
+use crate::cli::{Descriptor, Inherited, Receive, SocketFile};
 use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
@@ -19,6 +19,24 @@ pub(crate) struct Request<'r> {
     pub(crate) file: &'r SocketFile,
     /// Options of `SOL_SOCKET` that the command itself needs on, from before the first datagram.
     pub(crate) needs: &'r [c_int],
+}
+
+impl<'r> Request<'r> {
+    /// The request of a command that receives, on `address` if one is given.
+    pub(crate) fn to_receive(
+        address: Option<&'r Address<'static>>,
+        receive: &'r Receive,
+        needs: &'r [c_int],
+    ) -> Result<Self> {
+        let connect = receive.connect.as_ref();
+        Ok(Self {
+            source: Source::of(address, connect.is_some(), &receive.socket.inherited)?,
+            connect,
+            settings: &receive.socket.sockopt,
+            file: &receive.file,
+            needs,
+        })
+    }
 }
 
 /// The socket that is meant.

@@ -1,7 +1,7 @@
 //! `udgram iter`: the packets that wait already, or come within a total time.
 
 use crate::cli::Iter;
-use crate::endpoint::{Endpoint, Request, Source};
+use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted};
 use crate::report::Report;
@@ -18,17 +18,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     } else {
         wanted.needs()
     };
-    let request = Request {
-        source: Source::of(
-            options.address.as_ref(),
-            receive.connect.is_some(),
-            &receive.socket.inherited,
-        )?,
-        connect: receive.connect.as_ref(),
-        settings: &receive.socket.sockopt,
-        file: &receive.file,
-        needs: &needs,
-    };
+    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,

@@ -3,7 +3,7 @@
 use crate::admission::Admission;
 use crate::cli::{Listen, Protocol};
 use crate::cmd::timed_out;
-use crate::endpoint::{Endpoint, Request, Source};
+use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
@@ -35,17 +35,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     if who && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
-    let request = Request {
-        source: Source::of(
-            options.address.as_ref(),
-            receive.connect.is_some(),
-            &receive.socket.inherited,
-        )?,
-        connect: receive.connect.as_ref(),
-        settings: &receive.socket.sockopt,
-        file: &receive.file,
-        needs: &needs,
-    };
+    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,

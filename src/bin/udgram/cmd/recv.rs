@@ -2,7 +2,7 @@
 
 use crate::cli::Recv;
 use crate::cmd::{forget_overwritten, spawn_failure, timed_out};
-use crate::endpoint::{Endpoint, Request, Source};
+use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
 use crate::report::Report;
@@ -21,17 +21,8 @@ use udgram::{ErrorKind, describe_descriptor};
 pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, !options.command.is_empty());
-    let request = Request {
-        source: Source::of(
-            options.address.as_ref(),
-            receive.connect.is_some(),
-            &receive.socket.inherited,
-        )?,
-        connect: receive.connect.as_ref(),
-        settings: &receive.socket.sockopt,
-        file: &receive.file,
-        needs: &wanted.needs(),
-    };
+    let needs = wanted.needs();
+    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,
