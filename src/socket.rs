@@ -34,6 +34,9 @@ const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
     None => NonZeroUsize::MIN,
 };
 
+/// How many bytes of large datagrams are received at a time, once the first of them has come.
+const BURST: usize = 32 << 20;
+
 /// What setsockopt(2)'s `SO_SNDBUF` must exceed a datagram's length by.
 const SEND_OVERHEAD: usize = 32;
 
@@ -191,6 +194,7 @@ impl DatagramSocket {
             Take::Remove => 0,
             Take::Peek => libc::MSG_PEEK,
         };
+        let most = most.min(BURST / batch.expected.max(1)).max(1);
         match batch.buffers.receive(self.as_fd(), most, flags) {
             Ok(count) => {
                 batch.take_ancillary(count);
@@ -544,6 +548,8 @@ pub struct Batch {
     ancillary: Vec<Ancillary>,
     /// The longest datagram since the memory was last given back.
     longest: usize,
+    /// The longest datagram to reckon with: as long as one that came lately.
+    expected: usize,
 }
 
 /// A received datagram.
@@ -601,6 +607,7 @@ impl Batch {
             buffers,
             ancillary,
             longest: 0,
+            expected: 0,
         })
     }
 
@@ -637,11 +644,14 @@ impl Batch {
     }
 
     fn take_ancillary(&mut self, count: usize) {
+        let mut longest = 0;
         for index in 0..count {
             let (control, flags) = self.buffers.control(index);
             self.ancillary.push(Ancillary::take(control, flags));
-            self.longest = self.longest.max(self.buffers.size(index));
+            longest = longest.max(self.buffers.size(index));
         }
+        self.longest = self.longest.max(longest);
+        self.expected = longest.max(self.expected - self.expected.div_ceil(64));
     }
 }
 
