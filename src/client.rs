@@ -2,9 +2,10 @@
 
 use crate::address::Address;
 use crate::ancillary::{Ancillary, Control, DEFAULT_ROOM, Room};
+use crate::batch::{Batch, Datagram};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::protocol::DatagramProtocol;
-use crate::socket::{Batch, Datagram, DatagramSocket, Name, Outgoing, Take};
+use crate::socket::{DatagramSocket, Name, Outgoing, Take};
 use crate::wait::{Deadline, Wake};
 #[cfg(feature = "async")]
 use nix::errno::Errno;

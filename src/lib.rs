@@ -417,6 +417,7 @@ mod address;
 pub mod ancillary;
 #[cfg(feature = "async")]
 mod asynchronous;
+mod batch;
 mod binding;
 mod client;
 mod descriptor;
@@ -434,12 +435,13 @@ pub mod wait;
 pub use address::{Address, SUN_PATH_LEN};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
+pub use batch::{Batch, Datagram};
 pub use binding::{BindOptions, Binding, Occupied, bind};
 pub use client::{Message, UnixDatagramClient, UnixDatagramEndpoint};
 pub use descriptor::{Access, Description, describe_descriptor};
 pub use error::{Error, ErrorKind, Quoted, Result, Subject, describe};
 pub use peer::{PeerWatch, connect_when_there};
-pub use socket::{BATCH, Batch, Datagram, DatagramSocket, Name, Outgoing, Take, duplicate};
+pub use socket::{BATCH, DatagramSocket, Name, Outgoing, Take, duplicate};
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use sys::process;

@@ -32,3 +32,5 @@ mod signal;
 mod stats;
 #[path = "../../src/bin/udgram/terminal.rs"]
 mod terminal;
+#[path = "../../src/bin/udgram/value.rs"]
+mod value;

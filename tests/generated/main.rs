@@ -17,6 +17,9 @@ mod manual;
 #[path = "../../src/bin/udgram/report.rs"]
 mod report;
 mod shells;
+#[allow(dead_code)]
+#[path = "../../src/bin/udgram/value.rs"]
+mod value;
 
 use std::collections::BTreeMap;
 use std::fs;

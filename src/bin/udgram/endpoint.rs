@@ -1,9 +1,10 @@
 //! From the socket options of a command line to an open socket.
 
-use crate::cli::{Descriptor, Inherited, Receive, SocketFile};
+use crate::cli::{Inherited, Receive, SocketFile};
 use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
+use crate::value::Descriptor;
 use anyhow::{Context, Result};
 use nix::libc::c_int;
 use std::os::fd::{AsFd, OwnedFd};

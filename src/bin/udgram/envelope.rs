@@ -1,7 +1,8 @@
 //! Envelopes: one JSON object a line, with a packet and what is known about it.
 
-use crate::cli::{Descriptor, Protocol, parse_peer};
+use crate::cli::Protocol;
 use crate::line::{base64_to_datagram, write_base64, write_string};
+use crate::value::{Descriptor, parse_peer};
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

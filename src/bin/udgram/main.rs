@@ -18,6 +18,7 @@ mod report;
 mod signal;
 mod stats;
 mod terminal;
+mod value;
 
 use clap::Parser;
 use cli::{Cli, Command};

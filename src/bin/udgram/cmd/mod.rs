@@ -8,21 +8,16 @@ pub(crate) mod recv;
 pub(crate) mod send;
 pub(crate) mod sockopt;
 
-use crate::cli::OptionalDuration;
 use crate::exit::{Exit, Failure};
 use crate::receive::Client;
+use crate::value::Timeout;
 use std::ffi::OsStr;
 use std::os::fd::RawFd;
 use std::process::Command;
 use udgram::{Address, Quoted};
 
 /// Of the `count` packets awaited only `came` had come when the time ran out.
-pub(crate) fn timed_out(
-    client: &Client,
-    came: u64,
-    count: u64,
-    timeout: OptionalDuration,
-) -> anyhow::Error {
+pub(crate) fn timed_out(client: &Client, came: u64, count: u64, timeout: Timeout) -> anyhow::Error {
     let timeout = humantime::format_duration(timeout.0.unwrap_or_default());
     let local = client.local_address().unwrap_or(Address::Unnamed);
     let local = local.quoted();

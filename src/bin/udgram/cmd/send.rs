@@ -1,6 +1,6 @@
 //! `udgram send`: packets from arguments or stdin, and the replies to them.
 
-use crate::cli::{Claim, Descriptor, Protocol, Replies, Send, parse_peer};
+use crate::cli::{Protocol, Send};
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::envelope::Letter;
 use crate::exit::{Exit, Failure};
@@ -10,6 +10,7 @@ use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, 
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
+use crate::value::{Claim, Descriptor, Replies, parse_peer};
 use anyhow::Result;
 use std::borrow::Cow;
 use std::ffi::OsString;

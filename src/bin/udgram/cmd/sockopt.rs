@@ -1,12 +1,13 @@
 //! `udgram sockopt`, and `--sockopt` of the other commands: options as they are written.
 
-use crate::cli::{Sockopt, parse_duration};
+use crate::cli::Sockopt;
 use crate::color;
 use crate::endpoint::{self, Endpoint, Source};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::value::parse_duration;
 use anyhow::Result;
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use humantime::format_duration;

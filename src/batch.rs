@@ -1,0 +1,161 @@
+//! The buffers that a socket receives into, and the datagrams that lie in them.
+
+use crate::address::Address;
+use crate::ancillary::{Ancillary, Room};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::socket::{BATCH, DatagramSocket, Take};
+use crate::sys::ReceiveBuffers;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::resource::{Resource, getrlimit};
+use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
+
+/// What a receiver has room for in one datagram, in bytes: twice what the kernel carries. The odd
+/// bytes have the beginnings of datagrams lie in different sets of the processor's cache.
+const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
+    Some(len) => len,
+    None => NonZeroUsize::MIN,
+};
+
+/// How many bytes of large datagrams are received at a time, once the first of them has come.
+const BURST: usize = 32 << 20;
+
+/// The buffers that a socket receives into: up to [`BATCH`] datagrams at a time, each of any size
+/// the kernel carries, with its sender and its ancillary data. The memory is there when touched.
+pub struct Batch {
+    buffers: ReceiveBuffers,
+    ancillary: Vec<Ancillary>,
+    /// The longest datagram since the memory was last given back.
+    longest: usize,
+    /// The longest datagram to reckon with: as long as one that came lately.
+    expected: usize,
+}
+
+/// A received datagram.
+#[derive(Debug)]
+pub struct Datagram<'b> {
+    /// Its bytes.
+    pub bytes: &'b [u8],
+    /// Its length on the wire: more than `bytes` has only if it arrived cut.
+    pub size: usize,
+    /// The sender.
+    pub from: Address<'b>,
+    /// What came beside it; descriptors left in it are closed before the next receive.
+    pub ancillary: &'b mut Ancillary,
+}
+
+impl Datagram<'_> {
+    /// Whether bytes were lost because the buffer was too small: `MSG_TRUNC`.
+    #[must_use]
+    #[doc(alias = "MSG_TRUNC")]
+    pub fn is_cut(&self) -> bool {
+        self.size > self.bytes.len()
+    }
+}
+
+impl Batch {
+    /// Buffers for `socket`, whose options must be set by now, with `room` for control data, for
+    /// at most `most` datagrams at a time.
+    ///
+    /// Where descriptors may come, a batch is no longer than the process can hold the
+    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly; and
+    /// no message takes the last of them, which the process needs for its own work.
+    pub fn new(socket: &DatagramSocket, room: Room, most: usize) -> Result<Self> {
+        let spare = spare_descriptors();
+        let room = room.within(spare);
+        let slots = match room.most_descriptors() {
+            0 => BATCH,
+            each => (spare / each).max(1),
+        };
+        let slots = most.min(BATCH).min(slots).max(1);
+        let control_len = room.buffer_len(socket);
+        // A small address space (RLIMIT_AS) is no reason to give up.
+        let made = [slots, slots.min(8), 1].into_iter().find_map(|slots| {
+            ReceiveBuffers::new(NonZeroUsize::new(slots)?, SLOT_LEN, control_len).ok()
+        });
+        let buffers = made.ok_or_else(|| {
+            Error::new(
+                ErrorKind::System(Errno::ENOMEM),
+                "receive",
+                Subject::None,
+                "there is no memory for a datagram",
+            )
+        })?;
+        let ancillary = Vec::with_capacity(buffers.slots());
+        Ok(Self {
+            buffers,
+            ancillary,
+            longest: 0,
+            expected: 0,
+        })
+    }
+
+    /// The datagrams of the last receive, in the order they were sent.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
+        let buffers = &self.buffers;
+        self.ancillary
+            .iter_mut()
+            .enumerate()
+            .map(|(index, ancillary)| {
+                let (bytes, from) = buffers.message(index);
+                Datagram {
+                    bytes,
+                    size: buffers.size(index),
+                    from,
+                    ancillary,
+                }
+            })
+    }
+
+    /// Forgets the last receive and closes the descriptors that nobody took.
+    fn clear(&mut self) {
+        self.ancillary.clear();
+    }
+
+    /// Gives back the memory that large datagrams took, when there were any.
+    pub fn trim(&mut self) {
+        const KEPT: usize = 64 << 10;
+        if self.longest > KEPT {
+            self.clear();
+            self.buffers.trim(KEPT);
+            self.longest = 0;
+        }
+    }
+
+    /// Receives at most `most` datagrams, without waiting: how many came.
+    pub(crate) fn fill(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        most: usize,
+        mode: Take,
+    ) -> nix::Result<usize> {
+        self.clear();
+        let flags = match mode {
+            Take::Remove => 0,
+            Take::Peek => libc::MSG_PEEK,
+        };
+        let most = most.min(BURST / self.expected.max(1)).max(1);
+        let count = self.buffers.receive(socket, most, flags)?;
+        let mut longest = 0;
+        for index in 0..count {
+            let (control, flags) = self.buffers.control(index);
+            self.ancillary.push(Ancillary::take(control, flags));
+            longest = longest.max(self.buffers.size(index));
+        }
+        self.longest = self.longest.max(longest);
+        self.expected = longest.max(self.expected - self.expected.div_ceil(64));
+        Ok(count)
+    }
+}
+
+/// How many descriptors this process may receive now.
+fn spare_descriptors() -> usize {
+    /// What it keeps for itself: what a handler of packets takes to be started, and some more.
+    const KEPT: usize = 16;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
+    usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(open + KEPT)
+}

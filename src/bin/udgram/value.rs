@@ -1,0 +1,189 @@
+//! What may be written for an option: its text, checked and turned into a value.
+
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
+use nix::unistd::User;
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+use udgram::Address;
+use udgram::ancillary::Credentials;
+
+/// `--timeout`: `None` is no limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeout(pub(crate) Option<Duration>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replies {
+    Count(u64),
+    All,
+}
+
+/// `--creds` of send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// This process's own credentials.
+    Own,
+    /// These.
+    Of(Credentials),
+}
+
+/// A descriptor of this process or of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Descriptor {
+    pub(crate) pid: Option<i32>,
+    pub(crate) number: RawFd,
+}
+
+/// An address; the empty string is the unnamed one.
+pub(crate) fn address() -> ValueParser {
+    OsStringValueParser::new()
+        .try_map(|written| {
+            Address::parse(written.as_bytes())
+                .map(Address::into_owned)
+                .map_err(|error| cause(&error))
+        })
+        .into()
+}
+
+/// An address that has a name.
+pub(crate) fn peer() -> ValueParser {
+    OsStringValueParser::new()
+        .try_map(|written| parse_peer(&written))
+        .into()
+}
+
+pub(crate) fn parse_peer(written: &OsString) -> Result<Address<'static>, String> {
+    match Address::parse(written.as_bytes()) {
+        Ok(Address::Unnamed) => Err("the address is empty".to_owned()),
+        parsed => parsed
+            .map(Address::into_owned)
+            .map_err(|error| cause(&error)),
+    }
+}
+
+fn cause(error: &udgram::Error) -> String {
+    error.cause().to_owned()
+}
+
+pub(crate) fn timeout(written: &str) -> Result<Timeout, String> {
+    if written == "none" {
+        return Ok(Timeout(None));
+    }
+    parse_duration(written).map(|duration| Timeout(Some(duration)))
+}
+
+/// `250ms`, `1m 30s`; a bare number, with a fraction if need be, is seconds.
+pub(crate) fn parse_duration(written: &str) -> Result<Duration, String> {
+    let bare = !written.is_empty()
+        && written
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if bare {
+        let seconds = written
+            .parse::<f64>()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        return seconds.ok_or_else(|| "not a number of seconds".to_owned());
+    }
+    humantime::parse_duration(written).map_err(|error| error.to_string())
+}
+
+pub(crate) fn replies(written: &str) -> Result<Replies, String> {
+    match written {
+        "all" => Ok(Replies::All),
+        number => match number.parse() {
+            Ok(count) if count > 0 => Ok(Replies::Count(count)),
+            _ => Err("a number from 1 up, or 'all'".to_owned()),
+        },
+    }
+}
+
+pub(crate) fn descriptor(written: &str) -> Result<Descriptor, String> {
+    let (pid, number) = match written.split_once(':') {
+        Some((pid, number)) => (Some(pid), number),
+        None => (None, written),
+    };
+    let pid = pid.map(|pid| {
+        pid.parse()
+            .ok()
+            .filter(|pid| *pid > 0)
+            .ok_or("the process is a number from 1 up")
+    });
+    let number = number.parse().ok().filter(|number| *number >= 0);
+    Ok(Descriptor {
+        pid: pid.transpose()?,
+        number: number.ok_or("a descriptor is a number from 0 up, with a process as PID:FD")?,
+    })
+}
+
+pub(crate) fn credentials(written: &str) -> Result<Claim, String> {
+    if written == "own" {
+        return Ok(Claim::Own);
+    }
+    let parts: Vec<&str> = written.split(':').collect();
+    let [pid, uid, gid] = parts.as_slice() else {
+        return Err("three numbers, PID:UID:GID".to_owned());
+    };
+    let parsed = (pid.parse(), uid.parse(), gid.parse());
+    let (Ok(pid), Ok(uid), Ok(gid)) = parsed else {
+        return Err("three numbers, PID:UID:GID".to_owned());
+    };
+    if pid < 1 {
+        return Err("PID is a number from 1 up".to_owned());
+    }
+    Ok(Claim::Of(Credentials { pid, uid, gid }))
+}
+
+pub(crate) fn mode(written: &str) -> Result<u32, String> {
+    match u32::from_str_radix(written, 8) {
+        Ok(mode) if mode <= 0o7777 && !written.starts_with('+') => Ok(mode),
+        _ => Err("permission bits are octal digits, 0 to 7777".to_owned()),
+    }
+}
+
+pub(crate) fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
+    let refused = |_| "user and group are numbers, UID or UID:GID".to_owned();
+    match written.split_once(':') {
+        None => Ok((written.parse().map_err(refused)?, None)),
+        Some((uid, gid)) => Ok((
+            uid.parse().map_err(refused)?,
+            Some(gid.parse().map_err(refused)?),
+        )),
+    }
+}
+
+/// A user, by number or by name.
+pub(crate) fn user(written: &str) -> Result<u32, String> {
+    if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
+        // The highest number means none to every system call.
+        return match written.parse() {
+            Ok(uid) if uid < u32::MAX => Ok(uid),
+            _ => Err("there is no user of so high a number".to_owned()),
+        };
+    }
+    match User::from_name(written) {
+        Ok(Some(user)) => Ok(user.uid.as_raw()),
+        Ok(None) => Err("there is no user of this name".to_owned()),
+        Err(errno) => Err(format!(
+            "the user cannot be looked up: {}",
+            udgram::describe(errno)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_number_is_seconds() {
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for wrong in ["", ".", "-1", "1e3", "1 fortnight", "99999999999999999999"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
