@@ -107,6 +107,7 @@ pub struct Error {
     subject: Subject,
     cause: String,
     hint: Option<String>,
+    errno: Option<Errno>,
 }
 
 impl Error {
@@ -123,6 +124,10 @@ impl Error {
             subject,
             cause: cause.into(),
             hint: None,
+            errno: match kind {
+                ErrorKind::System(errno) => Some(errno),
+                _ => None,
+            },
         }
     }
 
@@ -148,12 +153,21 @@ impl Error {
         );
         match errno {
             Errno::ENOENT | Errno::EPIPE => error.kind = ErrorKind::NobodyThere,
-            Errno::ECONNREFUSED => match peer.as_path().map(file_kind) {
-                Some(Some(kind)) if kind != "socket" => {
-                    error.cause = format!("it is a {kind}, not a socket");
+            Errno::ECONNREFUSED => {
+                // The kernel looks for an abstract name among datagram sockets only.
+                let other = match peer {
+                    Address::Abstract(_) => bound_type(peer).map(|kind| {
+                        format!("it is a {kind} socket, udgram speaks to datagram sockets")
+                    }),
+                    _ => (peer.as_path().and_then(file_kind))
+                        .filter(|kind| *kind != "socket")
+                        .map(|kind| format!("it is a {kind}, not a socket")),
+                };
+                match other {
+                    Some(cause) => error.cause = cause,
+                    None => error.kind = ErrorKind::NobodyThere,
                 }
-                _ => error.kind = ErrorKind::NobodyThere,
-            },
+            }
             _ => {}
         }
         if errno == Errno::EPIPE {
@@ -176,12 +190,21 @@ impl Error {
         self.kind
     }
 
-    /// The `errno` behind a [`ErrorKind::System`] failure.
+    /// The `errno` behind it, where a system call refused.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        match self.kind {
-            ErrorKind::System(errno) => Some(errno),
-            _ => None,
+        self.errno
+    }
+
+    /// The same failure where it was about `peer`, but was told of another address, or of none:
+    /// the kernel forgets a connected peer that it finds gone.
+    #[must_use]
+    pub fn about(self, peer: &Address<'_>) -> Self {
+        match self.errno {
+            Some(errno) if self.kind == ErrorKind::NobodyThere => {
+                Self::peer(self.operation, peer, errno)
+            }
+            _ => self,
         }
     }
 
@@ -247,9 +270,11 @@ fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String
         (Errno::ECONNREFUSED, Address::Pathname(_)) if kind == ErrorKind::NobodyThere => {
             "a stale socket file, or a bind mount of an old one: nobody is bound to it".to_owned()
         }
-        (Errno::ECONNREFUSED, Address::Abstract(name)) => padded_twin(name).unwrap_or_else(|| {
-            "nobody is bound to this abstract name in this network namespace".to_owned()
-        }),
+        (Errno::ECONNREFUSED, Address::Abstract(name)) if kind == ErrorKind::NobodyThere => {
+            padded_twin(name).unwrap_or_else(|| {
+                "nobody is bound to this abstract name in this network namespace".to_owned()
+            })
+        }
         (Errno::EPROTOTYPE, _) => match bound_type(peer) {
             Some(kind) => format!("it is a {kind} socket, udgram speaks to datagram sockets"),
             None => {

@@ -508,6 +508,11 @@ pub mod process {
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    /// A descriptor that becomes readable when the process has ended; pidfd_open(2).
+    pub fn pidfd(pid: u32) -> Result<OwnedFd> {
+        super::pidfd_open(i32::try_from(pid).map_err(|_| Errno::ESRCH)?)
+    }
+
     /// Sets a signal back to its default action; signal(7).
     pub fn default_action(number: Signal) -> nix::Result<()> {
         // SAFETY: the default action runs no code of ours.

@@ -272,3 +272,53 @@ fn socket_options_are_set_before_use_and_checked() {
             .refuses(2, &[]);
     }
 }
+
+#[test]
+fn an_abstract_name_of_a_stream_socket_is_status_one() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let script = format!(
+        "import socket, sys\n\
+         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)\n\
+         s.bind('\\0{name}'); s.listen()\n\
+         print('bound', flush=True); sys.stdin.read()"
+    );
+    let mut owner = sandbox.python(&script).stdin_open().start();
+    assert_eq!(owner.line(), "bound");
+    sandbox
+        .udgram(["send", &format!("@{name}"), "1"])
+        .run()
+        .refuses(1, &["stream socket"]);
+}
+
+#[test]
+fn a_peer_that_goes_away_is_named() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox.udgram(["send", "s"]).stdin_open().start();
+    running.write("1\n");
+    assert_eq!(
+        crate::harness::limited(peer.try_clone().unwrap())
+            .recv(&mut [0; 8])
+            .unwrap(),
+        1
+    );
+    drop(peer);
+    running.write("2\n");
+    running.finish().refuses(
+        4,
+        &["line 2: cannot send to 's': Connection refused", "stale"],
+    );
+}
+
+#[test]
+fn the_highest_number_and_signs_are_no_users() {
+    let sandbox = Sandbox::new();
+    for owner in ["4294967295", "+0", "0:4294967295", "0:+1"] {
+        sandbox
+            .udgram(["recv", "--owner", owner, "s"])
+            .run()
+            .refuses(2, &["--owner"]);
+    }
+}

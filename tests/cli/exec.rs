@@ -77,19 +77,25 @@ fn the_command_finds_the_signals_as_udgram_found_them() {
 
 #[test]
 fn signals_are_passed_on() {
+    peer!("python3");
     let sandbox = Sandbox::new();
     for (signal, name) in [
         (Signal::SIGTERM, "TERM"),
         (Signal::SIGINT, "INT"),
         (Signal::SIGHUP, "HUP"),
     ] {
-        // A wait is interrupted by a trap at once, a read is not.
+        // Blocked and waited for, no signal can come a moment too early.
         let script = format!(
-            "trap 'echo {name}; kill $!; exit 7' {name}; tail -f /dev/null >/dev/null & \
-             echo ready; wait"
+            "import signal, sys\n\
+             expected = [signal.SIG{name}]\n\
+             signal.pthread_sigmask(signal.SIG_BLOCK, expected)\n\
+             print('ready', flush=True)\n\
+             signal.sigwait(expected)\n\
+             print('{name}', flush=True)\n\
+             sys.exit(7)"
         );
         let mut running = sandbox
-            .udgram(["exec", "--bind", "me", "--", "sh", "-c", &script])
+            .udgram(["exec", "--bind", "me", "--", "python3", "-c", &script])
             .start();
         assert_eq!(running.line(), "ready");
         running.signal(signal);
@@ -186,4 +192,77 @@ fn a_shell_server_answers_a_python_and_an_easynetwork_client() {
         .succeeds("{'answer': 42}\n");
     server.finish().succeeds("");
     assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn an_ignored_end_of_children_is_no_obstacle() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let ignoring = |command: &str| {
+        sandbox.python(&format!(
+            "import os, signal, sys\n\
+             signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n\
+             os.execvp('udgram', ['udgram'] + {command})"
+        ))
+    };
+    ignoring("['exec', '-b', 'me', '--', 'sh', '-c', 'exit 7']")
+        .run()
+        .ends(7, "")
+        .says_nothing();
+    let listen = ignoring("['listen', '-n', '1', '-p', 'text', '--exec', 'cat', 's']").start();
+    listen.wait_bound("s");
+    sandbox
+        .udgram(["send", "--reply", "-p", "text", "s", "1"])
+        .run()
+        .succeeds("1\n");
+    listen.finish().succeeds("1\n");
+}
+
+#[test]
+fn send_waits_for_the_peer_of_an_inherited_socket_to_come_back() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let watch = crate::running::Watch::on(sandbox.dir());
+    let running = sandbox
+        .udgram([
+            "exec",
+            "-b",
+            "me",
+            "-c",
+            "s",
+            "--",
+            "sh",
+            "-c",
+            "udgram send 1; read line; : >gone; exec udgram send --wait 2",
+        ])
+        .stdin_open()
+        .start();
+    let mut running = running;
+    assert_eq!(
+        crate::harness::limited(peer.try_clone().unwrap())
+            .recv(&mut [0; 8])
+            .unwrap(),
+        1
+    );
+    drop(peer);
+    running.write("\n");
+    let _ = watch.created(&running, |name| name == "gone");
+    std::fs::remove_file(sandbox.path("s")).unwrap();
+    let successor = crate::harness::limited(sandbox.bind("s"));
+    let mut packet = [0; 8];
+    assert_eq!(successor.recv(&mut packet).unwrap(), 1);
+    assert_eq!(packet[0], b'2');
+    running.finish().succeeds("");
+}
+
+#[test]
+fn a_reply_to_an_inherited_socket_without_a_name_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    sandbox
+        .udgram([
+            "exec", "-b", "", "-c", "s", "--", "udgram", "send", "--reply", "1",
+        ])
+        .run()
+        .refuses(2, &["--reply", "unnamed"]);
 }

@@ -493,3 +493,30 @@ fn an_activated_listener_just_works() {
         "the file of an activated socket is not ours to remove"
     );
 }
+
+#[test]
+fn a_second_signal_ends_a_command_that_has_closed_its_output() {
+    let sandbox = Sandbox::new();
+    let listen = sandbox
+        .udgram([
+            "listen",
+            "-p",
+            "text",
+            "s",
+            "--exec",
+            "exec >&-; : >closed; exec cat fifo",
+        ])
+        .start_ready();
+    nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let watch = crate::running::Watch::on(sandbox.dir());
+    sandbox
+        .udgram(["send", "-p", "text", "s", "1"])
+        .run()
+        .succeeds("");
+    let _ = watch.created(&listen, |name| name == "closed");
+    listen.signal(Signal::SIGTERM);
+    listen.signal(Signal::SIGINT);
+    let outcome = listen.finish();
+    assert_eq!(outcome.stdout(), b"1\n");
+    assert!(!sandbox.exists("s"));
+}

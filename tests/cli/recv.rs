@@ -419,8 +419,68 @@ fn closed_standard_streams_do_no_harm() {
         .run()
         .succeeds("");
     running.finish().succeeds("1\n");
-    let outcome = sandbox.shell("exec udgram recv -t 0 s <&- >&-").run();
-    outcome.refuses(124, &["packet"]);
+}
+
+#[test]
+fn a_closed_stdout_is_told_before_a_packet_could_be_lost() {
+    let sandbox = Sandbox::new();
+    for command in ["recv", "listen", "iter"] {
+        sandbox
+            .shell(&format!("exec udgram {command} s >&-"))
+            .run()
+            .refuses(1, &["stdout", "closed"]);
+        assert!(!sandbox.exists("s"));
+    }
+}
+
+#[test]
+fn what_came_behind_the_last_packet_asked_for_is_told() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.udgram(["recv", "s"]).start();
+    running.wait_bound("s");
+    // Stopped, it cannot be quicker than the second packet.
+    running.signal(Signal::SIGSTOP);
+    let sender = UnixDatagram::unbound().unwrap();
+    for packet in [b"1", b"2", b"3"] {
+        sender.send_to(packet, sandbox.path("s")).unwrap();
+    }
+    running.signal(Signal::SIGCONT);
+    running
+        .finish()
+        .ends(0, "1\n")
+        .mentions(&["2 more came that nobody asked for"]);
+}
+
+#[test]
+fn a_datagram_that_is_no_packet_is_printed_in_its_envelope_instead_of_running_the_command() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["recv", "-e", "s", "--", "echo", "ran"])
+        .start();
+    running.wait_bound("s");
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to(b"nojson", sandbox.path("s")).unwrap();
+    let outcome = running.finish();
+    assert_eq!(outcome.code(), Some(3));
+    let line = String::from_utf8_lossy(outcome.stdout()).into_owned();
+    assert!(line.contains("\"raw\":\"bm9qc29u\""), "{line}");
+    assert!(!line.contains("ran"), "{line}");
+}
+
+#[test]
+fn a_packet_too_long_for_the_environment_is_not_blamed_on_the_command() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["recv", "-p", "text", "s", "--", "true"])
+        .start();
+    running.wait_bound("s");
+    let sender = UnixDatagram::unbound().unwrap();
+    sender
+        .send_to(&vec![b'x'; 150_000], sandbox.path("s"))
+        .unwrap();
+    running
+        .finish()
+        .refuses(1, &["UDGRAM_PACKET", "150000 bytes"]);
 }
 
 #[test]

@@ -484,3 +484,23 @@ fn the_verbose_program_names_both_addresses() {
     assert!(lines.contains("'me'") && lines.contains("'s'"), "{lines}");
     let _ = outcome.ends(0, "");
 }
+
+#[test]
+fn credentials_in_an_envelope_count_only_when_they_are_asked_for() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    for creds in ["\"x\"", "null", "{\"pid\":\"zz\",\"uid\":0,\"gid\":0}"] {
+        let envelope = format!("{{\"packet\":1,\"creds\":{creds}}}");
+        sandbox
+            .udgram(["send", "-e", "s", &envelope])
+            .run()
+            .succeeds("");
+        assert_eq!(peer.take(), b"1");
+        if creds != "null" {
+            sandbox
+                .udgram(["send", "-e", "--creds", "s", &envelope])
+                .run()
+                .refuses(3, &["pid, uid and gid"]);
+        }
+    }
+}

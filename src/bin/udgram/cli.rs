@@ -685,6 +685,8 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
         .split_whitespace()
         .collect();
     let message = words.join(" ").replace(" tip: ", "; ");
+    // clap's way of passing it as an argument of its own is no help for an option's value.
+    let message = message.split("; to pass '").next().unwrap_or_default();
     Report::new(Diagnostics {
         quiet: false,
         verbose: false,

@@ -180,8 +180,9 @@ pub(crate) struct Letter {
 
 impl Letter {
     /// Reads an envelope; what it has besides `packet`, `raw`, `to`, `fds` and `creds` is passed
-    /// over, so that what a receiver printed can be sent again.
-    pub(crate) fn parse(line: &[u8], protocol: Protocol) -> Result<Self, ParseError> {
+    /// over, so that what a receiver printed can be sent again; `creds`, too, unless it `claims`
+    /// any.
+    pub(crate) fn parse(line: &[u8], protocol: Protocol, claims: bool) -> Result<Self, ParseError> {
         let text = str::from_utf8(line)
             .map_err(|error| ParseError::new(error.valid_up_to(), "expected UTF-8"))?;
         // The whole line first, so that an error has its place.
@@ -232,7 +233,7 @@ impl Letter {
                 letter.descriptors.push(Descriptor { pid: None, number });
             }
         }
-        if let Some(creds) = parts.creds {
+        if let Some(creds) = parts.creds.filter(|_| claims) {
             letter.credentials = Some(credentials(creds.get()).ok_or_else(|| {
                 ParseError::new(
                     at(creds),
@@ -252,8 +253,11 @@ fn credentials(json: &str) -> Option<Credentials> {
     let fields: serde_json::Value = serde_json::from_str(json).ok()?;
     let number = |name: &str| fields.get(name)?.as_u64();
     Some(Credentials {
-        // `null` is what a receiver prints that was not told.
-        pid: number("pid").map_or(Some(Credentials::own().pid), |pid| pid.try_into().ok())?,
+        pid: match fields.get("pid") {
+            // What a receiver prints that was not told.
+            None | Some(serde_json::Value::Null) => Credentials::own().pid,
+            Some(pid) => pid.as_i64()?.try_into().ok().filter(|pid| *pid > 0)?,
+        },
         uid: number("uid")?.try_into().ok()?,
         gid: number("gid")?.try_into().ok()?,
     })

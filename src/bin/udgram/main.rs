@@ -32,6 +32,9 @@ fn main() -> ExitCode {
     // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
     // it ends others; where something is, it is held up with the other signals.
     let _ = udgram::process::default_action(Signal::SIGPIPE);
+    // Whoever ignores the end of its children may have started this program so, too; nobody could
+    // then wait for CMD.
+    let _ = udgram::process::default_action(Signal::SIGCHLD);
     let (exit, report) = match Cli::try_parse() {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics);

@@ -3,14 +3,15 @@
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use std::io::{IsTerminal, Stdout, stdout};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use udgram::describe;
-use udgram::wait::{Deadline, Until, Wake, wait};
+use udgram::wait::{Deadline, Until, Wake, pause, wait};
 
 /// What is gathered at most before it is written.
 const GATHERED: usize = 256 << 10;
@@ -30,6 +31,8 @@ pub(crate) struct Output {
     /// When the oldest of them was put there.
     since: Option<Instant>,
     kind: Kind,
+    /// A terminal once more, non-blocking: one that is stopped may take less than it is ready for.
+    reopened: Option<OwnedFd>,
     /// Whether a person reads it.
     pub(crate) terminal: bool,
 }
@@ -55,12 +58,28 @@ impl Output {
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
         };
+        let reopened = if terminal {
+            let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            open("/proc/self/fd/1", flags, Mode::empty()).ok()
+        } else {
+            None
+        };
         Self {
             lines: Vec::new(),
             since: None,
             kind,
+            reopened,
             terminal,
         }
+    }
+
+    /// Fails if stdout was closed when the program started: to be asked before any packet is
+    /// taken that could not be printed.
+    pub(crate) fn require() -> Result<()> {
+        if udgram::process::was_closed_at_start(1) {
+            return Err(closed());
+        }
+        Ok(())
     }
 
     /// What a wait is to watch, so that it ends when the reader goes.
@@ -122,22 +141,32 @@ impl Output {
 
     fn write_some(&self, bytes: &[u8], deadline: Deadline, wake: &Wake<'_>) -> Result<usize> {
         let bytes = match self.kind {
-            Kind::Closed => {
-                return Err(Failure::error(
-                    Exit::Refused,
-                    "cannot write to stdout: it is closed",
-                ));
-            }
+            Kind::Closed => return Err(closed()),
             Kind::File => bytes,
             Kind::Reader => {
                 wait(STDOUT.as_fd(), Until::Writable, deadline, wake)?;
-                &bytes[..bytes.len().min(READY)]
+                // A terminal is ready as soon as it takes one character.
+                let ready = if self.terminal && self.reopened.is_none() {
+                    1
+                } else {
+                    READY
+                };
+                &bytes[..bytes.len().min(ready)]
             }
         };
-        match nix::unistd::write(&*STDOUT, bytes) {
+        let written = match &self.reopened {
+            Some(terminal) => nix::unistd::write(terminal, bytes),
+            None => nix::unistd::write(&*STDOUT, bytes),
+        };
+        match written {
             Ok(count) => Ok(count),
-            // A stdout that somebody has made non-blocking is waited for all the same.
-            Err(Errno::EINTR | Errno::EAGAIN) => Ok(0),
+            Err(Errno::EINTR) => Ok(0),
+            // A terminal with room for one character does not take a line end, which is two; a
+            // stdout that somebody has made non-blocking is waited for all the same.
+            Err(Errno::EAGAIN) => {
+                pause(deadline.or_after(LATENCY), wake)?;
+                Ok(0)
+            }
             Err(Errno::EPIPE) => Err(Failure::error(
                 Exit::Signal(Signal::SIGPIPE),
                 "the reader of stdout is gone",
@@ -148,4 +177,8 @@ impl Output {
             )),
         }
     }
+}
+
+fn closed() -> anyhow::Error {
+    Failure::error(Exit::Refused, "cannot write to stdout: it is closed")
 }

@@ -139,7 +139,8 @@ impl Printer {
     }
 
     /// The line of `datagram` without its line end, for CMD; its descriptors are to have
-    /// `numbers`. `None` if it is no packet, which is reported.
+    /// `numbers`. `None` if it is no packet: that is reported, and the envelope, if one is asked
+    /// for, is there to be printed.
     pub(crate) fn line(
         &mut self,
         client: &Client,
@@ -148,11 +149,14 @@ impl Printer {
     ) -> Option<Vec<u8>> {
         let failures = self.failures;
         self.append(client, datagram, Some(numbers));
+        if self.failures > failures {
+            return None;
+        }
         let mut line = std::mem::take(&mut self.output.lines);
         if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
             line.pop();
         }
-        (self.failures == failures).then_some(line)
+        Some(line)
     }
 
     fn note_truncation(&mut self, datagram: &Datagram<'_>) {
@@ -432,6 +436,27 @@ impl<H: Handler> Receiver<H> {
             self.printer.output.keep_up(wake)?;
         }
         self.printer.output.flush(wake)
+    }
+
+    /// The end of a command that receives: what is still to be told, and the exit status. What
+    /// came behind the last packet asked for is lost with a socket of its own, which is told.
+    pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
+        if self.origin == Origin::New && exit == Exit::Done {
+            client.socket()?.shut_reading_down()?;
+            let mut left = 0;
+            loop {
+                match client.try_receive(&mut self.batch, BATCH, Take::Remove)? {
+                    0 => break,
+                    count => left += count,
+                }
+            }
+            if left > 0 {
+                self.printer.report.warning(format_args!(
+                    "{left} more came that nobody asked for, and are lost"
+                ));
+            }
+        }
+        Ok(self.printer.conclude(exit))
     }
 
     /// A signal has asked for the end: what was accepted is still printed.

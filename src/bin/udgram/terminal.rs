@@ -4,13 +4,11 @@ use crate::cli::Protocol;
 use std::io::Write;
 
 /// Escapes the control characters in `lines[start..]`. In JSON that is `\u009b`, which means the
-/// same; in the text of a bare packet it is `\x9b`, and line ends and tabs stay. Raw bytes are
+/// same; in the text of a bare packet it is `\x9b`. Line ends and tabs stay. Raw bytes are
 /// what was asked for. `bare` is the protocol of a bare packet.
 pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, bare: Option<Protocol>) {
     let text = bare == Some(Protocol::Text);
-    let harmless = |character: char| {
-        !character.is_control() || character == '\n' || (text && character == '\t')
-    };
+    let harmless = |character: char| !character.is_control() || "\n\t".contains(character);
     let Ok(new) = str::from_utf8(&lines[start..]) else {
         return;
     };

@@ -143,13 +143,18 @@ pub(crate) fn mode(written: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
-    let refused = |_| "user and group are numbers, UID or UID:GID".to_owned();
+    // The highest number is no user's: chown(2) takes it for "as it is".
+    let number = |digits: &str| {
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits
+            .parse()
+            .ok()
+            .filter(|number| plain && *number < u32::MAX);
+        number.ok_or_else(|| "user and group are numbers, UID or UID:GID".to_owned())
+    };
     match written.split_once(':') {
-        None => Ok((written.parse().map_err(refused)?, None)),
-        Some((uid, gid)) => Ok((
-            uid.parse().map_err(refused)?,
-            Some(gid.parse().map_err(refused)?),
-        )),
+        None => Ok((number(written)?, None)),
+        Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::cli::Iter;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
+use crate::output::Output;
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -19,6 +20,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
         wanted.needs()
     };
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,
@@ -42,5 +44,5 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
         };
         receiver.run(&client, &limits, Some(&signals))?
     };
-    Ok(receiver.printer.conclude(exit))
+    receiver.conclude(&client, exit)
 }

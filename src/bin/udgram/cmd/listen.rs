@@ -5,6 +5,7 @@ use crate::cli::{Listen, Protocol};
 use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
+use crate::output::Output;
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -17,11 +18,12 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use udgram::process::{place_descriptors, set_signal_mask};
+use udgram::process::{self, place_descriptors, set_signal_mask};
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{Address, BATCH, Datagram, DatagramSocket, Error, ErrorKind, Name, Outgoing, Subject};
+use udgram::{Address, BATCH, Datagram, DatagramSocket, ErrorKind, Name, Outgoing};
 
 /// How long an answer waits for room in the queue of who is to get it. One client that does not
 /// read must not keep the others waiting.
@@ -36,6 +38,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         needs.push(libc::SO_PASSCRED);
     }
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,
@@ -75,12 +78,13 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         let count = options.count.unwrap_or_default();
         return Err(timed_out(
             &client,
+            options.address.as_ref(),
             receiver.received,
             count,
             options.timeout,
         ));
     }
-    Ok(receiver.printer.conclude(exit))
+    receiver.conclude(&client, exit)
 }
 
 /// The service manager, if there is one: sd_notify(3).
@@ -305,51 +309,54 @@ fn finish(
     wake: &Wake<'_>,
 ) -> Result<(Vec<u8>, Result<()>)> {
     let mut printed = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    let mut output = handler.stdout.take();
+    let ended = process::pidfd(handler.id()).context("cannot wait for the command")?;
     let mut stopped = Ok(());
-    if let Some(mut output) = handler.stdout.take() {
-        let mut piece = vec![0; 64 << 10];
-        loop {
-            match wait(output.as_fd(), Until::Readable, Deadline::NEVER, wake) {
-                Ok(_) => match output.read(&mut piece) {
-                    Ok(0) => break,
-                    Ok(count) => printed.extend_from_slice(&piece[..count]),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        // What it printed is incomplete, and no answer; the next one may be read.
-                        let _ = handler.kill();
-                        let error = anyhow::Error::new(error);
-                        report.error(&error.context("cannot read what the command prints"));
-                        printed.clear();
-                        break;
-                    }
-                },
-                Err(error) if error.kind() == ErrorKind::Stopped => {
-                    signals.take();
-                    if stopped.is_err() {
-                        // It may have ended by itself, which is as well.
-                        let _ = handler.kill();
-                        break;
-                    }
-                    stopped = Err(error.into());
-                }
-                // The reader of stdout is gone, which ends the program.
+    loop {
+        // All that it prints, and then its end.
+        let awaited = output.as_ref().map_or(ended.as_fd(), AsFd::as_fd);
+        let waited = wait(awaited, Until::Readable, Deadline::NEVER, wake);
+        match (waited, &mut output) {
+            (Ok(_), None) => break,
+            (Ok(_), Some(pipe)) => match pipe.read(&mut piece) {
+                Ok(0) => output = None,
+                Ok(count) => printed.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    // What it printed is incomplete, and no answer; the next one may be read.
                     let _ = handler.kill();
-                    stopped = Err(error.into());
-                    break;
+                    let error = anyhow::Error::new(error);
+                    report.error(&error.context("cannot read what the command prints"));
+                    printed.clear();
+                    output = None;
                 }
+            },
+            (Err(error), _) if error.kind() == ErrorKind::Stopped && stopped.is_ok() => {
+                signals.take();
+                stopped = Err(error.into());
+            }
+            // A second signal, or the reader of stdout is gone: which ends the program.
+            (Err(error), _) => {
+                if error.kind() == ErrorKind::Stopped {
+                    signals.take();
+                }
+                // It may have ended by itself, which is as well.
+                let _ = handler.kill();
+                stopped = Err(error.into());
+                break;
             }
         }
     }
     let status = handler.wait().context("cannot wait for the command")?;
-    if !status.success() {
-        let cause = Error::new(
-            ErrorKind::Unusable,
-            "run",
-            Subject::File(command.into()),
-            status.to_string(),
-        );
-        report.warning(cause);
+    let command = udgram::Quoted(command);
+    match (status.code(), status.signal()) {
+        (Some(0), _) => {}
+        (Some(code), _) => report.warning(format_args!("{command} ended with status {code}")),
+        (None, signal) => report.warning(format_args!(
+            "{command} was ended by signal {}",
+            signal.unwrap_or_default()
+        )),
     }
     Ok((printed, stopped))
 }

@@ -17,9 +17,18 @@ use std::process::Command;
 use udgram::{Address, Quoted};
 
 /// Of the `count` packets awaited only `came` had come when the time ran out.
-pub(crate) fn timed_out(client: &Client, came: u64, count: u64, timeout: Timeout) -> anyhow::Error {
+pub(crate) fn timed_out(
+    client: &Client,
+    bound: Option<&Address<'static>>,
+    came: u64,
+    count: u64,
+    timeout: Timeout,
+) -> anyhow::Error {
     let timeout = humantime::format_duration(timeout.0.unwrap_or_default());
-    let local = client.local_address().unwrap_or(Address::Unnamed);
+    let local = match bound {
+        Some(address) => address.clone(),
+        None => client.local_address().unwrap_or(Address::Unnamed),
+    };
     let local = local.quoted();
     let cause = match came {
         0 => format!("no packet came within {timeout}"),

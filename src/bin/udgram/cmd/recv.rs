@@ -4,6 +4,7 @@ use crate::cli::Recv;
 use crate::cmd::{forget_overwritten, spawn_failure, timed_out};
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -18,11 +19,17 @@ use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::Deadline;
 use udgram::{ErrorKind, describe_descriptor};
 
+/// What fits a variable of the environment (`MAX_ARG_STRLEN`) beside its name and a NUL.
+const LONGEST_PACKET: usize = (128 << 10) - "UDGRAM_PACKET=".len() - 1;
+
 pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = Wanted::by(receive, !options.command.is_empty());
     let needs = wanted.needs();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    if options.command.is_empty() {
+        Output::require()?;
+    }
     let signals = Signals::install()?;
     let Endpoint {
         socket,
@@ -49,19 +56,26 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
         if exit == Exit::TimedOut {
             return Err(timed_out(
                 &client,
+                options.address.as_ref(),
                 receiver.received,
                 options.count,
                 options.timeout,
             ));
         }
-        return Ok(receiver.printer.conclude(exit));
+        return receiver.conclude(&client, exit);
     }
-    let wake = wake(Some(signals.stop()), None);
+    let wake = wake(Some(signals.stop()), receiver.printer.output.watched());
     let deadline = Deadline::after(options.timeout.0);
     match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
         Ok(_) => {}
         Err(error) if is(&error, ErrorKind::TimedOut) => {
-            return Err(timed_out(&client, 0, 1, options.timeout));
+            return Err(timed_out(
+                &client,
+                options.address.as_ref(),
+                0,
+                1,
+                options.timeout,
+            ));
         }
         Err(error) => {
             let stopped = is(&error, ErrorKind::Stopped);
@@ -78,6 +92,7 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     };
     let numbers = numbers(&options.fd, datagram.ancillary.descriptors.len())?;
     let Some(packet) = printer.line(&client, &datagram, &numbers) else {
+        printer.output.flush(&wake)?;
         return Ok(Exit::Parse);
     };
     let from = datagram.from.to_os_string();
@@ -116,6 +131,13 @@ fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
 fn command(words: &[OsString], packet: Vec<u8>, from: OsString) -> Result<Command> {
     if packet.contains(&0) {
         let message = "cannot hand the packet over in UDGRAM_PACKET: it has a NUL in it; -p hex or base64 has none";
+        return Err(Failure::error(Exit::Refused, message));
+    }
+    if packet.len() > LONGEST_PACKET {
+        let message = format!(
+            "cannot hand the packet over in UDGRAM_PACKET: it has {} bytes, and {LONGEST_PACKET} is the most; pass a file with --fd instead",
+            packet.len()
+        );
         return Err(Failure::error(Exit::Refused, message));
     }
     let mut command = Command::new(&words[0]);

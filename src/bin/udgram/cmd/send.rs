@@ -241,9 +241,20 @@ impl Sender<'_> {
                 self.to = Some(Name::of_peer(to)?);
             }
             Destination::AsItIs => {
-                if socket.peer_address()?.is_none() && !self.options.packets.envelope {
+                let peer = socket.peer_address()?;
+                if peer.is_none() && !self.options.packets.envelope {
                     return Err(Failure::usage(
                         "the socket is not connected, and there is no --to that says where packets go",
+                    ));
+                }
+                // The other end of a socketpair has no name under which it could be found again.
+                self.peer = peer.filter(|peer| *peer != Address::Unnamed);
+                if self.receiver.is_some()
+                    && self.peer.is_some()
+                    && socket.local_address()? == Address::Unnamed
+                {
+                    return Err(Failure::usage(
+                        "--reply: nobody can answer an unnamed socket",
                     ));
                 }
             }
@@ -395,7 +406,7 @@ impl Sender<'_> {
                 _descriptors: Vec::new(),
             });
         }
-        let letter = Letter::parse(packet, protocol)?;
+        let letter = Letter::parse(packet, protocol, self.credentials.is_some())?;
         if letter.described > 0 && !self.told_of_described {
             self.told_of_described = true;
             self.report.warning(
@@ -451,9 +462,14 @@ impl Sender<'_> {
                 .first()
                 .and_then(|head| head.to.map(Name::address))
                 .or_else(|| self.peer.clone());
-            let Some(peer) = &named.filter(|_| error.kind() == ErrorKind::NobodyThere) else {
+            let Some(peer) = &named else {
                 return Err(error.into());
             };
+            // The kernel forgets a peer that it finds gone.
+            let error = error.about(peer);
+            if error.kind() != ErrorKind::NobodyThere {
+                return Err(error.into());
+            }
             if self.options.wait {
                 self.await_peer(peer, &mut waiting)?;
             } else if renewed || self.peer.is_none() || self.client.socket()?.connect(peer).is_err()
