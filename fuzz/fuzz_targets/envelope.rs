@@ -11,7 +11,7 @@ use udgram::protocol::DatagramProtocol;
 
 fuzz_target!(|line: &[u8]| {
     for protocol in Protocol::value_variants() {
-        match envelope::Letter::parse(line, *protocol) {
+        match envelope::Letter::parse(line, *protocol, envelope::Claims::Count) {
             Ok(letter) => assert!(letter.bytes.len() <= 2 * line.len()),
             Err(error) => assert!(error.offset() <= line.len(), "{error}"),
         }
@@ -20,7 +20,8 @@ fuzz_target!(|line: &[u8]| {
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_value(&packet, line, &mut value);
             let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
-            let letter = envelope::Letter::parse(&envelope, *protocol).expect("its own envelope");
+            let letter = envelope::Letter::parse(&envelope, *protocol, envelope::Claims::Count)
+                .expect("its own envelope");
             let packet = |bytes: &[u8]| {
                 protocol
                     .build_packet(bytes)

@@ -163,6 +163,15 @@ pub(crate) fn write_credentials(credentials: Credentials, json: &mut Vec<u8>) {
     };
 }
 
+/// Whether the `creds` of an envelope are claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claims {
+    /// They are.
+    Count,
+    /// They are passed over, whatever they are.
+    Ignored,
+}
+
 /// An envelope to send.
 #[derive(Debug, Default)]
 pub(crate) struct Letter {
@@ -180,9 +189,13 @@ pub(crate) struct Letter {
 
 impl Letter {
     /// Reads an envelope; what it has besides `packet`, `raw`, `to`, `fds` and `creds` is passed
-    /// over, so that what a receiver printed can be sent again; `creds`, too, unless it `claims`
-    /// any.
-    pub(crate) fn parse(line: &[u8], protocol: Protocol, claims: bool) -> Result<Self, ParseError> {
+    /// over, so that what a receiver printed can be sent again; and so is `creds`, where
+    /// [`Claims::Ignored`] says so.
+    pub(crate) fn parse(
+        line: &[u8],
+        protocol: Protocol,
+        claims: Claims,
+    ) -> Result<Self, ParseError> {
         let text = str::from_utf8(line)
             .map_err(|error| ParseError::new(error.valid_up_to(), "expected UTF-8"))?;
         // The whole line first, so that an error has its place.
@@ -233,7 +246,7 @@ impl Letter {
                 letter.descriptors.push(Descriptor { pid: None, number });
             }
         }
-        if let Some(creds) = parts.creds.filter(|_| claims) {
+        if let Some(creds) = parts.creds.filter(|_| claims == Claims::Count) {
             letter.credentials = Some(credentials(creds.get()).ok_or_else(|| {
                 ParseError::new(
                     at(creds),

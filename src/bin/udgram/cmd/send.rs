@@ -2,7 +2,7 @@
 
 use crate::cli::{Protocol, Send};
 use crate::endpoint::{Endpoint, Request, Source};
-use crate::envelope::Letter;
+use crate::envelope::{Claims, Letter};
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::progress::Progress;
@@ -406,7 +406,11 @@ impl Sender<'_> {
                 _descriptors: Vec::new(),
             });
         }
-        let letter = Letter::parse(packet, protocol, self.credentials.is_some())?;
+        let claims = match self.credentials {
+            Some(_) => Claims::Count,
+            None => Claims::Ignored,
+        };
+        let letter = Letter::parse(packet, protocol, claims)?;
         if letter.described > 0 && !self.told_of_described {
             self.told_of_described = true;
             self.report.warning(
