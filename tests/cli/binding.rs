@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, bind_abstract, peer, root, text};
+use crate::harness::{Peer, Sandbox, bind_abstract, close, peer, root, text};
 use crate::running::{Running, Watch};
 
 /// Starts `recv` and waits until it is bound to `s`.
@@ -136,7 +136,7 @@ fn a_stale_socket_file_is_replaced() {
 #[test]
 fn a_stale_stream_socket_file_is_replaced_too() {
     let sandbox = Sandbox::new();
-    drop(UnixListener::bind(sandbox.path("s")).unwrap());
+    close(UnixListener::bind(sandbox.path("s")).unwrap());
     let running = receiver(&sandbox, &[]);
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     running.finish().succeeds("1\n");
@@ -378,7 +378,7 @@ fn the_local_address_of_send_is_not_taken_from_a_live_socket() {
         .run()
         .fails(1, "udgram: cannot bind 'me': another socket is bound to it and in use (hint: --replace takes the name from it)");
     peer.has_nothing_more();
-    drop(owner);
+    close(owner);
     sandbox
         .udgram(["send", "--bind", "me", "peer", "1"])
         .run()

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use crate::harness::{Sandbox, peer, root, text};
+use crate::harness::{Sandbox, close, peer, root, text};
 
 #[test]
 fn nobody_there_is_status_four() {
@@ -205,7 +205,7 @@ fn help_and_version_are_printed_on_standard_output() {
 fn help_into_a_closed_pipe_ends_quietly() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
+    close(reader);
     let outcome = sandbox.udgram(["send", "--help"]).stdout_to(writer).run();
     outcome
         .dies_of(nix::sys::signal::Signal::SIGPIPE, "")
@@ -304,7 +304,7 @@ fn a_peer_that_goes_away_is_named() {
             .unwrap(),
         1
     );
-    drop(peer);
+    close(peer);
     running.write("2\n");
     running.finish().refuses(
         4,

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, peer};
+use crate::harness::{Peer, Sandbox, close, peer};
 use crate::outcome::{SIGNALS, ordinary_signals};
 
 #[test]
@@ -244,7 +244,7 @@ fn send_waits_for_the_peer_of_an_inherited_socket_to_come_back() {
             .unwrap(),
         1
     );
-    drop(peer);
+    close(peer);
     running.write("\n");
     let _ = watch.created(&running, |name| name == "gone");
     std::fs::remove_file(sandbox.path("s")).unwrap();

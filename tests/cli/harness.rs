@@ -13,7 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
 
@@ -70,14 +71,31 @@ fn search_path() -> OsString {
     path
 }
 
+/// Held for reading while a child is made: until it runs its program, it has a copy of every
+/// descriptor of this process, whichever test that belongs to.
+static FORKING: RwLock<()> = RwLock::new(());
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _forking = FORKING.read().unwrap();
+    command.spawn()
+}
+
+/// Closes what must not be open anywhere from then on.
+pub(crate) fn close(descriptor: impl Into<OwnedFd>) {
+    let _nobody_forks = FORKING.write().unwrap();
+    drop(descriptor.into());
+}
+
 pub(crate) fn installed(program: &str) -> bool {
     if let Some(module) = program.strip_prefix("python3 -m ") {
         return installed("python3")
-            && Command::new("python3")
-                .args(["-c", &format!("import {module}")])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success());
+            && spawn(
+                Command::new("python3")
+                    .args(["-c", &format!("import {module}")])
+                    .stderr(Stdio::null()),
+            )
+            .and_then(|mut python| python.wait())
+            .is_ok_and(|status| status.success());
     }
     std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
 }
@@ -139,7 +157,7 @@ impl Sandbox {
     /// A socket file that nobody is behind.
     #[track_caller]
     pub(crate) fn stale(&self, name: &str) -> PathBuf {
-        drop(self.bind(name));
+        close(self.bind(name));
         self.path(name)
     }
 
@@ -194,11 +212,10 @@ impl Sandbox {
             open_to_all(&dir);
             // Written by this process, it could be open for writing in a child that another test
             // has just forked, and could not be run.
-            let copied = Command::new("cp")
-                .arg(env!("CARGO_BIN_EXE_udgram"))
-                .arg(dir.join("udgram"))
-                .status();
-            assert!(copied.unwrap().success());
+            let mut copy = Command::new("cp");
+            copy.arg(env!("CARGO_BIN_EXE_udgram"))
+                .arg(dir.join("udgram"));
+            assert!(spawn(&mut copy).unwrap().wait().unwrap().success());
             dir.join("udgram")
         });
         open_to_all(&self.dir);
@@ -416,7 +433,7 @@ impl Invocation {
             .stdout(self.output.take().unwrap_or_else(Stdio::piped))
             .stderr(Stdio::piped());
         sys::place_descriptors(&mut self.command, self.descriptors);
-        let mut child = match self.command.spawn() {
+        let mut child = match spawn(&mut self.command) {
             Ok(child) => child,
             Err(error) => panic!("{shown} cannot be started: {error}"),
         };

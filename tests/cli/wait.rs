@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, bind_abstract, limited};
+use crate::harness::{Peer, Sandbox, bind_abstract, close, limited};
 
 #[test]
 fn a_peer_that_comes_later_gets_every_packet() {
@@ -71,7 +71,7 @@ fn a_peer_that_is_restarted_loses_nothing_that_was_not_yet_in_its_queue() {
         let peer = sandbox.bind("s");
         running.write(format!("{round}\n"));
         assert_eq!(peer.take(), round.to_string().as_bytes());
-        drop(peer);
+        close(peer);
         if round % 2 == 0 {
             fs::remove_file(sandbox.path("s")).unwrap();
             running.write(format!("\"after {round}\"\n"));
@@ -81,7 +81,7 @@ fn a_peer_that_is_restarted_loses_nothing_that_was_not_yet_in_its_queue() {
         }
         let peer = sandbox.bind("s");
         assert_eq!(peer.take(), format!("\"after {round}\"").as_bytes());
-        drop(peer);
+        close(peer);
         fs::remove_file(sandbox.path("s")).unwrap();
     }
     running.finish().succeeds("");
@@ -97,7 +97,7 @@ fn a_peer_that_went_away_and_never_comes_back_is_a_timeout() {
         .start();
     running.write("1\n");
     assert_eq!(peer.take(), b"1");
-    drop(peer);
+    close(peer);
     running.write("2\n");
     running.finish().refuses(124, &["'s'"]);
 }
@@ -143,7 +143,7 @@ fn with_no_packets_the_peer_is_waited_for_and_nothing_is_sent() {
     let peer = sandbox.bind("s");
     running.finish().succeeds("");
     peer.has_nothing_more();
-    drop(peer);
+    close(peer);
     sandbox
         .udgram(["send", "--wait", "--timeout", "20ms", "s"])
         .run()

@@ -1,6 +1,6 @@
 //! The asynchronous client, with the same code under each runtime.
 
-use crate::{LIMIT, named_socket, within_limit};
+use crate::{LIMIT, named_socket, nobody_forks, within_limit};
 use futures_lite::{Stream, StreamExt, future};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -283,8 +283,10 @@ fn closing_twice_is_fine_and_every_call_after_it_fails_with_closed() {
     under_every_runtime(async |_| {
         let (client, peer) = pair();
         peer.send_packet("never received").await.unwrap();
+        let alone = nobody_forks();
         client.close();
         client.close();
+        drop(alone);
         assert!(client.is_closed());
         let to = udgram::Address::Abstract(b"nobody".as_slice().into());
         assert_eq!(kind(client.recv_packet().await), ErrorKind::Closed);

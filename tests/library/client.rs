@@ -1,6 +1,8 @@
 //! The guarantees of the client that blocks.
 
-use crate::{LIMIT, bound_socket, named_socket, this_thread, until_polling, within_limit};
+use crate::{
+    LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
+};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
@@ -210,6 +212,7 @@ fn closing_twice_is_fine_and_every_call_after_it_fails_with_closed() {
 
 #[test]
 fn closing_closes_the_socket_which_its_peer_notices() {
+    let _alone = nobody_forks();
     let (client, peer) = pair();
     client.close();
     assert_eq!(kind(peer.send_packet("", NOW)), ErrorKind::NobodyThere);
@@ -411,6 +414,7 @@ fn both_ends_of_an_unnamed_socketpair_work_both_ways() {
 
 #[test]
 fn ownership_of_the_socket_passes_to_the_client() {
+    let _alone = nobody_forks();
     let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
     drop(UnixDatagramClient::from_connected(ours, Text).unwrap());
     assert_eq!(
@@ -440,7 +444,9 @@ fn a_client_connects_by_pathname_by_abstract_name_and_learns_that_nobody_is_ther
         .send_packet_to("answer", &question.from, None)
         .unwrap();
     assert_eq!(client.recv_packet(SOON).unwrap(), "answer");
+    let alone = nobody_forks();
     drop((server, binding));
+    drop(alone);
     assert_eq!(kind(client.send_packet("", None)), ErrorKind::NobodyThere);
     assert_eq!(
         kind(UnixDatagramClient::connect(&address, Text)),

@@ -7,12 +7,24 @@ mod asynchronous;
 mod client;
 mod model;
 
-use std::sync::mpsc;
+use std::sync::{RwLock, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
 
 /// Longer than anything here takes: what hangs fails instead.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Held for reading while a child is made: until it runs its program, it has a copy of every
+/// descriptor of this process, whichever test that belongs to.
+static FORKING: RwLock<()> = RwLock::new(());
+
+/// While it is held, what is closed is open nowhere.
+fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
+    // A test that failed has left nothing behind.
+    FORKING
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 /// Runs a test on a thread of its own, for no longer than [`LIMIT`].
 fn within_limit(test: impl FnOnce() + Send + 'static) {
