@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::ancillary::{Ancillary, Room};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::socket::{BATCH, DatagramSocket, Take};
-use crate::sys::ReceiveBuffers;
+use crate::sys::{ReceiveBuffers, Received};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
@@ -25,7 +25,12 @@ const BURST: usize = 32 << 20;
 /// the kernel carries, with its sender and its ancillary data. The memory is there when touched.
 pub struct Batch {
     buffers: ReceiveBuffers,
+    /// What came beside each datagram, slot by slot; nothing where nothing did.
     ancillary: Vec<Ancillary>,
+    /// Whether anything is there.
+    beside: bool,
+    /// Whether the last wait for a datagram was so short that going to sleep did not pay.
+    pub(crate) eager: bool,
     /// The longest datagram since the memory was last given back.
     longest: usize,
     /// The longest datagram to reckon with: as long as one that came lately.
@@ -33,19 +38,34 @@ pub struct Batch {
 }
 
 /// A received datagram.
-#[derive(Debug)]
 pub struct Datagram<'b> {
     /// Its bytes.
     pub bytes: &'b [u8],
     /// Its length on the wire: more than `bytes` has only if it arrived cut.
     pub size: usize,
-    /// The sender.
-    pub from: Address<'b>,
     /// What came beside it; descriptors left in it are closed before the next receive.
     pub ancillary: &'b mut Ancillary,
+    received: Received<'b>,
 }
 
-impl Datagram<'_> {
+impl std::fmt::Debug for Datagram<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Datagram")
+            .field("bytes", &self.bytes)
+            .field("size", &self.size)
+            .field("from", &self.from())
+            .field("ancillary", &self.ancillary)
+            .finish()
+    }
+}
+
+impl<'b> Datagram<'b> {
+    /// The sender.
+    #[must_use]
+    pub fn from(&self) -> Address<'b> {
+        self.received.from()
+    }
+
     /// Whether bytes were lost because the buffer was too small: `MSG_TRUNC`.
     #[must_use]
     #[doc(alias = "MSG_TRUNC")]
@@ -82,10 +102,12 @@ impl Batch {
                 "there is no memory for a datagram",
             )
         })?;
-        let ancillary = Vec::with_capacity(buffers.slots());
+        let ancillary = std::iter::repeat_with(Ancillary::default).take(buffers.slots());
         Ok(Self {
+            ancillary: ancillary.collect(),
+            beside: false,
             buffers,
-            ancillary,
+            eager: false,
             longest: 0,
             expected: 0,
         })
@@ -93,27 +115,27 @@ impl Batch {
 
     /// The datagrams of the last receive, in the order they were sent.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        let buffers = &self.buffers;
-        self.ancillary
-            .iter_mut()
-            .enumerate()
-            .map(|(index, ancillary)| {
-                let (bytes, from) = buffers.message(index);
-                Datagram {
-                    bytes,
-                    size: buffers.size(index),
-                    from,
-                    ancillary,
-                }
+        self.buffers
+            .messages()
+            .zip(&mut self.ancillary)
+            .map(|(received, ancillary)| Datagram {
+                bytes: received.bytes(),
+                size: received.size(),
+                ancillary,
+                received,
             })
     }
 
-    /// Forgets the last receive and closes the descriptors that nobody took.
+    /// Closes the descriptors of the last receive that nobody took.
     fn clear(&mut self) {
-        self.ancillary.clear();
+        if self.beside {
+            self.ancillary.fill_with(Ancillary::default);
+            self.beside = false;
+        }
     }
 
-    /// Gives back the memory that large datagrams took, when there were any.
+    /// Gives back the memory that large datagrams took, when there were any, and forgets the last
+    /// receive.
     pub fn trim(&mut self) {
         const KEPT: usize = 64 << 10;
         if self.longest > KEPT {
@@ -138,10 +160,13 @@ impl Batch {
         let most = most.min(BURST / self.expected.max(1)).max(1);
         let count = self.buffers.receive(socket, most, flags)?;
         let mut longest = 0;
-        for index in 0..count {
-            let (control, flags) = self.buffers.control(index);
-            self.ancillary.push(Ancillary::take(control, flags));
-            longest = longest.max(self.buffers.size(index));
+        for (index, received) in self.buffers.messages().enumerate() {
+            if !received.is_bare() {
+                let control = self.buffers.control(index);
+                self.ancillary[index] = Ancillary::take(control, received.flags());
+                self.beside = true;
+            }
+            longest = longest.max(received.size());
         }
         self.longest = self.longest.max(longest);
         self.expected = longest.max(self.expected - self.expected.div_ceil(64));

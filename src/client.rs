@@ -236,23 +236,24 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             Some(inbox) => inbox,
             None => Inbox::new(&socket, room)?,
         };
-        let message = receive(&socket, &mut inbox.batch).and_then(|_| {
-            let datagram = inbox.batch.datagrams().next();
-            datagram.map(|datagram| self.message(datagram)).transpose()
-        });
+        let message =
+            receive(&socket, &mut inbox.batch).and_then(|_| match inbox.batch.datagrams().next() {
+                Some(mut datagram) => self.message(&mut datagram).map(Some),
+                None => Ok(None),
+            });
         if inbox.is_lasting() {
             *locked(&self.spare) = Some(inbox);
         }
         message
     }
 
-    fn message(&self, datagram: Datagram<'_>) -> Result<Message<P::Received>> {
+    fn message(&self, datagram: &mut Datagram<'_>) -> Result<Message<P::Received>> {
         // Taken out first: what came beside a datagram that is no packet is closed at once.
         let ancillary = std::mem::take(datagram.ancillary);
-        let packet = self.parse(&datagram)?.into();
+        let packet = self.parse(datagram)?.into();
         Ok(Message {
             packet,
-            from: datagram.from.into_owned(),
+            from: datagram.from().into_owned(),
             ancillary,
         })
     }
@@ -260,7 +261,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// The packet in a datagram; [`ErrorKind::Parse`] if it has none or arrived cut.
     pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
         let refuse = |cause| {
-            let sender = Subject::Address(datagram.from.clone().into_owned());
+            let sender = Subject::Address(datagram.from().into_owned());
             Error::new(ErrorKind::Parse, "read the packet of", sender, cause)
         };
         if datagram.is_cut() {

@@ -17,7 +17,7 @@ use nix::libc::{self, c_int};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
 use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many datagrams one system call takes or gives at most.
 pub const BATCH: usize = sys::BATCH;
@@ -25,6 +25,10 @@ pub const BATCH: usize = sys::BATCH;
 /// How often a call that would block is tried again, after yielding the processor, before the
 /// process goes to sleep: a peer at work on another processor is usually quicker than a wake-up.
 const YIELDS: usize = 16;
+
+/// How long a receiver goes on like that where the last wait turned out shorter: to sleep and to be
+/// woken takes both sides about as long.
+const EAGERNESS: Duration = Duration::from_micros(50);
 
 /// What setsockopt(2)'s `SO_SNDBUF` must exceed a datagram's length by.
 const SEND_OVERHEAD: usize = 32;
@@ -186,7 +190,7 @@ impl DatagramSocket {
     }
 
     /// Receives into `batch` at least one and at most `most` datagrams, and waits for the first.
-    /// Before it sleeps it calls `idle`, once for each time.
+    /// Before it waits for more than a moment it calls `idle`, once for each time.
     ///
     /// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and with
     /// [`ErrorKind::System`]`(EPIPE)` when the reading side is shut down and nothing is queued.
@@ -226,8 +230,17 @@ impl DatagramSocket {
                 return Err(reading_shut_down().into());
             }
             idle(batch)?;
+            let since = Instant::now();
+            while batch.eager && since.elapsed() < EAGERNESS && !deadline.passed() {
+                let count = self.try_receive(batch, most, Take::Remove)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+                std::thread::yield_now();
+            }
             // What was queued before a shutdown is still to be read.
             shut_down = wait(self.as_fd(), Until::Readable, deadline, wake)? == Ready::ShutDown;
+            batch.eager = since.elapsed() < EAGERNESS;
             woken = true;
         }
     }

@@ -367,14 +367,16 @@ impl ReceiveBuffers {
             header.msg_hdr.msg_flags = 0;
         }
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
+        // Not by the C library's function, which prepares for pthread_cancel(3) each time.
         // SAFETY: the first `most` headers point to live storage of the lengths they state.
         let received = unsafe {
-            libc::recvmmsg(
+            libc::syscall(
+                libc::SYS_recvmmsg,
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                u32::try_from(most).unwrap_or(u32::MAX),
+                most,
                 flags,
-                ptr::null_mut(),
+                ptr::null_mut::<libc::timespec>(),
             )
         };
         // One that failed half-way may have been written to, too.
@@ -385,43 +387,37 @@ impl ReceiveBuffers {
         Ok(count)
     }
 
-    /// How long message `index` of the last call is on the wire.
-    pub(crate) fn size(&self, index: usize) -> usize {
-        self.headers[index].msg_len as usize
+    /// The messages of the last call, in the order they came.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Received<'_>> {
+        let slots = self.data.bytes().chunks_exact(self.slot_len);
+        self.headers[..self.received]
+            .iter()
+            .zip(&self.names)
+            .zip(slots)
+            .map(|((header, name), slot)| Received { header, name, slot })
     }
 
-    /// What came beside message `index` of the last call, and its flags.
-    pub(crate) fn control(&self, index: usize) -> (&[u8], c_int) {
+    /// What came beside message `index` of the last call.
+    pub(crate) fn control(&self, index: usize) -> &[u8] {
         assert!(index < self.received, "no such message in the batch");
-        let header = &self.headers[index].msg_hdr;
         let words = self.control_len.div_ceil(WORD);
         let control = &self.control[index * words..(index + 1) * words];
         // SAFETY: the same storage as bytes, of which every pattern is one.
         let control = unsafe {
             std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
         };
-        (
-            &control[..header.msg_controllen.min(self.control_len)],
-            header.msg_flags,
-        )
+        &control[..self.headers[index]
+            .msg_hdr
+            .msg_controllen
+            .min(self.control_len)]
     }
 
-    /// Message `index` of the last call: its bytes, at most a slot's length, and its sender.
-    pub(crate) fn message(&self, index: usize) -> (&[u8], Address<'_>) {
-        assert!(index < self.received, "no such message in the batch");
-        let start = index * self.slot_len;
-        let bytes = &self.data.bytes()[start..start + self.size(index).min(self.slot_len)];
-        let path = &raw const self.names[index].sun_path;
-        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
-        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
-        let len = self.headers[index].msg_hdr.msg_namelen as usize;
-        (bytes, Address::from_raw(path, len))
-    }
-
-    /// Gives back the memory of each slot beyond about its first `keep` bytes.
+    /// Gives back the memory of each slot beyond about its first `keep` bytes, and forgets the
+    /// messages of the last call.
     pub(crate) fn trim(&mut self, keep: usize) {
         // The largest page there is: only whole ones can be given back.
         const PAGE: usize = 64 << 10;
+        self.received = 0;
         for slot in 0..self.headers.len() {
             let from = (slot * self.slot_len + keep).next_multiple_of(PAGE);
             let to = (slot + 1) * self.slot_len / PAGE * PAGE;
@@ -429,6 +425,48 @@ impl ReceiveBuffers {
                 self.data.release(from, to - from);
             }
         }
+    }
+}
+
+/// A message in its buffers.
+#[derive(Clone, Copy)]
+pub(crate) struct Received<'b> {
+    header: &'b mmsghdr,
+    name: &'b sockaddr_un,
+    slot: &'b [u8],
+}
+
+impl<'b> Received<'b> {
+    /// How long it is on the wire.
+    #[inline]
+    pub(crate) fn size(self) -> usize {
+        self.header.msg_len as usize
+    }
+
+    /// Its bytes, at most a slot's length.
+    #[inline]
+    pub(crate) fn bytes(self) -> &'b [u8] {
+        &self.slot[..self.size().min(self.slot.len())]
+    }
+
+    /// Its sender.
+    pub(crate) fn from(self) -> Address<'b> {
+        let path = &raw const self.name.sun_path;
+        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
+        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
+        Address::from_raw(path, self.header.msg_hdr.msg_namelen as usize)
+    }
+
+    /// Whether it came without anything beside it, and nothing of that was cut off.
+    #[inline]
+    pub(crate) fn is_bare(self) -> bool {
+        let header = &self.header.msg_hdr;
+        header.msg_controllen == 0 && header.msg_flags & libc::MSG_CTRUNC == 0
+    }
+
+    /// `MSG_CTRUNC` and its like.
+    pub(crate) fn flags(self) -> c_int {
+        self.header.msg_hdr.msg_flags
     }
 }
 

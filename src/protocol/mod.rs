@@ -8,6 +8,7 @@ mod bytes;
 mod cbor;
 mod json;
 mod msgpack;
+mod scan;
 mod text;
 mod transcode;
 mod typed;

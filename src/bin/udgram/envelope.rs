@@ -78,7 +78,7 @@ impl Fields {
             json.extend_from_slice(b"\",");
         }
         json.extend_from_slice(b"\"from\":");
-        write_address("from", &datagram.from, json);
+        write_address("from", &datagram.from(), json);
         // A vector takes what is written to it, here and below.
         let _ = write!(json, ",\"size\":{}", datagram.size);
         match packet {

@@ -95,13 +95,13 @@ impl Output {
         self.flush(wake)
     }
 
-    /// Writes what has been gathered if it is old.
-    pub(crate) fn keep_up(&mut self, wake: &Wake<'_>) -> Result<()> {
+    /// Writes what has been gathered if it is old by `now`.
+    pub(crate) fn keep_up(&mut self, now: Instant, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if since.elapsed() < LATENCY {
+        let since = *self.since.get_or_insert(now);
+        if now.duration_since(since) < LATENCY {
             return Ok(());
         }
         self.flush(wake)

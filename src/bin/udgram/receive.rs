@@ -163,11 +163,13 @@ impl Printer {
         if self.room == Room::NoDescriptors {
             self.dropped += 1;
             if self.dropped == 1 {
-                let from = datagram.from.quoted();
+                let from = datagram.from();
+                let from = from.quoted();
                 self.report.warning(format_args!("the descriptors that {from} sent were dropped: only --envelope or a CMD takes them"));
             }
         } else if self.envelope.is_none() {
-            let from = datagram.from.quoted();
+            let from = datagram.from();
+            let from = from.quoted();
             self.report.warning(format_args!(
                 "not all descriptors that {from} sent could be received"
             ));
@@ -362,13 +364,14 @@ impl<H: Handler> Receiver<H> {
                 // Those who are not admitted do not prolong it.
                 return Ok(limits.expired);
             }
-            self.printer.output.keep_up(&wake)?;
-            if looked.elapsed() >= ATTENTION {
+            let now = Instant::now();
+            self.printer.output.keep_up(now, &wake)?;
+            if now.duration_since(looked) >= ATTENTION {
                 wake.check()?;
                 if matches!(limits.patience, Patience::Total(deadline) if deadline.passed()) {
                     return Ok(limits.expired);
                 }
-                looked = Instant::now();
+                looked = now;
             }
         }
         Ok(Exit::Done)
@@ -433,7 +436,7 @@ impl<H: Handler> Receiver<H> {
                 self.printer.print(client, &datagram);
                 TOTALS.received.add(1, datagram.size);
             }
-            self.printer.output.keep_up(wake)?;
+            self.printer.output.keep_up(Instant::now(), wake)?;
         }
         self.printer.output.flush(wake)
     }

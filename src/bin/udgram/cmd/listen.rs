@@ -165,14 +165,21 @@ impl Handler for Action<'_> {
     ) -> Result<()> {
         match *self {
             Self::Nothing => Ok(()),
-            Self::Echo => answer(client, &datagram.from, datagram.bytes, printer.report, wake),
+            Self::Echo => answer(
+                client,
+                &datagram.from(),
+                datagram.bytes,
+                printer.report,
+                wake,
+            ),
             Self::Run {
                 command,
                 protocol,
                 signals,
             } => {
                 printer.output.flush(wake).inspect_err(|_| {
-                    let from = datagram.from.quoted();
+                    let from = datagram.from();
+                    let from = from.quoted();
                     printer.report.warning(format_args!(
                         "the end came first: the packet of {from} was not handled"
                     ));
@@ -192,7 +199,7 @@ impl Handler for Action<'_> {
                     _ => answered.strip_suffix(b"\n").unwrap_or(&answered),
                 };
                 if !answered.is_empty() {
-                    answer(client, &datagram.from, answered, printer.report, wake)?;
+                    answer(client, &datagram.from(), answered, printer.report, wake)?;
                 }
                 stopped
             }
@@ -269,7 +276,7 @@ fn start(command: &OsStr, datagram: &mut Datagram<'_>, signals: &Signals) -> Res
         .arg(command)
         .stdin(input)
         .stdout(Stdio::piped());
-    shell.env("UDGRAM_FROM", datagram.from.to_os_string());
+    shell.env("UDGRAM_FROM", datagram.from().to_os_string());
     for name in [
         "LISTEN_FDS",
         "LISTEN_PID",

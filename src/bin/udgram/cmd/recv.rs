@@ -95,7 +95,7 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
         printer.output.flush(&wake)?;
         return Ok(Exit::Parse);
     };
-    let from = datagram.from.to_os_string();
+    let from = datagram.from().to_os_string();
     let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
     if descriptors.len() > numbers.len() {
         let (came, named) = (descriptors.len(), numbers.len());
