@@ -247,10 +247,19 @@ impl Field {
     }
 
     /// Datagrams into a receiver, each written as a line to a file: seconds from the first send to the last line.
+    /// The sender is as quick as can be: sendmmsg(2).
     pub(crate) fn receive(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.receive_from("{floor} generate {addr} {count}", contender, count)
+    }
+
+    /// The same from a sender that makes a call for each datagram, as most programs do.
+    pub(crate) fn receive_singly(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.receive_from("{floor} generate-singly {addr} {count}", contender, count)
+    }
+
+    fn receive_from(&self, sender: &str, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
-        let mut generator =
-            self.counterpart("{floor} generate {addr} {count}", count, contender.end)?;
+        let mut generator = self.counterpart(sender, count, contender.end)?;
         let mut receiver = self.receiver(contender, count, File::create(self.lines())?.into())?;
         let begun = generator.go()?;
         if let Err(e) = generator.finish() {

@@ -248,8 +248,17 @@ static void number(char *packet, unsigned long value)
         packet[SEQUENCE + i] = (char)('0' + value % 10);
 }
 
+/* Sends what is in the batch one by one, as most programs do: it sleeps while the queue is full. */
+static void send_singly(int fd, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (send(fd, vectors[i].iov_base, vectors[i].iov_len, 0) < 0)
+            die("send");
+}
+
 /* Waits for a line on stdin, then sends numbered copies of the packet. */
-static void generate(const char *peer, unsigned long count, const char *packet, const char *local)
+static void generate(const char *peer, unsigned long count, const char *packet, const char *local,
+                     void (*send_all)(int fd, unsigned count))
 {
     size_t size = strlen(packet);
     char *slots = map(BATCH * size), go;
@@ -266,7 +275,7 @@ static void generate(const char *peer, unsigned long count, const char *packet, 
         unsigned batch = count - sent < BATCH ? (unsigned)(count - sent) : BATCH;
         for (unsigned i = 0; i < batch; i++)
             number(vectors[i].iov_base, sent + i);
-        send_batch(fd, batch);
+        send_all(fd, batch);
         sent += batch;
     }
 }
@@ -329,13 +338,15 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "echo") == 0 && argc == 3)
         echo(path);
     else if (strcmp(mode, "generate") == 0 && argc == 6)
-        generate(path, count, argv[4], argv[5]);
+        generate(path, count, argv[4], argv[5], send_batch);
+    else if (strcmp(mode, "generate-singly") == 0 && argc == 6)
+        generate(path, count, argv[4], argv[5], send_singly);
     else if (strcmp(mode, "ping") == 0 && argc == 6)
         ping(path, count, argv[4], argv[5]);
     else if (strcmp(mode, "burst") == 0 && argc == 5)
         burst(path, count, strtoul(argv[4], NULL, 10));
     else {
-        fputs("floor one|receive|sink|send|echo|generate|ping|burst PATH …\n", stderr);
+        fputs("floor one|receive|sink|send|echo|generate|generate-singly|ping|burst PATH …\n", stderr);
         return 2;
     }
     return 0;

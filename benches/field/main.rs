@@ -50,8 +50,10 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Datagrams to lines of a file
+    /// Datagrams to lines of a file, from a sender that sends in batches
     Receive,
+    /// The same, from a sender that makes a call for each datagram
+    Singly,
     /// Lines of a file to datagrams
     Send,
     /// Request and answer, one at a time
@@ -160,8 +162,12 @@ impl Run {
 
     fn part(&mut self, part: Part) {
         match part {
-            Part::Receive => self.throughput(contender::RECEIVE, Field::receive),
-            Part::Send => self.throughput(contender::SEND, Field::send),
+            Part::Receive => self.throughput(contender::RECEIVE, "", Field::receive),
+            Part::Singly => {
+                let suffix = ", sent singly";
+                self.throughput(contender::RECEIVE, suffix, Field::receive_singly);
+            }
+            Part::Send => self.throughput(contender::SEND, "", Field::send),
             Part::Echo => self.echo(),
             Part::Start => self.start(),
             Part::Memory => self.memory(),
@@ -172,12 +178,18 @@ impl Run {
         println!("{}", self.report.text().trim_end());
     }
 
-    fn throughput(&mut self, contenders: &[Contender], work: Work) {
+    fn throughput(&mut self, contenders: &[Contender], suffix: &str, work: Work) {
         let (count, rounds) = (self.count(400_000), self.rounds());
-        self.compare(Unit::PerSecond, rounds, contenders, &[""], |field, c| {
-            let count = count / c.share;
-            Ok(vec![f64::from(count) / work(field, c, count)?])
-        });
+        self.compare(
+            Unit::PerSecond,
+            rounds,
+            contenders,
+            &[suffix],
+            |field, c| {
+                let count = count / c.share;
+                Ok(vec![f64::from(count) / work(field, c, count)?])
+            },
+        );
     }
 
     fn echo(&mut self) {
@@ -315,7 +327,10 @@ fn build_static(to: &Path) -> Option<String> {
         .args(["--bin", "udgram", "--target", &target, "--target-dir"])
         .arg(&directory)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C relocation-model=static",
+        )
         .status();
     let program = directory.join(target).join("release/udgram");
     if status.is_ok_and(|s| s.success()) {

@@ -8,8 +8,9 @@ use crate::value::{
     Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, mode, owner, peer,
     replies, timeout, user,
 };
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 use udgram::Address;
@@ -74,6 +75,24 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) diagnostics: Diagnostics,
+}
+
+impl Cli {
+    /// What `arguments` say, the first of which is the program's name.
+    pub(crate) fn read<A: Into<OsString> + Clone>(
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let read = command
+            .try_get_matches_from_mut(arguments)
+            .and_then(|matches| {
+                let mut matches = ManuallyDrop::new(matches);
+                Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+            });
+        // To take the definitions apart again would be a twentieth of the life of `udgram send`.
+        std::mem::forget(command);
+        read
+    }
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -699,7 +718,6 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn every_argument_has_help_and_no_two_collide() {

@@ -20,7 +20,6 @@ mod stats;
 mod terminal;
 mod value;
 
-use clap::Parser;
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
 use nix::sys::signal::Signal;
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
     // Whoever ignores the end of its children may have started this program so, too; nobody could
     // then wait for CMD.
     let _ = udgram::process::default_action(Signal::SIGCHLD);
-    let (exit, report) = match Cli::try_parse() {
+    let (exit, report) = match Cli::read(std::env::args_os()) {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics);
             (run(&cli.command, report), report)
