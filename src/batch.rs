@@ -184,3 +184,39 @@ fn spare_descriptors() -> usize {
         .unwrap_or(usize::MAX)
         .saturating_sub(open + KEPT)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ancillary::{Control, DEFAULT_ROOM};
+    use crate::socket::Outgoing;
+    use crate::wait::Wake;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_came_beside_a_datagram_is_beside_no_other() {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, Room::Bytes(DEFAULT_ROOM), BATCH).unwrap();
+        let descriptors = Control::new(&[theirs.as_fd()], None).unwrap();
+        for beside in [[true, false], [false, true], [false, false], [true, true]] {
+            let outgoing = beside.map(|beside| Outgoing {
+                control: beside.then_some(&descriptors),
+                ..Outgoing::default()
+            });
+            theirs.send(&outgoing, None, &Wake::default()).unwrap();
+            assert_eq!(
+                ours.try_receive(&mut batch, BATCH, Take::Remove).unwrap(),
+                2
+            );
+            let came = batch
+                .datagrams()
+                .map(|datagram| datagram.ancillary.descriptors.len());
+            assert_eq!(came.collect::<Vec<_>>(), beside.map(usize::from));
+        }
+        assert_eq!(
+            ours.try_receive(&mut batch, BATCH, Take::Remove).unwrap(),
+            0
+        );
+        assert_eq!(batch.datagrams().count(), 0);
+    }
+}
