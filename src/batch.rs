@@ -4,7 +4,7 @@ use crate::address::Address;
 use crate::ancillary::{Ancillary, Room};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::socket::{BATCH, DatagramSocket, Take};
-use crate::sys::{ReceiveBuffers, Received};
+use crate::sys::{ReceiveBuffers, Sender};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
@@ -27,8 +27,6 @@ pub struct Batch {
     buffers: ReceiveBuffers,
     /// What came beside each datagram, slot by slot; nothing where nothing did.
     ancillary: Vec<Ancillary>,
-    /// Whether anything is there.
-    beside: bool,
     /// Whether the last wait for a datagram was so short that going to sleep did not pay.
     pub(crate) eager: bool,
     /// The longest datagram since the memory was last given back.
@@ -45,7 +43,7 @@ pub struct Datagram<'b> {
     pub size: usize,
     /// What came beside it; descriptors left in it are closed before the next receive.
     pub ancillary: &'b mut Ancillary,
-    received: Received<'b>,
+    sender: Sender<'b>,
 }
 
 impl std::fmt::Debug for Datagram<'_> {
@@ -63,7 +61,7 @@ impl<'b> Datagram<'b> {
     /// The sender.
     #[must_use]
     pub fn from(&self) -> Address<'b> {
-        self.received.from()
+        self.sender.address()
     }
 
     /// Whether bytes were lost because the buffer was too small: `MSG_TRUNC`.
@@ -105,7 +103,6 @@ impl Batch {
         let ancillary = std::iter::repeat_with(Ancillary::default).take(buffers.slots());
         Ok(Self {
             ancillary: ancillary.collect(),
-            beside: false,
             buffers,
             eager: false,
             longest: 0,
@@ -122,19 +119,17 @@ impl Batch {
                 bytes: received.bytes(),
                 size: received.size(),
                 ancillary,
-                received,
+                sender: received.sender(),
             })
     }
 
     /// Closes the descriptors of the last receive that nobody took.
     fn clear(&mut self) {
-        if self.beside {
-            self.ancillary.fill_with(Ancillary::default);
-            self.beside = false;
-        }
+        let used = self.buffers.messages().zip(&mut self.ancillary);
+        used.for_each(|(_, ancillary)| *ancillary = Ancillary::default());
     }
 
-    /// Gives back the memory that large datagrams took, when there were any, and forgets the last
+    /// Gives back the memory that large datagrams took. When there were any, it forgets the last
     /// receive.
     pub fn trim(&mut self) {
         const KEPT: usize = 64 << 10;
@@ -164,7 +159,6 @@ impl Batch {
             if !received.is_bare() {
                 let control = self.buffers.control(index);
                 self.ancillary[index] = Ancillary::take(control, received.flags());
-                self.beside = true;
             }
             longest = longest.max(received.size());
         }
@@ -190,8 +184,9 @@ mod tests {
     use super::*;
     use crate::ancillary::{Control, DEFAULT_ROOM};
     use crate::socket::Outgoing;
-    use crate::wait::Wake;
+    use crate::wait::{Deadline, Wake};
     use std::os::fd::AsFd;
+    use std::time::Duration;
 
     #[test]
     fn what_came_beside_a_datagram_is_beside_no_other() {
@@ -218,5 +213,32 @@ mod tests {
             0
         );
         assert_eq!(batch.datagrams().count(), 0);
+    }
+
+    #[test]
+    fn what_is_put_beside_a_bare_datagram_goes_before_the_next() {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, Room::NoDescriptors, 1).unwrap();
+        for _ in 0..2 {
+            let bare = [Outgoing::default()];
+            theirs.send(&bare, None, &Wake::default()).unwrap();
+            let count = ours.try_receive(&mut batch, 1, Take::Remove).unwrap();
+            assert_eq!(count, 1);
+            let datagram = batch.datagrams().next().unwrap();
+            assert!(!datagram.ancillary.truncated);
+            datagram.ancillary.truncated = true;
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_waited_in_vain_is_not_eager() {
+        let (ours, _theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, Room::NoDescriptors, 1).unwrap();
+        batch.eager = true;
+        let soon = Deadline::after(Some(Duration::from_millis(1)));
+        let idle = |_: &mut Batch| Ok::<(), Error>(());
+        let in_vain = ours.receive(&mut batch, 1, soon, &Wake::default(), idle);
+        assert_eq!(in_vain.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert!(!batch.eager);
     }
 }

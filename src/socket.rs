@@ -190,8 +190,10 @@ impl DatagramSocket {
     }
 
     /// Receives into `batch` at least one and at most `most` datagrams, and waits for the first.
-    /// Before it waits for more than a moment it calls `idle`, once for each time.
+    /// Before it waits for more than a moment it calls `idle`, once for each time. Where the last
+    /// wait was short it asks for up to 50 µs, yielding the processor, before it sleeps.
     ///
+    /// What `wake` names is looked at when it sleeps: whoever never has to asks [`Wake::check`].
     /// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and with
     /// [`ErrorKind::System`]`(EPIPE)` when the reading side is shut down and nothing is queued.
     pub fn receive<E: From<Error>>(
@@ -238,9 +240,10 @@ impl DatagramSocket {
                 }
                 std::thread::yield_now();
             }
+            let waited = wait(self.as_fd(), Until::Readable, deadline, wake);
+            batch.eager = waited.is_ok() && since.elapsed() < EAGERNESS;
             // What was queued before a shutdown is still to be read.
-            shut_down = wait(self.as_fd(), Until::Readable, deadline, wake)? == Ready::ShutDown;
-            batch.eager = since.elapsed() < EAGERNESS;
+            shut_down = waited? == Ready::ShutDown;
             woken = true;
         }
     }

@@ -3,12 +3,13 @@
 //! nix is used wherever it serves. Here stands what it cannot do: names decoded from their raw
 //! length (its `UnixAddr` panics on an unnamed sender), recvmmsg(2) and sendmmsg(2) with names
 //! and control data for each message, socket options by number, and what runs between fork(2)
-//! and execve(2).
+//! and execve(2). The two calls for batches go past the C library's functions, which prepare for
+//! pthread_cancel(3) each time, and whose types differ from one library to the other.
 #![allow(unsafe_code)]
 
 use crate::address::{Address, SUN_PATH_LEN};
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
+use nix::libc::{self, c_char, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 use std::mem;
 use std::num::NonZeroUsize;
@@ -56,7 +57,7 @@ impl RawName {
             .iter_mut()
             .zip(bytes.iter())
         {
-            *to = from.cast_signed();
+            *to = c_char::from_ne_bytes([*from]);
         }
         // A path of 108 bytes goes without its NUL: the kernel puts one behind it.
         let nul = usize::from(start == 0 && end < SUN_PATH_LEN);
@@ -367,7 +368,6 @@ impl ReceiveBuffers {
             header.msg_hdr.msg_flags = 0;
         }
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
-        // Not by the C library's function, which prepares for pthread_cancel(3) each time.
         // SAFETY: the first `most` headers point to live storage of the lengths they state.
         let received = unsafe {
             libc::syscall(
@@ -406,10 +406,10 @@ impl ReceiveBuffers {
         let control = unsafe {
             std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
         };
-        &control[..self.headers[index]
-            .msg_hdr
-            .msg_controllen
-            .min(self.control_len)]
+        // Its type differs from one C library to the other.
+        #[allow(clippy::unnecessary_cast)]
+        let len = self.headers[index].msg_hdr.msg_controllen as usize;
+        &control[..len.min(self.control_len)]
     }
 
     /// Gives back the memory of each slot beyond about its first `keep` bytes, and forgets the
@@ -425,6 +425,22 @@ impl ReceiveBuffers {
                 self.data.release(from, to - from);
             }
         }
+    }
+}
+
+/// A sender's name, as the kernel wrote it.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender<'b> {
+    name: &'b sockaddr_un,
+    len: socklen_t,
+}
+
+impl<'b> Sender<'b> {
+    pub(crate) fn address(self) -> Address<'b> {
+        let path = &raw const self.name.sun_path;
+        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
+        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
+        Address::from_raw(path, self.len as usize)
     }
 }
 
@@ -449,12 +465,12 @@ impl<'b> Received<'b> {
         &self.slot[..self.size().min(self.slot.len())]
     }
 
-    /// Its sender.
-    pub(crate) fn from(self) -> Address<'b> {
-        let path = &raw const self.name.sun_path;
-        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
-        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
-        Address::from_raw(path, self.header.msg_hdr.msg_namelen as usize)
+    #[inline]
+    pub(crate) fn sender(self) -> Sender<'b> {
+        Sender {
+            name: self.name,
+            len: self.header.msg_hdr.msg_namelen,
+        }
     }
 
     /// Whether it came without anything beside it, and nothing of that was cut off.
@@ -521,9 +537,10 @@ pub(crate) fn send<'m>(
     // SAFETY: the first `count` headers are initialised and point to slices that live until the
     // call returns, of the lengths they state.
     let sent = unsafe {
-        libc::sendmmsg(
+        libc::syscall(
+            libc::SYS_sendmmsg,
             socket.as_raw_fd(),
-            headers.as_mut_ptr().cast(),
+            headers.as_mut_ptr(),
             count,
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )

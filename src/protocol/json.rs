@@ -142,6 +142,15 @@ mod tests {
             .iter()
             .flat_map(|piece| (0..140).map(move |len| format!("\"{}{piece}\"", "x".repeat(len))));
         texts.extend(strings.collect::<Vec<_>>());
+        let tails = ["\\n", "\\u00e9", "\\\"", "\\\\", "é", "😀"];
+        for tail in tails {
+            for lead in 0..=130 {
+                let text = format!("[1,\"{}{tail}\",\"b\"]\n", "x".repeat(lead));
+                let ends = text.char_indices().map(|(end, _)| text[..end].to_owned());
+                texts.extend(ends.skip(lead).collect::<Vec<_>>());
+                texts.push(text);
+            }
+        }
         let nested = (60..70).flat_map(|depth| {
             [("[", "]"), ("{\"a\":", "}")]
                 .map(|(open, close)| format!("{}1{}", open.repeat(depth), close.repeat(depth)))

@@ -75,7 +75,8 @@ fn search_path() -> OsString {
 /// descriptor of this process, whichever test that belongs to.
 static FORKING: RwLock<()> = RwLock::new(());
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
+/// Starts a program; see [`close`].
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let _forking = FORKING.read().unwrap();
     command.spawn()
 }

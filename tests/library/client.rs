@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use udgram::ancillary::{Control, Credentials, DEFAULT_ROOM, MAX_DESCRIPTORS};
 use udgram::protocol::{Format, Json, Raw, Text};
 use udgram::wait::{Deadline, Wake, pause};
-use udgram::{Address, DatagramSocket, Error, ErrorKind, UnixDatagramClient, UnixDatagramEndpoint};
+use udgram::{
+    Address, Datagram, DatagramSocket, Error, ErrorKind, UnixDatagramClient, UnixDatagramEndpoint,
+};
 
 const NOW: Option<Duration> = Some(Duration::ZERO);
 const SOON: Option<Duration> = Some(LIMIT);
@@ -675,8 +677,9 @@ fn reading_shut_down_ends_receives_after_what_is_queued() {
 }
 
 #[test]
-fn a_client_may_be_shared_and_sent() {
+fn a_client_and_what_it_receives_may_be_shared_and_sent() {
     fn is_shared_and_sent<T: Send + Sync>() {}
+    is_shared_and_sent::<Datagram<'_>>();
     is_shared_and_sent::<UnixDatagramClient<Json>>();
     is_shared_and_sent::<UnixDatagramEndpoint<Json>>();
     #[cfg(feature = "async")]

@@ -7,7 +7,7 @@ mod asynchronous;
 mod client;
 mod model;
 
-use std::sync::{RwLock, RwLockWriteGuard, mpsc};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
 
@@ -18,12 +18,15 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// descriptor of this process, whichever test that belongs to.
 static FORKING: RwLock<()> = RwLock::new(());
 
+/// To be held while a child is made.
+fn forking() -> RwLockReadGuard<'static, ()> {
+    // A test that failed has left nothing behind; here, and below.
+    FORKING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// While it is held, what is closed is open nowhere.
 fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
-    // A test that failed has left nothing behind.
-    FORKING
-        .write()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    FORKING.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a test on a thread of its own, for no longer than [`LIMIT`].

@@ -1,7 +1,7 @@
 //! The model, EasyNetwork of Python, as the peer: as client and as server, blocking and
 //! asynchronous, in every format, with descriptors and credentials.
 
-use crate::{FORKING, bound_socket, within_limit};
+use crate::{bound_socket, forking, within_limit};
 use nix::libc;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -20,11 +20,14 @@ const PACKET: &str = r#"{"u":18446744073709551615,"i":-9223372036854775808,"f":0
 
 /// Whether the model can be run; a test without it is skipped, and says so.
 fn model_is_there() -> bool {
-    let forking = FORKING.read().unwrap();
+    let forking = forking();
     let import = Command::new("python3")
         .args(["-c", "import cbor2, easynetwork.servers, msgpack"])
-        .output();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     drop(forking);
+    let import = import.and_then(Child::wait_with_output);
     match import {
         Ok(output) if output.status.success() => true,
         missing => {
@@ -49,7 +52,7 @@ struct Model {
 
 impl Model {
     fn start(role: &str, mode: &str, format: &str, path: &Path) -> Self {
-        let forking = FORKING.read().unwrap();
+        let forking = forking();
         let mut process = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/model.py"))
             .args([role, mode, format])

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, peer};
+use crate::harness::{Sandbox, peer, spawn};
 use crate::scaled;
 
 /// How long a run may take: a second or so, as far as udgram goes, under strace on a busy machine.
@@ -113,7 +113,7 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut child = command.spawn().unwrap();
+    let mut child = spawn(&mut command).unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let _ = stdin.write_all(scenario.stdin.as_bytes());
     drop(stdin);

@@ -12,7 +12,7 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, installed};
+use crate::harness::{Sandbox, installed, spawn};
 use crate::{own, scaled};
 
 /// Kills the process when a test fails before it has ended.
@@ -40,11 +40,13 @@ fn udgram(sandbox: &Sandbox, arguments: &[&str]) -> Command {
 fn a_stream_of_numbered_datagrams_arrives_whole_in_order_and_memory_stays_flat() {
     let count: u64 = scaled(200_000, 10_000_000);
     let sandbox = Sandbox::new();
-    let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+    let mut listen = Guard(spawn(&mut udgram(&sandbox, &["listen", "s"])).unwrap());
     let mut send = Guard(
-        udgram(&sandbox, &["send", "s", "--wait", "--timeout", "60s"])
-            .spawn()
-            .unwrap(),
+        spawn(&mut udgram(
+            &sandbox,
+            &["send", "s", "--wait", "--timeout", "60s"],
+        ))
+        .unwrap(),
     );
     let input = send.0.stdin.take().unwrap();
     let writer = thread::spawn(move || {
@@ -81,11 +83,11 @@ fn a_stream_of_numbered_datagrams_arrives_whole_in_order_and_memory_stays_flat()
 fn eight_senders_at_once_lose_nothing_and_each_keeps_its_order() {
     let each: usize = scaled(10_000, 500_000);
     let sandbox = Sandbox::new();
-    let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+    let mut listen = Guard(spawn(&mut udgram(&sandbox, &["listen", "s"])).unwrap());
     let senders: Vec<_> = (0..8)
         .map(|sender| {
             let command = ["send", "s", "--wait", "--timeout", "60s"];
-            let mut child = udgram(&sandbox, &command).spawn().unwrap();
+            let mut child = spawn(&mut udgram(&sandbox, &command)).unwrap();
             let mut input = BufWriter::new(child.stdin.take().unwrap());
             thread::spawn(move || {
                 for number in 0..each {
@@ -116,10 +118,7 @@ fn a_receiver_that_restarts_under_a_sender_that_waits_misses_nothing() {
     let (restarts, each) = scaled((10, 200), (50, 5_000));
     let sandbox = Sandbox::new();
     let command = ["send", "s", "--wait", "--timeout", "60s"];
-    let mut child = udgram(&sandbox, &command)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(udgram(&sandbox, &command).stdout(Stdio::null())).unwrap();
     let input = child.stdin.take().unwrap();
     let mut send = Some(Guard(child));
     let enough = Arc::new(AtomicBool::new(false));
@@ -137,7 +136,7 @@ fn a_receiver_that_restarts_under_a_sender_that_waits_misses_nothing() {
     });
     let mut expected = 0;
     for round in 0..=restarts {
-        let mut listen = Guard(udgram(&sandbox, &["listen", "s"]).spawn().unwrap());
+        let mut listen = Guard(spawn(&mut udgram(&sandbox, &["listen", "s"])).unwrap());
         let lines = BufReader::new(listen.0.stdout.take().unwrap()).lines();
         let pid = Pid::from_raw(i32::try_from(listen.0.id()).unwrap());
         let mut came = 0;

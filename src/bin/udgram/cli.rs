@@ -78,7 +78,9 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What `arguments` say, the first of which is the program's name.
+    /// What `arguments` say, the first of which is the program's name. The definitions and what was
+    /// matched are left to the end of the process: to take them apart again would be a twentieth
+    /// of the life of `udgram send`.
     pub(crate) fn read<A: Into<OsString> + Clone>(
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self, clap::Error> {
@@ -89,7 +91,6 @@ impl Cli {
                 let mut matches = ManuallyDrop::new(matches);
                 Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
             });
-        // To take the definitions apart again would be a twentieth of the life of `udgram send`.
         std::mem::forget(command);
         read
     }
