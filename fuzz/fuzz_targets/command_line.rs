@@ -4,7 +4,6 @@
 
 include!("program.rs");
 
-use clap::Parser;
 use libfuzzer_sys::fuzz_target;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 fuzz_target!(|bytes: &[u8]| {
     let arguments = bytes.split(|byte| *byte == b'\n').map(OsStr::from_bytes);
     let program = std::iter::once(OsStr::new("udgram"));
-    match cli::Cli::try_parse_from(program.chain(arguments)) {
+    match cli::Cli::read(program.chain(arguments)) {
         Ok(cli) => drop(cli.command.check()),
         Err(error) => drop(error.render().to_string()),
     }

@@ -8,11 +8,13 @@ use crate::value::{
     Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, mode, owner, peer,
     replies, timeout, user,
 };
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use std::ffi::OsString;
-use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use udgram::Address;
 use udgram::ancillary::MAX_DESCRIPTORS;
 
@@ -78,21 +80,18 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// What `arguments` say, the first of which is the program's name. The definitions and what was
-    /// matched are left to the end of the process: to take them apart again would be a twentieth
-    /// of the life of `udgram send`.
+    /// What `arguments` say, the first of which is the program's name.
     pub(crate) fn read<A: Into<OsString> + Clone>(
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self, clap::Error> {
+        // To take the definitions apart again would be a twentieth of the life of `udgram send`.
+        static KEPT: OnceLock<(clap::Command, ArgMatches)> = OnceLock::new();
         let mut command = Self::command();
-        let read = command
-            .try_get_matches_from_mut(arguments)
-            .and_then(|matches| {
-                let mut matches = ManuallyDrop::new(matches);
-                Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
-            });
-        std::mem::forget(command);
-        read
+        let mut matches = command.try_get_matches_from_mut(arguments)?;
+        let read =
+            Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+        let _ = KEPT.set((command, matches));
+        Ok(read)
     }
 }
 
