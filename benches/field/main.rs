@@ -303,6 +303,17 @@ fn thousands(number: u32) -> String {
     }
 }
 
+/// A copy of `program`, as users have it: what a linker has just written lies in memory in single
+/// pages, from which a process starts slower.
+fn install(program: &Path, to: &Path, name: &str) -> Result<String> {
+    let bin = to.join("bin");
+    fs::create_dir_all(&bin)?;
+    let installed = bin.join(name);
+    let _ = fs::remove_file(&installed);
+    fs::copy(program, &installed).with_context(|| installed.display().to_string())?;
+    Ok(installed.to_string_lossy().into_owned())
+}
+
 fn build_floor(to: &Path) -> Result<String> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/field/floor.c");
     let program = to.join("floor");
@@ -315,11 +326,11 @@ fn build_floor(to: &Path) -> Result<String> {
         status.context("cc")?.success(),
         "the C floor does not compile"
     );
-    Ok(program.to_string_lossy().into_owned())
+    install(&program, to, "floor")
 }
 
 /// `None`, and a word about it, where the C library has no static version.
-fn build_static(to: &Path) -> Option<String> {
+fn build_static(to: &Path) -> Result<Option<String>> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = to.join("static");
     let status = Command::new(env!("CARGO"))
@@ -334,10 +345,10 @@ fn build_static(to: &Path) -> Option<String> {
         .status();
     let program = directory.join(target).join("release/udgram");
     if status.is_ok_and(|s| s.success()) {
-        Some(program.to_string_lossy().into_owned())
+        install(&program, to, "udgram-static").map(Some)
     } else {
         println!("a static build cannot be made here");
-        None
+        Ok(None)
     }
 }
 
@@ -350,7 +361,7 @@ fn main() -> Result<()> {
     let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let floor = build_floor(built)?;
     let static_build = if parts.iter().any(|p| matches!(p, Part::Start | Part::Size)) {
-        build_static(built)
+        build_static(built)?
     } else {
         None
     };
@@ -366,7 +377,7 @@ fn main() -> Result<()> {
     let field = Field {
         directory,
         floor,
-        udgram: env!("CARGO_BIN_EXE_udgram").to_owned(),
+        udgram: install(Path::new(env!("CARGO_BIN_EXE_udgram")), built, "udgram")?,
         static_build,
         python: contender::python(),
         pin: options.pin,
