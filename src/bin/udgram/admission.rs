@@ -38,8 +38,8 @@ impl Admission {
         datagram.ancillary.descriptors.clear();
         self.refused += 1;
         if self.refused == 1 {
-            let from = datagram.from();
-            let from = from.quoted();
+            let sender = datagram.from();
+            let from = sender.quoted();
             match credentials {
                 Some(Credentials { pid, uid, .. }) => report.warning(format_args!(
                     "a packet of {from} was dropped: it comes from user {uid} (process {pid}), whom --allow-uid does not name"

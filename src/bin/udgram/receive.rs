@@ -163,15 +163,15 @@ impl Printer {
         if self.room == Room::NoDescriptors {
             self.dropped += 1;
             if self.dropped == 1 {
-                let from = datagram.from();
-                let from = from.quoted();
-                self.report.warning(format_args!("the descriptors that {from} sent were dropped: only --envelope or a CMD takes them"));
+                self.report.warning(format_args!(
+                    "the descriptors that {} sent were dropped: only --envelope or a CMD takes them",
+                    datagram.from().quoted()
+                ));
             }
         } else if self.envelope.is_none() {
-            let from = datagram.from();
-            let from = from.quoted();
             self.report.warning(format_args!(
-                "not all descriptors that {from} sent could be received"
+                "not all descriptors that {} sent could be received",
+                datagram.from().quoted()
             ));
         }
     }

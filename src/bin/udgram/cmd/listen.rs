@@ -178,10 +178,9 @@ impl Handler for Action<'_> {
                 signals,
             } => {
                 printer.output.flush(wake).inspect_err(|_| {
-                    let from = datagram.from();
-                    let from = from.quoted();
                     printer.report.warning(format_args!(
-                        "the end came first: the packet of {from} was not handled"
+                        "the end came first: the packet of {} was not handled",
+                        datagram.from().quoted()
                     ));
                 })?;
                 let handler = match start(command, datagram, signals) {
