@@ -442,6 +442,3 @@ pub use descriptor::{Access, Description, describe_descriptor};
 pub use error::{Error, ErrorKind, Quoted, Result, Subject, describe};
 pub use peer::{PeerWatch, connect_when_there};
 pub use socket::{BATCH, DatagramSocket, Name, Outgoing, Take, duplicate};
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub use sys::process;

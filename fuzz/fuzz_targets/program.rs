@@ -20,6 +20,8 @@ mod input;
 mod line;
 #[path = "../../src/bin/udgram/output.rs"]
 mod output;
+#[path = "../../src/bin/udgram/process.rs"]
+mod process;
 #[path = "../../src/bin/udgram/progress.rs"]
 mod progress;
 #[path = "../../src/bin/udgram/receive.rs"]

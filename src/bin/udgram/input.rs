@@ -25,7 +25,7 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new() -> Result<Self> {
-        if udgram::process::was_closed_at_start(0) {
+        if crate::process::was_closed_at_start(0) {
             return Err(Failure::error(
                 Exit::Refused,
                 "cannot read stdin: it is closed",

@@ -1,7 +1,5 @@
 //! The `udgram` program: parse, run, report, exit status, and nothing else.
 
-#![forbid(unsafe_code)]
-
 mod admission;
 mod cli;
 mod cmd;
@@ -12,6 +10,7 @@ mod exit;
 mod input;
 mod line;
 mod output;
+mod process;
 mod progress;
 mod receive;
 mod report;
@@ -30,10 +29,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
     // it ends others; where something is, it is held up with the other signals.
-    let _ = udgram::process::default_action(Signal::SIGPIPE);
+    let _ = process::default_action(Signal::SIGPIPE);
     // Whoever ignores the end of its children may have started this program so, too; nobody could
     // then wait for CMD.
-    let _ = udgram::process::default_action(Signal::SIGCHLD);
+    let _ = process::default_action(Signal::SIGCHLD);
     let (exit, report) = match Cli::read(std::env::args_os()) {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics);

@@ -53,7 +53,7 @@ impl Output {
         let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-            _ if udgram::process::was_closed_at_start(1) => Kind::Closed,
+            _ if crate::process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
@@ -76,7 +76,7 @@ impl Output {
     /// Fails if stdout was closed when the program started: to be asked before any packet is
     /// taken that could not be printed.
     pub(crate) fn require() -> Result<()> {
-        if udgram::process::was_closed_at_start(1) {
+        if crate::process::was_closed_at_start(1) {
             return Err(closed());
         }
         Ok(())

@@ -113,7 +113,7 @@ pub(crate) fn die_of(signal: Signal) {
     set.add(signal);
     // Each of these can only fail for a signal that cannot be caught; the exit status then says
     // what the signal would have said.
-    let _ = udgram::process::default_action(signal);
+    let _ = crate::process::default_action(signal);
     let _ = set.thread_unblock();
     let _ = raise(signal);
 }

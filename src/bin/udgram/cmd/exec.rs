@@ -4,6 +4,7 @@ use crate::cli::Exec;
 use crate::cmd::spawn_failure;
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::Exit;
+use crate::process::{place_descriptors, set_listen_pid, set_signal_mask};
 use crate::report::Report;
 use crate::signal::hold;
 use anyhow::{Context, Result};
@@ -15,7 +16,6 @@ use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use udgram::process::{place_descriptors, set_listen_pid, set_signal_mask};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;

@@ -6,6 +6,7 @@ use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::process::{self, place_descriptors, set_signal_mask};
 use crate::receive::{Client, Handler, Limits, Patience, Printer, Receiver, Wanted};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -21,7 +22,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use udgram::process::{self, place_descriptors, set_signal_mask};
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{Address, BATCH, Datagram, DatagramSocket, ErrorKind, Name, Outgoing};
 

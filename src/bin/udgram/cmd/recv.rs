@@ -5,6 +5,7 @@ use crate::cmd::{forget_overwritten, spawn_failure, timed_out};
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::process::{place_descriptors, set_signal_mask};
 use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
 use crate::report::Report;
 use crate::signal::Signals;
@@ -15,7 +16,6 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
-use udgram::process::{place_descriptors, set_signal_mask};
 use udgram::wait::Deadline;
 use udgram::{ErrorKind, describe_descriptor};
 
