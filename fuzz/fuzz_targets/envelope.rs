@@ -11,8 +11,8 @@ use udgram::protocol::DatagramProtocol;
 
 fuzz_target!(|line: &[u8]| {
     for protocol in Protocol::value_variants() {
-        match envelope::Letter::parse(line, *protocol, envelope::Claims::Count) {
-            Ok(letter) => assert!(letter.bytes.len() <= 2 * line.len()),
+        match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Count) {
+            Ok(sent) => assert!(sent.bytes.len() <= 2 * line.len()),
             Err(error) => assert!(error.offset() <= line.len(), "{error}"),
         }
         // The value in an envelope of what was received is what sends it again.
@@ -20,20 +20,22 @@ fuzz_target!(|line: &[u8]| {
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_value(&packet, line, &mut value);
             let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
-            let letter = envelope::Letter::parse(&envelope, *protocol, envelope::Claims::Count)
+            let sent = envelope::OutgoingEnvelope::parse(&envelope, *protocol, envelope::Claims::Count)
                 .expect("its own envelope");
             let packet = |bytes: &[u8]| {
                 protocol
                     .build_packet(bytes)
                     .map(|packet| packet.into_owned())
             };
-            assert_eq!(packet(&letter.bytes).ok(), packet(line).ok());
+            assert_eq!(packet(&sent.bytes).ok(), packet(line).ok());
         }
         let mut shown = Vec::new();
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_line(&packet, &mut shown);
         }
-        terminal::escape(&mut shown, 0, Some(*protocol));
+        if let Some(controls) = protocol.controls() {
+            terminal::escape(&mut shown, 0, controls);
+        }
         if protocol.is_json() {
             let plain = shown.clone();
             color::paint(&mut shown, 0);

@@ -2,7 +2,7 @@
 
 #[path = "../../src/bin/udgram/admission.rs"]
 mod admission;
-#[path = "../../src/bin/udgram/cli.rs"]
+#[path = "../../src/bin/udgram/cli/mod.rs"]
 mod cli;
 #[path = "../../src/bin/udgram/cmd/mod.rs"]
 mod cmd;
@@ -16,23 +16,31 @@ mod envelope;
 mod exit;
 #[path = "../../src/bin/udgram/input.rs"]
 mod input;
-#[path = "../../src/bin/udgram/line.rs"]
-mod line;
+#[path = "../../src/bin/udgram/json.rs"]
+mod json;
+#[path = "../../src/bin/udgram/notify.rs"]
+mod notify;
 #[path = "../../src/bin/udgram/output.rs"]
 mod output;
+#[path = "../../src/bin/udgram/printer.rs"]
+mod printer;
 #[path = "../../src/bin/udgram/process.rs"]
 mod process;
 #[path = "../../src/bin/udgram/progress.rs"]
 mod progress;
+#[path = "../../src/bin/udgram/protocol.rs"]
+mod protocol;
 #[path = "../../src/bin/udgram/receive.rs"]
 mod receive;
 #[path = "../../src/bin/udgram/report.rs"]
 mod report;
+#[path = "../../src/bin/udgram/sender.rs"]
+mod sender;
+#[path = "../../src/bin/udgram/serve.rs"]
+mod serve;
 #[path = "../../src/bin/udgram/signal.rs"]
 mod signal;
 #[path = "../../src/bin/udgram/stats.rs"]
 mod stats;
 #[path = "../../src/bin/udgram/terminal.rs"]
 mod terminal;
-#[path = "../../src/bin/udgram/value.rs"]
-mod value;

@@ -13,6 +13,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let _ = fuzzing::option_value(&sockopt::SocketOption::numbered(1, 9999), bytes);
     if let Ok(written) = str::from_utf8(bytes) {
-        let _ = cmd::sockopt::Setting::parse(written);
+        let _ = cli::setting::Setting::parse(written);
     }
 });

@@ -5,8 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::format_collect)]
 
-#[allow(dead_code)]
-#[path = "../../src/bin/udgram/cli.rs"]
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/bin/udgram/cli/mod.rs"]
 mod cli;
 mod completions;
 #[allow(dead_code)]
@@ -18,8 +18,8 @@ mod manual;
 mod report;
 mod shells;
 #[allow(dead_code)]
-#[path = "../../src/bin/udgram/value.rs"]
-mod value;
+#[path = "../../src/bin/udgram/terminal.rs"]
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::fs;

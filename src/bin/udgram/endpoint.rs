@@ -1,13 +1,15 @@
-//! From the socket options of a command line to an open socket.
+//! From the socket arguments of a command line to an open socket: a new one that is bound and
+//! connected, or an inherited one. What that changed is undone when the command ends.
 
+use crate::cli::setting::Setting;
+use crate::cli::value::Descriptor;
 use crate::cli::{Inherited, Receive, SocketFile};
-use crate::cmd::sockopt::Setting;
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::value::Descriptor;
 use anyhow::{Context, Result};
 use nix::libc::c_int;
 use std::os::fd::{AsFd, OwnedFd};
+use udgram::sockopt;
 use udgram::{Address, BindOptions, Binding, DatagramSocket, Occupied, bind};
 
 /// What a command line says about its socket.
@@ -89,21 +91,21 @@ pub(crate) enum Origin {
 pub(crate) struct Endpoint {
     pub(crate) socket: DatagramSocket,
     pub(crate) origin: Origin,
-    /// What is undone when this is dropped.
-    pub(crate) traces: Traces,
+    /// Undoes on drop what opening the socket changed.
+    pub(crate) cleanup: Cleanup,
 }
 
-/// What opening a socket has left in the world: a socket file, which is removed, or options of a
-/// socket shared with others, which are set back to what they were.
+/// Undoes on drop what opening a socket changed: removes the socket file, and restores the options
+/// of an inherited socket, which other processes may share.
 #[derive(Debug, Default)]
-pub(crate) struct Traces {
+pub(crate) struct Cleanup {
     _binding: Option<Binding>,
     /// A copy of the socket, and the values that its options had.
     options: Option<(OwnedFd, Vec<(c_int, c_int)>)>,
 }
 
-impl Traces {
-    /// Sets an option of `SOL_SOCKET`, to be set back to what it was.
+impl Cleanup {
+    /// Sets an option of `SOL_SOCKET`, which is restored on drop.
     pub(crate) fn set(
         &mut self,
         socket: &DatagramSocket,
@@ -123,7 +125,7 @@ impl Traces {
     }
 }
 
-impl Drop for Traces {
+impl Drop for Cleanup {
     fn drop(&mut self) {
         let Some((socket, before)) = self.options.take() else {
             return;
@@ -132,7 +134,7 @@ impl Drop for Traces {
             return;
         };
         for (option, value) in before {
-            // It could be set before; if not now, nobody is left to be told.
+            // Setting it worked before; a failure now cannot be reported any more.
             let _ = socket.set_option_int(option, value);
         }
     }
@@ -169,14 +171,14 @@ pub(crate) fn inherited(named: &Inherited) -> Result<Option<Descriptor>> {
 }
 
 impl Endpoint {
-    /// Opens the socket. What it leaves in the world must not be left behind by a signal: the
-    /// caller has those held up.
+    /// Opens the socket. The caller has blocked the signals that would end the process without the
+    /// cleanup.
     pub(crate) fn open(request: &Request<'_>, report: Report) -> Result<Self> {
         let settings = request
             .settings
             .iter()
             .map(|written| Setting::parse(written))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<udgram::Result<Vec<_>>>()?;
         let endpoint = match request.source {
             Source::Inherited(descriptor) => Self::inherit(descriptor, request, &settings)?,
             Source::Bound(address) => Self::make(Some(address), request, &settings)?,
@@ -196,7 +198,7 @@ impl Endpoint {
             socket.set_option_int(*option, 1)?;
         }
         for setting in settings {
-            setting.apply(&socket)?;
+            sockopt::set(&socket, &setting.option, &setting.value)?;
         }
         let binding = if let Some(address) = address {
             bind(&socket, address, bind_options(request.file))?
@@ -205,14 +207,14 @@ impl Endpoint {
             None
         };
         // A connection that fails leaves no file behind.
-        let traces = Traces {
+        let cleanup = Cleanup {
             _binding: binding,
             options: None,
         };
         let endpoint = Self {
             socket,
             origin: Origin::New,
-            traces,
+            cleanup,
         };
         if let Some(peer) = request.connect {
             endpoint.socket.connect(peer)?;
@@ -227,14 +229,14 @@ impl Endpoint {
     ) -> Result<Self> {
         let Descriptor { pid, number } = descriptor;
         let socket = DatagramSocket::from_number(pid, number)?;
-        let mut traces = Traces::default();
+        let mut cleanup = Cleanup::default();
         for option in request.needs {
             if socket.option_int(*option)? == 0 {
-                traces.set(&socket, *option, 1)?;
+                cleanup.set(&socket, *option, 1)?;
             }
         }
         for setting in settings {
-            setting.apply(&socket)?;
+            sockopt::set(&socket, &setting.option, &setting.value)?;
         }
         if let Some(peer) = request.connect {
             socket.connect(peer)?;
@@ -242,7 +244,7 @@ impl Endpoint {
         Ok(Self {
             socket,
             origin: Origin::Inherited,
-            traces,
+            cleanup,
         })
     }
 

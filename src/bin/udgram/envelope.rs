@@ -1,30 +1,31 @@
-//! Envelopes: one JSON object a line, with a packet and what is known about it.
+//! Envelopes: one JSON object a line, with a packet and what is known about it. They are written for
+//! received datagrams and parsed from the input of `send`.
 
 use crate::cli::Protocol;
-use crate::line::{base64_to_datagram, write_base64, write_string};
-use crate::value::{Descriptor, parse_peer};
+use crate::cli::value::{Descriptor, parse_peer};
+use crate::json::{Layout, Object, write_credentials};
+use crate::protocol::base64_to_datagram;
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 use udgram::ancillary::Credentials;
 use udgram::protocol::{DatagramProtocol, Json, ParseError};
 use udgram::{Address, Datagram, describe_descriptor};
 
-/// What an envelope shows beside the packet.
+/// Writes the envelopes of received datagrams.
 #[derive(Debug)]
-pub(crate) struct Fields {
+pub(crate) struct EnvelopeWriter {
     protocol: Protocol,
-    /// Whether it shows the sender's credentials.
+    /// Whether envelopes have the sender's credentials.
     credentials: bool,
     clock: Clock,
 }
 
-/// Writes times; what it wrote last serves for all of the same second.
+/// Formats times. The text of a second is kept for all times in it.
 #[derive(Debug, Default)]
 struct Clock {
     second: u64,
@@ -53,7 +54,7 @@ impl Clock {
     }
 }
 
-impl Fields {
+impl EnvelopeWriter {
     pub(crate) fn new(protocol: Protocol, credentials: bool) -> Self {
         Self {
             protocol,
@@ -62,8 +63,8 @@ impl Fields {
         }
     }
 
-    /// Appends the envelope of `datagram` and a line end, with its packet or why it is none.
-    /// Descriptors have the numbers that `numbers` gives them, or else their own.
+    /// Appends the envelope of `datagram` and a line end, with its packet or why it is not a valid
+    /// one. Descriptors are shown with their own numbers unless `numbers` gives others.
     pub(crate) fn write(
         &mut self,
         datagram: &Datagram<'_>,
@@ -71,113 +72,88 @@ impl Fields {
         numbers: Option<&[RawFd]>,
         json: &mut Vec<u8>,
     ) {
-        json.push(b'{');
+        let mut object = Object::begin(json, Layout::Compact);
         if let Some(time) = datagram.ancillary.time {
-            json.extend_from_slice(b"\"time\":\"");
+            let json = object.member("time");
+            json.push(b'"');
             self.clock.write(time, json);
-            json.extend_from_slice(b"\",");
+            json.push(b'"');
         }
-        json.extend_from_slice(b"\"from\":");
-        write_address("from", &datagram.from(), json);
-        // A vector takes what is written to it, here and below.
-        let _ = write!(json, ",\"size\":{}", datagram.size);
+        object.address("from", &datagram.from());
+        object.literal("size", datagram.size);
         match packet {
             Ok(packet) => {
-                json.extend_from_slice(b",\"packet\":");
+                let json = object.member("packet");
                 self.protocol.write_value(packet, datagram.bytes, json);
             }
             Err(error) => {
-                let kind = if datagram.is_cut() {
-                    "truncated"
-                } else {
-                    "parse"
-                };
-                let _ = write!(json, ",\"error\":{{\"kind\":\"{kind}\",\"message\":");
-                write_string(error.cause(), json);
-                json.extend_from_slice(b"},\"raw\":");
-                write_base64(datagram.bytes, json);
+                let mut cause = Object::begin(object.member("error"), Layout::Compact);
+                cause.string(
+                    "kind",
+                    if datagram.is_cut() {
+                        "truncated"
+                    } else {
+                        "parse"
+                    },
+                );
+                cause.string("message", error.cause());
+                cause.end();
+                object.base64("raw", datagram.bytes);
             }
         }
         if let Some(credentials) = datagram.ancillary.credentials.filter(|_| self.credentials) {
-            json.extend_from_slice(b",\"creds\":");
-            write_credentials(credentials, json);
+            write_credentials(credentials, object.member("creds"));
         }
-        if !datagram.ancillary.descriptors.is_empty() {
-            json.extend_from_slice(b",\"fds\":[");
-            for (index, descriptor) in datagram.ancillary.descriptors.iter().enumerate() {
-                if index > 0 {
-                    json.push(b',');
-                }
-                let number = numbers.and_then(|numbers| numbers.get(index).copied());
-                let description = describe_descriptor(descriptor.as_fd());
-                let _ = write!(
-                    json,
-                    "{{\"fd\":{},\"type\":",
-                    number.unwrap_or(descriptor.as_raw_fd())
-                );
-                write_string(&description.kind, json);
-                json.extend_from_slice(b",\"path\":");
-                write_string(&description.target.to_string_lossy(), json);
-                if str::from_utf8(description.target.as_bytes()).is_err() {
-                    json.extend_from_slice(b",\"path_raw\":");
-                    write_base64(description.target.as_bytes(), json);
-                }
-                if let Some(access) = description.access {
-                    let _ = write!(json, ",\"access\":\"{}\"", access.as_str());
-                }
-                json.push(b'}');
-            }
-            json.push(b']');
+        let descriptors = &datagram.ancillary.descriptors;
+        if !descriptors.is_empty() {
+            write_descriptors(descriptors, numbers, object.member("fds"));
         }
         if datagram.ancillary.truncated {
-            json.extend_from_slice(b",\"ancillary_truncated\":true");
+            object.literal("ancillary_truncated", true);
         }
-        json.extend_from_slice(b"}\n");
+        object.end();
+        json.push(b'\n');
     }
 }
 
-/// Appends an address as a JSON value: a string, or `null` if it is unnamed. A pathname that is
-/// not UTF-8 has its bytes beside it, in the field `NAME_raw`.
-pub(crate) fn write_address(name: &str, address: &Address<'_>, json: &mut Vec<u8>) {
-    match address {
-        Address::Unnamed => json.extend_from_slice(b"null"),
-        Address::Pathname(path) => match str::from_utf8(path) {
-            Ok(path) if !path.starts_with('@') => write_string(path, json),
-            Ok(_) => write_string(&address.to_string(), json),
-            Err(_) => {
-                write_string(&address.to_string(), json);
-                let _ = write!(json, ",\"{name}_raw\":");
-                write_base64(path, json);
-            }
-        },
-        Address::Abstract(_) => write_string(&address.to_string(), json),
+/// Appends what received descriptors refer to as a JSON array of objects.
+fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &mut Vec<u8>) {
+    let mut before = b'[';
+    for (index, descriptor) in descriptors.iter().enumerate() {
+        json.push(before);
+        before = b',';
+        let number = numbers.and_then(|numbers| numbers.get(index).copied());
+        let description = describe_descriptor(descriptor.as_fd());
+        let mut object = Object::begin(json, Layout::Compact);
+        object.literal("fd", number.unwrap_or(descriptor.as_raw_fd()));
+        object.string("type", &description.kind);
+        object.string("path", &description.target.to_string_lossy());
+        if str::from_utf8(description.target.as_bytes()).is_err() {
+            object.base64("path_raw", description.target.as_bytes());
+        }
+        if let Some(access) = description.access {
+            object.string("access", access.as_str());
+        }
+        object.end();
     }
+    json.push(b']');
 }
 
-/// Appends credentials as a JSON object; a process that the kernel did not name is `null`.
-pub(crate) fn write_credentials(credentials: Credentials, json: &mut Vec<u8>) {
-    let Credentials { pid, uid, gid } = credentials;
-    let _ = match pid {
-        0 => write!(json, "{{\"pid\":null,\"uid\":{uid},\"gid\":{gid}}}"),
-        pid => write!(json, "{{\"pid\":{pid},\"uid\":{uid},\"gid\":{gid}}}"),
-    };
-}
-
-/// Whether the `creds` of an envelope are claimed.
+/// Whether the `creds` of an envelope to send are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claims {
-    /// They are.
+    /// They are claimed as the sender's credentials.
     Count,
-    /// They are passed over, whatever they are.
+    /// They are ignored, even if they are invalid.
     Ignored,
 }
 
 /// An envelope to send.
 #[derive(Debug, Default)]
-pub(crate) struct Letter {
+pub(crate) struct OutgoingEnvelope {
     /// The datagram.
     pub(crate) bytes: Vec<u8>,
-    /// Where it goes, if it says so.
+    /// Its destination, if the envelope has one.
     pub(crate) to: Option<Address<'static>>,
     /// Descriptors of this process to attach.
     pub(crate) descriptors: Vec<Descriptor>,
@@ -187,10 +163,9 @@ pub(crate) struct Letter {
     pub(crate) described: usize,
 }
 
-impl Letter {
-    /// Reads an envelope; what it has besides `packet`, `raw`, `to`, `fds` and `creds` is passed
-    /// over, so that what a receiver printed can be sent again; and so is `creds`, where
-    /// [`Claims::Ignored`] says so.
+impl OutgoingEnvelope {
+    /// Parses an envelope. Fields other than `packet`, `raw`, `to`, `fds` and `creds` are ignored, so
+    /// that what a receiver printed can be sent again; `creds` is ignored with [`Claims::Ignored`].
     pub(crate) fn parse(
         line: &[u8],
         protocol: Protocol,
@@ -198,44 +173,29 @@ impl Letter {
     ) -> Result<Self, ParseError> {
         let text = str::from_utf8(line)
             .map_err(|error| ParseError::new(error.valid_up_to(), "expected UTF-8"))?;
-        // The whole line first, so that an error has its place.
+        // Check all of the line first: an error of this parser has an offset.
         Json.make_datagram(text)?;
-        let parts: Parts<'_> = serde_json::Deserializer::from_str(text)
+        let raw: RawEnvelope<'_> = serde_json::Deserializer::from_str(text)
             .deserialize_map(EnvelopeVisitor)
-            // It is JSON: it can still be no object, or have half a surrogate pair in a key.
+            // The line is JSON, but need not be an object, and a key can have a lone surrogate.
             .map_err(|_| ParseError::new(0, "expected an envelope, a JSON object"))?;
         let at = |value: &RawValue| value.get().as_ptr().addr() - text.as_ptr().addr();
-        let bytes = match (parts.packet, parts.raw) {
-            (Some(_), Some(_)) => {
-                return Err(ParseError::new(
-                    0,
-                    "expected one of 'packet' and 'raw', not both",
-                ));
-            }
-            (None, None) => return Err(ParseError::new(0, "expected a field 'packet' or 'raw'")),
-            (Some(packet), None) => protocol.value_to_datagram(packet).map_err(|error| {
-                ParseError::new(at(packet) + error.offset(), error.message().to_owned())
-            })?,
-            (None, Some(raw)) => string(raw)
-                .and_then(|base64| base64_to_datagram(&base64).ok())
-                .ok_or_else(|| ParseError::new(at(raw), "expected a string of base64"))?,
-        };
-        let mut letter = Self {
-            bytes,
+        let mut envelope = Self {
+            bytes: raw.datagram(protocol, at)?,
             ..Self::default()
         };
-        if let Some(to) = parts.to.filter(|to| to.get() != "null") {
+        if let Some(to) = raw.to.filter(|to| to.get() != "null") {
             let address = string(to)
                 .ok_or_else(|| ParseError::new(at(to), "expected an address as a string"))?;
-            letter.to =
+            envelope.to =
                 Some(parse_peer(&address.into()).map_err(|cause| ParseError::new(at(to), cause))?);
         }
-        if let Some(fds) = parts.fds {
+        if let Some(fds) = raw.fds {
             let expected = || ParseError::new(at(fds), "expected an array of descriptor numbers");
             let list: Vec<&RawValue> = serde_json::from_str(fds.get()).map_err(|_| expected())?;
             for entry in list {
                 if entry.get().starts_with('{') {
-                    letter.described += 1;
+                    envelope.described += 1;
                     continue;
                 }
                 let number = entry
@@ -244,18 +204,18 @@ impl Letter {
                     .ok()
                     .filter(|number| *number >= 0)
                     .ok_or_else(expected)?;
-                letter.descriptors.push(Descriptor { pid: None, number });
+                envelope.descriptors.push(Descriptor { pid: None, number });
             }
         }
-        if let Some(creds) = parts.creds.filter(|_| claims == Claims::Count) {
-            letter.credentials = Some(credentials(creds.get()).ok_or_else(|| {
+        if let Some(creds) = raw.creds.filter(|_| claims == Claims::Count) {
+            envelope.credentials = Some(credentials(creds.get()).ok_or_else(|| {
                 ParseError::new(
                     at(creds),
                     "expected an object with the numbers pid, uid and gid",
                 )
             })?);
         }
-        Ok(letter)
+        Ok(envelope)
     }
 }
 
@@ -268,7 +228,7 @@ fn credentials(json: &str) -> Option<Credentials> {
     let number = |name: &str| fields.get(name)?.as_u64();
     Some(Credentials {
         pid: match fields.get("pid") {
-            // What a receiver prints that was not told.
+            // A receiver prints `null` if the kernel does not name a process.
             None | Some(serde_json::Value::Null) => Credentials::own().pid,
             Some(pid) => pid.as_i64()?.try_into().ok().filter(|pid| *pid > 0)?,
         },
@@ -277,9 +237,9 @@ fn credentials(json: &str) -> Option<Credentials> {
     })
 }
 
-/// The fields of an envelope that count, as they stand in the line.
+/// The fields of an envelope that are used, as they stand in the line.
 #[derive(Default)]
-struct Parts<'l> {
+struct RawEnvelope<'l> {
     packet: Option<&'l RawValue>,
     raw: Option<&'l RawValue>,
     to: Option<&'l RawValue>,
@@ -287,24 +247,47 @@ struct Parts<'l> {
     creds: Option<&'l RawValue>,
 }
 
+impl RawEnvelope<'_> {
+    /// Returns the datagram of `packet` or `raw`; `at` is the offset of a value in the line.
+    fn datagram(
+        &self,
+        protocol: Protocol,
+        at: impl Fn(&RawValue) -> usize,
+    ) -> Result<Vec<u8>, ParseError> {
+        match (self.packet, self.raw) {
+            (Some(_), Some(_)) => Err(ParseError::new(
+                0,
+                "expected one of 'packet' and 'raw', not both",
+            )),
+            (None, None) => Err(ParseError::new(0, "expected a field 'packet' or 'raw'")),
+            (Some(packet), None) => protocol.value_to_datagram(packet).map_err(|error| {
+                ParseError::new(at(packet) + error.offset(), error.message().to_owned())
+            }),
+            (None, Some(raw)) => string(raw)
+                .and_then(|base64| base64_to_datagram(&base64).ok())
+                .ok_or_else(|| ParseError::new(at(raw), "expected a string of base64")),
+        }
+    }
+}
+
 struct EnvelopeVisitor;
 
 impl<'l> Visitor<'l> for EnvelopeVisitor {
-    type Value = Parts<'l>;
+    type Value = RawEnvelope<'l>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an envelope, a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<Parts<'l>, A::Error> {
-        let mut parts = Parts::default();
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<RawEnvelope<'l>, A::Error> {
+        let mut raw = RawEnvelope::default();
         while let Some(key) = map.next_key::<String>()? {
             let field = match key.as_str() {
-                "packet" => &mut parts.packet,
-                "raw" => &mut parts.raw,
-                "to" => &mut parts.to,
-                "fds" => &mut parts.fds,
-                "creds" => &mut parts.creds,
+                "packet" => &mut raw.packet,
+                "raw" => &mut raw.raw,
+                "to" => &mut raw.to,
+                "fds" => &mut raw.fds,
+                "creds" => &mut raw.creds,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
@@ -312,6 +295,6 @@ impl<'l> Visitor<'l> for EnvelopeVisitor {
             };
             *field = Some(map.next_value()?);
         }
-        Ok(parts)
+        Ok(raw)
     }
 }

@@ -1,4 +1,4 @@
-//! How the program ends: its exit statuses, and what makes each.
+//! How the program ends: its exit statuses, and which errors lead to each.
 
 use anyhow::Error;
 use nix::sys::signal::Signal;
@@ -31,15 +31,12 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// The end that an error makes.
+    /// Returns the exit that an error leads to.
     pub(crate) fn of(error: &Error) -> Self {
         if let Some(exit) = error.downcast_ref::<Failure>() {
             return exit.exit;
         }
-        match error
-            .downcast_ref::<udgram::Error>()
-            .map(udgram::Error::kind)
-        {
+        match kind_of(error) {
             Some(ErrorKind::NobodyThere) => Self::NobodyThere,
             Some(ErrorKind::Unusable) => Self::Usage,
             Some(ErrorKind::Parse) => Self::Parse,
@@ -66,7 +63,18 @@ impl Exit {
     }
 }
 
-/// An error that is not the library's, with the end it makes.
+fn kind_of(error: &Error) -> Option<ErrorKind> {
+    error
+        .downcast_ref::<udgram::Error>()
+        .map(udgram::Error::kind)
+}
+
+/// Returns whether `error` is an error of the library and of this kind.
+pub(crate) fn has_kind(error: &Error, kind: ErrorKind) -> bool {
+    kind_of(error) == Some(kind)
+}
+
+/// An error that is not the library's, with the exit it leads to.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,

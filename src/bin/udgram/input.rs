@@ -1,6 +1,7 @@
-//! stdin: read in large pieces, handed on as whole lines where they lie.
+//! stdin: it is read in large pieces and returned as whole lines, without copying them.
 
 use crate::exit::{Exit, Failure};
+use crate::process;
 use anyhow::Result;
 use nix::errno::Errno;
 use std::io::{Stdin, stdin};
@@ -25,7 +26,7 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new() -> Result<Self> {
-        if crate::process::was_closed_at_start(0) {
+        if process::was_closed_at_start(0) {
             return Err(Failure::error(
                 Exit::Refused,
                 "cannot read stdin: it is closed",
@@ -91,7 +92,7 @@ impl Input {
         if self.buffer.len() - self.end < PIECE / 2 {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        // read(2) cannot be woken by what the wait is told of; without that, it is a call saved.
+        // A blocking read(2) would not notice `wake`, so poll first; skip it if nothing is watched.
         if wake.stop.is_some() || wake.output.is_some() {
             wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
         }

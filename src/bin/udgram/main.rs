@@ -1,4 +1,5 @@
-//! The `udgram` program: parse, run, report, exit status, and nothing else.
+//! The `udgram` program: parses the command line, runs the subcommand, reports errors, and returns the
+//! exit status.
 
 mod admission;
 mod cli;
@@ -8,16 +9,20 @@ mod endpoint;
 mod envelope;
 mod exit;
 mod input;
-mod line;
+mod json;
+mod notify;
 mod output;
+mod printer;
 mod process;
 mod progress;
+mod protocol;
 mod receive;
 mod report;
+mod sender;
+mod serve;
 mod signal;
 mod stats;
 mod terminal;
-mod value;
 
 use cli::{Cli, Command};
 use exit::{Exit, Failure};
@@ -27,22 +32,22 @@ use stats::Stats;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Rust starts with SIGPIPE ignored. Where nothing is to be cleaned up it ends the program as
-    // it ends others; where something is, it is held up with the other signals.
+    // The Rust runtime ignores SIGPIPE; restore it. Commands that clean up block it in
+    // `Signals::install`.
     let _ = process::default_action(Signal::SIGPIPE);
-    // Whoever ignores the end of its children may have started this program so, too; nobody could
-    // then wait for CMD.
+    // If the parent ignored SIGCHLD, we inherited that and waitpid(2) would fail with ECHILD. Restore
+    // the default.
     let _ = process::default_action(Signal::SIGCHLD);
     let (exit, report) = match Cli::read(std::env::args_os()) {
         Ok(cli) => {
-            let report = Report::new(cli.diagnostics);
+            let report = Report::new(cli.diagnostics.verbosity());
             (run(&cli.command, report), report)
         }
-        Err(error) => return cli::report_usage(&error),
+        Err(error) => return report::report_usage(&error),
     };
     let exit = exit.unwrap_or_else(|error| {
         let exit = Exit::of(&error);
-        // The reader of stdout is gone: it does not want to know.
+        // The reader of stdout is gone: udgram ends silently, like other programs.
         if exit != Exit::Signal(Signal::SIGPIPE) {
             report.error(&error);
         }

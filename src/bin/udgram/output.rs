@@ -1,6 +1,7 @@
-//! stdout: packets are gathered while more keep coming, and written before the program waits.
+//! stdout: lines are collected while more packets come, and written before the program waits.
 
 use crate::exit::{Exit, Failure};
+use crate::process;
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,13 +14,13 @@ use std::time::{Duration, Instant};
 use udgram::describe;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
 
-/// What is gathered at most before it is written.
-const GATHERED: usize = 256 << 10;
-/// How long a packet waits at most for others to be written with, where more keep coming.
+/// How many bytes are collected before they are written.
+const MAX_COLLECTED: usize = 256 << 10;
+/// How long a line waits at most, while more packets come, to be written with others.
 const LATENCY: Duration = Duration::from_millis(1);
 /// What a pipe that is ready for writing takes without blocking (`PIPE_BUF`).
 const READY: usize = 4096;
-/// How long a blocked stdout holds up a program that was told to end.
+/// How long a blocked stdout delays the end of the program.
 const GRACE: Duration = Duration::from_secs(1);
 
 static STDOUT: LazyLock<Stdout> = LazyLock::new(stdout);
@@ -28,7 +29,7 @@ static STDOUT: LazyLock<Stdout> = LazyLock::new(stdout);
 pub(crate) struct Output {
     /// Lines to be written.
     pub(crate) lines: Vec<u8>,
-    /// When the oldest of them was put there.
+    /// When the oldest of them was seen.
     since: Option<Instant>,
     kind: Kind,
     /// A terminal once more, non-blocking: one that is stopped may take less than it is ready for.
@@ -53,7 +54,7 @@ impl Output {
         let terminal = STDOUT.is_terminal();
         let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-            _ if crate::process::was_closed_at_start(1) => Kind::Closed,
+            _ if process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
@@ -73,30 +74,30 @@ impl Output {
         }
     }
 
-    /// Fails if stdout was closed when the program started: to be asked before any packet is
-    /// taken that could not be printed.
+    /// Fails if stdout was closed when the program started. Call it before a packet is taken that
+    /// could not be printed.
     pub(crate) fn require() -> Result<()> {
-        if crate::process::was_closed_at_start(1) {
+        if process::was_closed_at_start(1) {
             return Err(closed());
         }
         Ok(())
     }
 
-    /// What a wait is to watch, so that it ends when the reader goes.
+    /// Returns what a wait watches to end when the reader of stdout goes away.
     pub(crate) fn watched(&self) -> Option<BorrowedFd<'static>> {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
-    /// Writes what has been gathered if it is much.
-    pub(crate) fn make_room(&mut self, wake: &Wake<'_>) -> Result<()> {
-        if self.lines.len() < GATHERED {
+    /// Writes the lines if there are many.
+    pub(crate) fn flush_if_full(&mut self, wake: &Wake<'_>) -> Result<()> {
+        if self.lines.len() < MAX_COLLECTED {
             return Ok(());
         }
         self.flush(wake)
     }
 
-    /// Writes what has been gathered if it is old by `now`.
-    pub(crate) fn keep_up(&mut self, now: Instant, wake: &Wake<'_>) -> Result<()> {
+    /// Writes the lines if the oldest has waited long enough at `now`.
+    pub(crate) fn flush_if_stale(&mut self, now: Instant, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
@@ -107,14 +108,13 @@ impl Output {
         self.flush(wake)
     }
 
-    /// Writes everything, waiting for the reader; what is left after a failure is kept.
+    /// Writes everything, waiting for the reader. What is left after a failure is kept.
     pub(crate) fn flush(&mut self, wake: &Wake<'_>) -> Result<()> {
         self.write(Deadline::NEVER, wake)
     }
 
-    /// Writes everything before the program ends; a reader that takes nothing is not waited for
-    /// any longer than a second.
-    pub(crate) fn finish(&mut self) -> Result<()> {
+    /// Writes everything before the program ends, waiting at most a second for the reader.
+    pub(crate) fn flush_at_exit(&mut self) -> Result<()> {
         self.write(Deadline::after(Some(GRACE)), &Wake::default())
     }
 
@@ -134,7 +134,7 @@ impl Output {
         self.lines.drain(..written);
         if self.lines.is_empty() {
             // What a large packet took is given back.
-            self.lines.shrink_to(2 * GATHERED);
+            self.lines.shrink_to(2 * MAX_COLLECTED);
         }
         result
     }

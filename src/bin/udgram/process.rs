@@ -3,6 +3,7 @@
 //! holds what runs between fork(2) and execve(2) and what runs before `main`.
 #![allow(unsafe_code)]
 
+use crate::exit::{Exit, Failure};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
@@ -13,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use udgram::Quoted;
 
 /// Opens a descriptor that becomes readable when the process has ended; pidfd_open(2).
 pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
@@ -125,6 +127,32 @@ pub(crate) fn set_listen_pid(command: &mut Command) -> io::Result<()> {
     // SAFETY: the closure formats a number in place and calls execve(2); it allocates nothing.
     unsafe { command.pre_exec(run) };
     Ok(())
+}
+
+/// Removes `UDGRAM_SOCKET_FD` from the environment of `command` if one of `numbers` replaces the
+/// inherited socket that it names.
+pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
+    let inherited = std::env::var("UDGRAM_SOCKET_FD")
+        .ok()
+        .and_then(|number| number.parse().ok());
+    if inherited.is_some_and(|number| numbers.contains(&number)) {
+        command.env_remove("UDGRAM_SOCKET_FD");
+    }
+}
+
+/// Returns the error of a command that could not be run: status 127 if it was not found, 126
+/// otherwise.
+pub(crate) fn spawn_failure(command: &OsStr, error: &io::Error) -> anyhow::Error {
+    let exit = if error.kind() == io::ErrorKind::NotFound {
+        Exit::NotFound
+    } else {
+        Exit::CannotRun
+    };
+    let cause = error.raw_os_error().map_or_else(
+        || error.to_string(),
+        |errno| udgram::describe(Errno::from_raw(errno)).to_owned(),
+    );
+    Failure::error(exit, format!("cannot run {}: {cause}", Quoted(command)))
 }
 
 /// Which of stdin, stdout and stderr were closed when the process started. Before `main`, Rust's

@@ -1,20 +1,19 @@
-//! How far `send` has come with a large file, for who watches it on a terminal.
+//! Progress: how far `send` has come with a large file, one line that is redrawn on a terminal.
 //!
-//! It is one line that is written anew. A progress bar's crate would do more, and would have every start of the
-//! program load the mathematics library for it.
+//! A progress bar crate would link the mathematics library, which every start of the program loads.
 
 use nix::sys::stat::{SFlag, fstat};
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::{Duration, Instant};
 
-/// What takes no longer than this has no need to be watched.
+/// Nothing is shown of what takes no longer than this.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often the line is written anew.
-const RHYTHM: Duration = Duration::from_millis(100);
+/// How often the line is redrawn.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 pub(crate) struct Progress {
     since: Instant,
-    /// When the line is to be written next.
+    /// When the line is redrawn next.
     due: Instant,
     length: u64,
     /// How many characters of a line are on the terminal.
@@ -41,7 +40,7 @@ impl Progress {
         if now < self.due {
             return;
         }
-        self.due = now + RHYTHM;
+        self.due = now + REDRAW_INTERVAL;
         let milliseconds = (now - self.since).as_millis().max(1);
         let rate = u128::from(bytes) * 1000 / milliseconds;
         let line = format!(

@@ -1,204 +1,25 @@
-//! What every command that receives has in common: the loop from the socket to stdout.
+//! The loop from the socket to stdout that all receiving commands share: it receives in batches,
+//! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
-use crate::cli::{Protocol, Receive, When};
-use crate::color;
 use crate::endpoint::Origin;
-use crate::envelope::Fields;
-use crate::exit::Exit;
-use crate::output::Output;
+use crate::exit::{Exit, has_kind};
+use crate::printer::{Printer, ReceiveOptions};
+use crate::protocol::Client;
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
-use crate::terminal;
 use anyhow::Result;
-use nix::libc;
 use nix::sys::signal::Signal;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-use udgram::ancillary::{DEFAULT_ROOM, Room};
 use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Datagram, ErrorKind, Take, UnixDatagramEndpoint};
+use udgram::{BATCH, Batch, Datagram, ErrorKind, Take};
 
-/// How often a program that never has to wait looks whether it is to stop.
-const ATTENTION: Duration = Duration::from_millis(1);
-/// How long a socket that cannot be shut down, being shared, is emptied at the end.
-const EMPTYING: Duration = Duration::from_secs(1);
-
-pub(crate) type Client = UnixDatagramEndpoint<Protocol>;
-
-/// What is printed of each datagram, and where.
-#[derive(Debug)]
-pub(crate) struct Printer {
-    pub(crate) output: Output,
-    pub(crate) report: Report,
-    protocol: Protocol,
-    envelope: Option<Fields>,
-    /// Whether what is printed is JSON, and in colours.
-    color: bool,
-    /// Datagrams that were no packets.
-    failures: u64,
-    /// Messages whose descriptors the kernel dropped because nobody had asked for them.
-    dropped: u64,
-    /// Packets for which CMD could not be run.
-    unhandled: u64,
-    room: Room,
-}
-
-/// What is asked for with the packets of a command.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) protocol: Protocol,
-    pub(crate) envelope: bool,
-    pub(crate) credentials: bool,
-    pub(crate) room: Room,
-    pub(crate) color: When,
-}
-
-impl Wanted {
-    /// What the options say; `descriptors`: whether a CMD takes them even without an envelope.
-    pub(crate) fn by(receive: &Receive, descriptors: bool) -> Self {
-        let envelope = receive.packets.envelope || receive.creds;
-        let room = match receive.ancillary_bufsize {
-            Some(bytes) => Room::Bytes(bytes as usize),
-            None if envelope || descriptors => Room::Bytes(DEFAULT_ROOM),
-            None => Room::NoDescriptors,
-        };
-        Self {
-            protocol: receive.packets.protocol,
-            envelope,
-            credentials: receive.creds,
-            room,
-            color: receive.counting.shown.color,
-        }
-    }
-
-    /// The socket options that it takes.
-    pub(crate) fn needs(self) -> Vec<libc::c_int> {
-        let time = self.envelope.then_some(libc::SO_TIMESTAMPNS);
-        time.into_iter()
-            .chain(self.credentials.then_some(libc::SO_PASSCRED))
-            .collect()
-    }
-}
-
-impl Printer {
-    pub(crate) fn new(wanted: Wanted, report: Report) -> Self {
-        let Wanted {
-            protocol,
-            credentials,
-            room,
-            ..
-        } = wanted;
-        let envelope = wanted.envelope.then(|| Fields::new(protocol, credentials));
-        let output = Output::new();
-        let json = wanted.envelope || protocol.is_json();
-        Self {
-            color: json && color::wanted(wanted.color, output.terminal),
-            output,
-            report,
-            protocol,
-            envelope,
-            failures: 0,
-            dropped: 0,
-            unhandled: 0,
-            room,
-        }
-    }
-
-    /// Gathers what is to be printed of `datagram`, and reports one that is no packet.
-    pub(crate) fn print(&mut self, client: &Client, datagram: &Datagram<'_>) {
-        let start = self.output.lines.len();
-        self.append(client, datagram, None);
-        if self.output.terminal {
-            let bare = self.envelope.is_none().then_some(self.protocol);
-            terminal::escape(&mut self.output.lines, start, bare);
-        }
-        if self.color {
-            color::paint(&mut self.output.lines, start);
-        }
-    }
-
-    /// Appends the line of `datagram`, if it has any.
-    fn append(&mut self, client: &Client, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>) {
-        if datagram.ancillary.truncated {
-            self.note_truncation(datagram);
-        }
-        let lines = &mut self.output.lines;
-        let packet = client.parse(datagram);
-        match (&packet, &mut self.envelope) {
-            (Ok(packet), None) => self.protocol.write_line(packet, lines),
-            (_, Some(fields)) => fields.write(datagram, packet.as_deref(), numbers, lines),
-            (Err(_), None) => {}
-        }
-        if let Err(error) = packet {
-            self.failures += 1;
-            TOTALS.note_no_packet();
-            self.report.error(&error.into());
-        }
-    }
-
-    /// The line of `datagram` without its line end, for CMD; its descriptors are to have
-    /// `numbers`. `None` if it is no packet: that is reported, and the envelope, if one is asked
-    /// for, is there to be printed.
-    pub(crate) fn line(
-        &mut self,
-        client: &Client,
-        datagram: &Datagram<'_>,
-        numbers: &[RawFd],
-    ) -> Option<Vec<u8>> {
-        let failures = self.failures;
-        self.append(client, datagram, Some(numbers));
-        if self.failures > failures {
-            return None;
-        }
-        let mut line = std::mem::take(&mut self.output.lines);
-        if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
-            line.pop();
-        }
-        Some(line)
-    }
-
-    fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.room == Room::NoDescriptors {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.report.warning(format_args!(
-                    "the descriptors that {} sent were dropped: only --envelope or a CMD takes them",
-                    datagram.from().quoted()
-                ));
-            }
-        } else if self.envelope.is_none() {
-            self.report.warning(format_args!(
-                "not all descriptors that {} sent could be received",
-                datagram.from().quoted()
-            ));
-        }
-    }
-
-    /// CMD could not be run for a packet.
-    pub(crate) fn note_unhandled(&mut self, error: &anyhow::Error) {
-        self.unhandled += 1;
-        self.report.error(error);
-    }
-
-    /// The end of all printing: what is still to be told, and the exit status it makes of `exit`.
-    pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
-        if self.dropped > 1 {
-            self.report.warning(format_args!(
-                "the descriptors of {} messages were dropped",
-                self.dropped
-            ));
-        }
-        if exit == Exit::Done && self.unhandled > 0 {
-            Exit::CannotRun
-        } else if exit == Exit::Done && self.failures > 0 {
-            Exit::Parse
-        } else {
-            exit
-        }
-    }
-}
+/// How often a receiver that never has to wait checks whether it is to stop.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
+/// How long the queue of a shared socket, which cannot be shut down, is drained at the end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a receiver waits.
 #[derive(Debug, Clone, Copy)]
@@ -217,27 +38,27 @@ pub(crate) struct Limits {
     pub(crate) patience: Patience,
     /// What it is when time runs out.
     pub(crate) expired: Exit,
-    /// Whether the queue is emptied when a signal ends it.
+    /// Whether the queue is drained when a signal ends it.
     pub(crate) drain: bool,
 }
 
-/// What is done when much has been gathered for stdout.
+/// What is done when the output buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Full {
-    /// It is written, however long that takes.
+    /// It is written, which may block.
     Write,
-    /// It is kept.
+    /// It grows.
     Keep,
 }
 
-/// What is done with each datagram beside printing it.
+/// What is done with each datagram besides printing it.
 pub(crate) trait Handler {
     /// How many datagrams may be taken from the queue at a time.
     fn most(&self) -> usize {
         BATCH
     }
 
-    /// Whether whoever sent a packet may expect something of it.
+    /// Whether senders expect an answer.
     fn answers(&self) -> bool {
         false
     }
@@ -252,7 +73,7 @@ pub(crate) trait Handler {
     ) -> Result<()>;
 }
 
-/// Nothing is done but to print.
+/// Datagrams are printed only.
 pub(crate) struct PrintOnly;
 
 impl Handler for PrintOnly {
@@ -278,12 +99,12 @@ pub(crate) struct Receiver<H> {
 }
 
 impl<H: Handler> Receiver<H> {
-    /// A receiver for a client whose socket is of this origin and has the options on that
-    /// `wanted` needs; `most`: how many datagrams it will take in all, if that is known.
+    /// Returns a receiver for a client whose socket has this origin and the options that `options`
+    /// needs. `most` is how many datagrams it will take in all, if that is known.
     pub(crate) fn new(
         client: &Client,
         origin: Origin,
-        wanted: Wanted,
+        options: ReceiveOptions,
         handler: H,
         most: Option<u64>,
         report: Report,
@@ -291,10 +112,10 @@ impl<H: Handler> Receiver<H> {
         let most = most
             .map_or(BATCH, |most| usize::try_from(most).unwrap_or(BATCH))
             .min(handler.most());
-        let batch = Batch::new(&*client.socket()?, wanted.room, most)?;
+        let batch = Batch::new(&*client.socket()?, options.room, most)?;
         Ok(Self {
             batch,
-            printer: Printer::new(wanted, report),
+            printer: Printer::new(options, report),
             admission: Admission::default(),
             handler,
             origin,
@@ -315,14 +136,14 @@ impl<H: Handler> Receiver<H> {
             Ok(exit)
         });
         let exit = match (exit, signals) {
-            (Err(error), Some(signals)) if is(&error, ErrorKind::Stopped) => {
+            (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
                 self.stop(client, limits, signals)
             }
             (exit, _) => exit,
         };
         if exit.is_err() {
-            // The error stands; what is there is printed before it.
-            let _ = self.printer.output.finish();
+            // The error is returned; the lines that are ready are printed before it.
+            let _ = self.printer.output.flush_at_exit();
         }
         exit
     }
@@ -352,7 +173,7 @@ impl<H: Handler> Receiver<H> {
                 anyhow::Ok(())
             });
             match received {
-                Err(error) if is(&error, ErrorKind::TimedOut) => return Ok(limits.expired),
+                Err(error) if has_kind(&error, ErrorKind::TimedOut) => return Ok(limits.expired),
                 received => received?,
             };
             let (taken, handled) = self.take_in(client, &wake, Full::Write);
@@ -361,12 +182,12 @@ impl<H: Handler> Receiver<H> {
             if taken > 0 {
                 until = deadline();
             } else if until.passed() {
-                // Those who are not admitted do not prolong it.
+                // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
             }
             let now = Instant::now();
-            self.printer.output.keep_up(now, &wake)?;
-            if now.duration_since(looked) >= ATTENTION {
+            self.printer.output.flush_if_stale(now, &wake)?;
+            if now.duration_since(looked) >= STOP_CHECK_INTERVAL {
                 wake.check()?;
                 if matches!(limits.patience, Patience::Total(deadline) if deadline.passed()) {
                     return Ok(limits.expired);
@@ -377,8 +198,8 @@ impl<H: Handler> Receiver<H> {
         Ok(Exit::Done)
     }
 
-    /// Prints and handles the datagrams of the batch that are admitted: how many are. All of them
-    /// are printed, whatever becomes of the handling; what was not handled is told.
+    /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
+    /// are printed, even if handling one fails; how many were not handled is reported.
     fn take_in(&mut self, client: &Client, wake: &Wake<'_>, full: Full) -> (u64, Result<()>) {
         let (mut taken, mut unanswered, mut bytes) = (0, 0, 0);
         let mut handled = Ok(());
@@ -396,8 +217,8 @@ impl<H: Handler> Receiver<H> {
             }
             handled = self.handler.handle(client, &mut datagram, printer, wake);
             if handled.is_ok() && full == Full::Write {
-                // Many large datagrams at once must not all be held in two forms.
-                handled = printer.output.make_room(wake);
+                // A batch of large datagrams must not be held in memory twice.
+                handled = printer.output.flush_if_full(wake);
             }
         }
         if unanswered > 0 && self.handler.answers() {
@@ -419,14 +240,14 @@ impl<H: Handler> Receiver<H> {
     ) -> Result<Exit> {
         let wake = wake(Some(signals.stop()), self.printer.output.watched());
         match self.look(client, count, &wake) {
-            Err(error) if is(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
+            Err(error) if has_kind(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
             looked => looked.map(|()| Exit::Done),
         }
     }
 
     fn look(&mut self, client: &Client, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
-        // Where the socket's owner keeps reading and senders keep sending, there is no end by itself.
-        let until = Deadline::after(Some(EMPTYING));
+        // Under load the queue may never look empty; bound the time.
+        let until = Deadline::after(Some(DRAIN_TIMEOUT));
         while count.is_none_or(|count| self.received < count) && !until.passed() {
             if client.try_receive(&mut self.batch, 1, Take::Peek)? == 0 {
                 break;
@@ -436,13 +257,13 @@ impl<H: Handler> Receiver<H> {
                 self.printer.print(client, &datagram);
                 TOTALS.received.add(1, datagram.size);
             }
-            self.printer.output.keep_up(Instant::now(), wake)?;
+            self.printer.output.flush_if_stale(Instant::now(), wake)?;
         }
         self.printer.output.flush(wake)
     }
 
-    /// The end of a command that receives: what is still to be told, and the exit status. What
-    /// came behind the last packet asked for is lost with a socket of its own, which is told.
+    /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
+    /// for are lost with a socket that udgram made; that is reported.
     pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
         if self.origin == Origin::New && exit == Exit::Done {
             client.socket()?.shut_reading_down()?;
@@ -462,24 +283,24 @@ impl<H: Handler> Receiver<H> {
         Ok(self.printer.conclude(exit))
     }
 
-    /// A signal has asked for the end: what was accepted is still printed.
+    /// Ends after a signal: what the socket has accepted is still printed.
     fn stop(&mut self, client: &Client, limits: &Limits, signals: &Signals) -> Result<Exit> {
         let signal = signals.take();
         if signal == Signal::SIGPIPE {
             return Ok(Exit::Signal(signal));
         }
         if limits.drain {
-            let until = Deadline::after(Some(EMPTYING));
+            let until = Deadline::after(Some(DRAIN_TIMEOUT));
             if self.origin == Origin::New {
-                // From here on senders are told; none can slip in behind the last datagram read.
+                // From here on senders get EPIPE: none is accepted behind the last datagram read.
                 client.socket()?.shut_reading_down()?;
             }
-            // A second signal ends a handler that takes too long, and the rest with it.
+            // A second signal ends a handler that takes too long, and the draining.
             let wake = wake(Some(signals.stop()), None);
             let most = self.handler.most();
             while client.try_receive(&mut self.batch, most, Take::Remove)? > 0 {
                 match self.take_in(client, &wake, Full::Keep).1 {
-                    Err(error) if is(&error, ErrorKind::Stopped) => break,
+                    Err(error) if has_kind(&error, ErrorKind::Stopped) => break,
                     handled => handled?,
                 }
                 if self.origin == Origin::Inherited && until.passed() {
@@ -487,8 +308,8 @@ impl<H: Handler> Receiver<H> {
                 }
             }
         }
-        match self.printer.output.finish() {
-            Err(error) if is(&error, ErrorKind::TimedOut) => {
+        match self.printer.output.flush_at_exit() {
+            Err(error) if has_kind(&error, ErrorKind::TimedOut) => {
                 let left = self.printer.output.lines.len();
                 self.printer.report.warning(format_args!(
                     "stdout takes nothing more: {left} bytes were not written"
@@ -501,14 +322,7 @@ impl<H: Handler> Receiver<H> {
     }
 }
 
-/// Whether the library failed so.
-pub(crate) fn is(error: &anyhow::Error, kind: ErrorKind) -> bool {
-    error
-        .downcast_ref::<udgram::Error>()
-        .is_some_and(|error| error.kind() == kind)
-}
-
-/// What ends a wait of this program.
+/// Returns what ends a wait: a signal, or the reader of stdout going away.
 pub(crate) fn wake<'w>(stop: Option<BorrowedFd<'w>>, output: Option<BorrowedFd<'w>>) -> Wake<'w> {
     let mut wake = Wake::default();
     wake.stop = stop;

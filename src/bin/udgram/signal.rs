@@ -1,6 +1,7 @@
-//! The signals that end the program: noticed while it waits, so that it can write what it has and
-//! remove what it made, and then let through, so that a shell and systemd see it ended by them.
+//! The signals that end the program. They are noticed while it waits, so that it can write what it has
+//! and remove what it made; then it ends by the same signal, as a shell and systemd expect.
 
+use crate::process;
 use crate::stats;
 use anyhow::{Context, Result};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -35,7 +36,7 @@ impl Signals {
             }
         }
         // Blocked before ctrlc makes its thread, which then has them blocked as well.
-        let found = hold(&set)?;
+        let found = block(&set)?;
         let others = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .context("cannot wait for signals")?;
         let interrupted = Arc::new(
@@ -76,8 +77,7 @@ impl Signals {
         self.either.0.as_fd()
     }
 
-    /// The signal that has come; the next one will be noticed anew. Asked again before that, the
-    /// same one.
+    /// Consumes and returns the pending signal; if none is pending, the last one again.
     pub(crate) fn take(&self) -> Signal {
         let pending = self.others.read_signal().ok().flatten();
         let pending =
@@ -90,8 +90,8 @@ impl Signals {
     }
 }
 
-/// Blocks the signals of `set`, and says which were blocked before.
-pub(crate) fn hold(set: &SigSet) -> Result<SigSet> {
+/// Blocks the signals of `set` and returns those that were blocked before.
+pub(crate) fn block(set: &SigSet) -> Result<SigSet> {
     set.thread_swap_mask(SigmaskHow::SIG_BLOCK)
         .context("cannot block signals")
 }
@@ -107,13 +107,13 @@ fn ignored() -> impl Fn(Signal) -> bool {
     move |signal| mask & (1 << (signal as i32 - 1)) != 0
 }
 
-/// Ends the process by `signal`, as if it had never been held up.
+/// Ends the process by `signal`, as if it had never been blocked.
 pub(crate) fn die_of(signal: Signal) {
     let mut set = SigSet::empty();
     set.add(signal);
     // Each of these can only fail for a signal that cannot be caught; the exit status then says
     // what the signal would have said.
-    let _ = crate::process::default_action(signal);
+    let _ = process::default_action(signal);
     let _ = set.thread_unblock();
     let _ = raise(signal);
 }

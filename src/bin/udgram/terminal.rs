@@ -1,28 +1,89 @@
-//! What a person reads on a terminal: text from outside must not control it.
+//! Control characters: one place escapes them, so that text from outside cannot control a terminal.
 
-use crate::cli::Protocol;
-use std::io::Write;
+use std::borrow::Cow;
+use std::fmt::Write;
 
-/// Escapes the control characters in `lines[start..]`. In JSON that is `\u009b`, which means the
-/// same; in the text of a bare packet it is `\x9b`. Line ends and tabs stay. Raw bytes are
-/// what was asked for. `bare` is the protocol of a bare packet.
-pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, bare: Option<Protocol>) {
-    let text = bare == Some(Protocol::Text);
-    let harmless = |character: char| !character.is_control() || "\n\t".contains(character);
-    let Ok(new) = str::from_utf8(&lines[start..]) else {
+/// How control characters are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controls {
+    /// As JSON escapes them (`\u009b`), which leaves its meaning unchanged. Line ends and tabs stay.
+    Json,
+    /// As `\x9b`. Line ends and tabs stay.
+    Text,
+    /// As Rust escapes them (`\n`, `\u{9b}`).
+    Rust,
+    /// Each by a space: the text stays one line.
+    Space,
+}
+
+impl Controls {
+    fn replaces(self, character: char) -> bool {
+        let kept = match self {
+            Self::Json | Self::Text => matches!(character, '\n' | '\t'),
+            Self::Rust | Self::Space => false,
+        };
+        character.is_control() && !kept
+    }
+}
+
+/// Replaces the control characters of `text`, which is returned unchanged if it has none.
+pub(crate) fn escape_controls(text: &str, controls: Controls) -> Cow<'_, str> {
+    if !text.chars().any(|character| controls.replaces(character)) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if !controls.replaces(character) {
+            escaped.push(character);
+            continue;
+        }
+        let code = u32::from(character);
+        // Writing to a string cannot fail.
+        let _ = match controls {
+            Controls::Json => write!(escaped, "\\u{code:04x}"),
+            Controls::Text => write!(escaped, "\\x{code:02x}"),
+            Controls::Rust => write!(escaped, "{}", character.escape_default()),
+            Controls::Space => escaped.write_char(' '),
+        };
+    }
+    escaped.into()
+}
+
+/// Replaces the control characters of `lines[start..]`, unless it is not UTF-8.
+pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, controls: Controls) {
+    let Ok(text) = str::from_utf8(&lines[start..]) else {
         return;
     };
-    if bare == Some(Protocol::Raw) || new.chars().all(harmless) {
-        return;
+    if let Cow::Owned(escaped) = escape_controls(text, controls) {
+        lines.truncate(start);
+        lines.extend_from_slice(escaped.as_bytes());
     }
-    let new = new.to_owned();
-    lines.truncate(start);
-    for character in new.chars() {
-        // A vector takes what is written to it.
-        let _ = match (harmless(character), text) {
-            (true, _) => write!(lines, "{character}"),
-            (false, true) => write!(lines, "\\x{:02x}", u32::from(character)),
-            (false, false) => write!(lines, "\\u{:04x}", u32::from(character)),
-        };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_as_their_place_needs() {
+        let text = "a\n\t\u{1b}\u{7f}\u{9b}";
+        for (controls, escaped) in [
+            (Controls::Json, "a\n\t\\u001b\\u007f\\u009b"),
+            (Controls::Text, "a\n\t\\x1b\\x7f\\x9b"),
+            (Controls::Rust, "a\\n\\t\\u{1b}\\u{7f}\\u{9b}"),
+            (Controls::Space, "a     "),
+        ] {
+            assert_eq!(escape_controls(text, controls), escaped);
+        }
+    }
+
+    #[test]
+    fn only_the_text_behind_the_start_is_escaped() {
+        let mut lines = b"\x1b|\x1b".to_vec();
+        escape(&mut lines, 2, Controls::Json);
+        assert_eq!(lines, b"\x1b|\\u001b");
+        let mut bytes = b"\x1b\xff".to_vec();
+        escape(&mut bytes, 0, Controls::Text);
+        assert_eq!(bytes, b"\x1b\xff");
     }
 }

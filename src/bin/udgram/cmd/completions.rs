@@ -1,4 +1,4 @@
-//! `udgram completions`: the scripts of completions/, as they are in a package.
+//! `udgram completions`: prints a completion script of completions/.
 
 use crate::cli::{Completions, Shell};
 use crate::exit::Exit;

@@ -1,12 +1,11 @@
-//! `udgram exec`: one socket for all that CMD does with it.
+//! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
 
 use crate::cli::Exec;
-use crate::cmd::spawn_failure;
 use crate::endpoint::{Endpoint, Request, Source};
 use crate::exit::Exit;
-use crate::process::{place_descriptors, set_listen_pid, set_signal_mask};
+use crate::process::{place_descriptors, set_listen_pid, set_signal_mask, spawn_failure};
 use crate::report::Report;
-use crate::signal::hold;
+use crate::signal::block;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -19,8 +18,8 @@ use std::process::{Child, Command, ExitStatus};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;
-/// The signals that are passed on to CMD.
-const PASSED: [Signal; 7] = [
+/// The signals that are forwarded to CMD.
+const FORWARDED: [Signal; 7] = [
     Signal::SIGINT,
     Signal::SIGTERM,
     Signal::SIGHUP,
@@ -42,14 +41,14 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         file: &options.file,
         needs: &[],
     };
-    // From before the name is bound.
-    let mut set: SigSet = PASSED.into_iter().collect();
+    // Blocked before the socket is bound, so that no signal skips the cleanup.
+    let mut set: SigSet = FORWARDED.into_iter().collect();
     set.add(Signal::SIGCHLD);
-    let found = hold(&set)?;
+    let found = block(&set)?;
     let signals = SignalFd::new(&set).context("cannot wait for signals")?;
     let Endpoint {
         socket,
-        traces: _traces,
+        cleanup: _cleanup,
         ..
     } = Endpoint::open(&request, report)?;
     let mut command = Command::new(&options.command[0]);
@@ -68,7 +67,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
     let child = command
         .spawn()
         .map_err(|error| spawn_failure(&options.command[0], &error))?;
-    let status = accompany(child, &signals)?;
+    let status = wait_forwarding_signals(child, &signals)?;
     Ok(
         match (status.code(), status.signal().map(Signal::try_from)) {
             (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
@@ -78,9 +77,9 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
     )
 }
 
-/// Waits for CMD and passes on the signals that come meanwhile.
-fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
-    // A process that is waited for keeps its number.
+/// Waits for CMD and forwards signals to it.
+fn wait_forwarding_signals(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
+    // The number stays valid until the process is waited for.
     let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
     loop {
         let info = match signals.read_signal() {
@@ -100,10 +99,10 @@ fn accompany(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
         let signal = i32::try_from(info.ssi_signo)
             .ok()
             .and_then(|number| Signal::try_from(number).ok());
-        // What the terminal sends, it sends to CMD, too.
+        // The terminal sends its signals to the whole process group: CMD has them already.
         let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
         if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD && !from_terminal) {
-            // It can have ended just now; then there is nobody to pass it on to.
+            // This fails if CMD has ended meanwhile, which the next round notices.
             let _ = kill(pid, signal);
         }
     }

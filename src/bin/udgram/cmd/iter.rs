@@ -1,10 +1,12 @@
-//! `udgram iter`: the packets that wait already, or come within a total time.
+//! `udgram iter`: prints the packets that are queued already or come within a total time.
 
 use crate::cli::Iter;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted};
+use crate::printer::ReceiveOptions;
+use crate::protocol::Client;
+use crate::receive::{Limits, Patience, PrintOnly, Receiver};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
@@ -13,7 +15,7 @@ use udgram::wait::Deadline;
 
 pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let receive = &options.receive;
-    let wanted = Wanted::by(receive, false);
+    let wanted = ReceiveOptions::from_args(receive, false);
     let needs = if options.peek {
         Vec::new()
     } else {
@@ -25,11 +27,11 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let Endpoint {
         socket,
         origin,
-        mut traces,
+        mut cleanup,
     } = Endpoint::open(&request, report)?;
     if options.peek {
-        // The kernel then moves on by what has been looked at.
-        traces.set(&socket, libc::SO_PEEK_OFF, 0)?;
+        // With SO_PEEK_OFF set, each peek returns the next datagram.
+        cleanup.set(&socket, libc::SO_PEEK_OFF, 0)?;
     }
     let client = Client::new(socket, wanted.protocol)?;
     let mut receiver = Receiver::new(&client, origin, wanted, PrintOnly, options.count, report)?;

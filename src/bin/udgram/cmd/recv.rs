@@ -1,12 +1,15 @@
-//! `udgram recv`: a packet, or a few, printed or handed to a program with its descriptors.
+//! `udgram recv`: receives one packet, or a few, and prints them or hands the packet and its
+//! descriptors to CMD.
 
 use crate::cli::Recv;
-use crate::cmd::{forget_overwritten, spawn_failure, timed_out};
-use crate::endpoint::{Endpoint, Request};
-use crate::exit::{Exit, Failure};
+use crate::cmd::timed_out;
+use crate::endpoint::{Cleanup, Endpoint, Request};
+use crate::exit::{Exit, Failure, has_kind};
 use crate::output::Output;
-use crate::process::{place_descriptors, set_signal_mask};
-use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
+use crate::printer::ReceiveOptions;
+use crate::process::{forget_overwritten, place_descriptors, set_signal_mask, spawn_failure};
+use crate::protocol::Client;
+use crate::receive::{Limits, Patience, PrintOnly, Receiver, wake};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
@@ -19,12 +22,13 @@ use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::Deadline;
 use udgram::{ErrorKind, describe_descriptor};
 
-/// What fits a variable of the environment (`MAX_ARG_STRLEN`) beside its name and a NUL.
+/// The longest packet that fits in UDGRAM_PACKET: execve(2) limits a variable with its name and NUL
+/// to `MAX_ARG_STRLEN`.
 const LONGEST_PACKET: usize = (128 << 10) - "UDGRAM_PACKET=".len() - 1;
 
 pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
-    let wanted = Wanted::by(receive, !options.command.is_empty());
+    let wanted = ReceiveOptions::from_args(receive, !options.command.is_empty());
     let needs = wanted.needs();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
     if options.command.is_empty() {
@@ -34,10 +38,10 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let Endpoint {
         socket,
         origin,
-        traces,
+        cleanup,
     } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
-    let mut receiver = Receiver::new(
+    let receiver = Receiver::new(
         &client,
         origin,
         wanted,
@@ -46,52 +50,71 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
         report,
     )?;
     if options.command.is_empty() {
-        let limits = Limits {
-            count: Some(options.count),
-            patience: Patience::Each(options.timeout.0),
-            expired: Exit::TimedOut,
-            drain: false,
-        };
-        let exit = receiver.run(&client, &limits, Some(&signals))?;
-        if exit == Exit::TimedOut {
-            return Err(timed_out(
-                &client,
-                options.address.as_ref(),
-                receiver.received,
-                options.count,
-                options.timeout,
-            ));
-        }
-        return receiver.conclude(&client, exit);
+        print(options, &client, receiver, &signals)
+    } else {
+        hand_to_command(options, cleanup, &client, receiver, &signals, report)
     }
+}
+
+/// Prints the packets asked for.
+fn print(
+    options: &Recv,
+    client: &Client,
+    mut receiver: Receiver<PrintOnly>,
+    signals: &Signals,
+) -> Result<Exit> {
+    let limits = Limits {
+        count: Some(options.count),
+        patience: Patience::Each(options.timeout.0),
+        expired: Exit::TimedOut,
+        drain: false,
+    };
+    let exit = receiver.run(client, &limits, Some(signals))?;
+    if exit == Exit::TimedOut {
+        return Err(timed_out(
+            client,
+            options.address.as_ref(),
+            receiver.received,
+            options.count,
+            options.timeout,
+        ));
+    }
+    receiver.conclude(client, exit)
+}
+
+/// Receives one packet and runs CMD with it in place of udgram. Returns only if that fails.
+fn hand_to_command(
+    options: &Recv,
+    cleanup: Cleanup,
+    client: &Client,
+    mut receiver: Receiver<PrintOnly>,
+    signals: &Signals,
+    report: Report,
+) -> Result<Exit> {
     let wake = wake(Some(signals.stop()), receiver.printer.output.watched());
     let deadline = Deadline::after(options.timeout.0);
     match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
         Ok(_) => {}
-        Err(error) if is(&error, ErrorKind::TimedOut) => {
+        Err(error) if has_kind(&error, ErrorKind::TimedOut) => {
             return Err(timed_out(
-                &client,
+                client,
                 options.address.as_ref(),
                 0,
                 1,
                 options.timeout,
             ));
         }
-        Err(error) => {
-            let stopped = is(&error, ErrorKind::Stopped);
-            return if stopped {
-                Ok(Exit::Signal(signals.take()))
-            } else {
-                Err(error)
-            };
+        Err(error) if has_kind(&error, ErrorKind::Stopped) => {
+            return Ok(Exit::Signal(signals.take()));
         }
+        Err(error) => return Err(error),
     }
     let Receiver { batch, printer, .. } = &mut receiver;
     let Some(datagram) = batch.datagrams().next() else {
         return Ok(Exit::TimedOut);
     };
     let numbers = numbers(&options.fd, datagram.ancillary.descriptors.len())?;
-    let Some(packet) = printer.line(&client, &datagram, &numbers) else {
+    let Some(packet) = printer.line(client, &datagram, &numbers) else {
         printer.output.flush(&wake)?;
         return Ok(Exit::Parse);
     };
@@ -106,14 +129,14 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let mut command = command(&options.command, packet, from)?;
     set_signal_mask(&mut command, signals.found());
     hand_over(&mut command, descriptors, &numbers);
-    // In place of udgram: nothing of it is left to clean up afterwards.
+    // CMD replaces udgram: nothing is dropped after exec(3).
     drop(receiver);
-    drop(traces);
+    drop(cleanup);
     let error = command.exec();
     Err(spawn_failure(&options.command[0], &error))
 }
 
-/// The numbers that `count` descriptors get: those named, or 3 and up.
+/// Returns the numbers that `count` descriptors get: those named, or 3 and up.
 fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
     if named.len() > count {
         let message = format!(
@@ -128,6 +151,7 @@ fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
     Ok(named.to_vec())
 }
 
+/// Returns CMD with the packet and its sender in its environment.
 fn command(words: &[OsString], packet: Vec<u8>, from: OsString) -> Result<Command> {
     if packet.contains(&0) {
         let message = "cannot hand the packet over in UDGRAM_PACKET: it has a NUL in it; -p hex or base64 has none";
@@ -148,8 +172,8 @@ fn command(words: &[OsString], packet: Vec<u8>, from: OsString) -> Result<Comman
     Ok(command)
 }
 
-/// Has `command` find the descriptors at these numbers, and be told of those that sd_listen_fds(3)
-/// looks for: 3 and, without a gap, those after it.
+/// Makes `command` start with the descriptors at these numbers, and announces those from 3 up
+/// without a gap as sd_listen_fds(3) expects.
 fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>, numbers: &[RawFd]) {
     let placed: Vec<(OwnedFd, RawFd)> = descriptors
         .into_iter()

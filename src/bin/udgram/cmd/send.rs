@@ -1,43 +1,23 @@
-//! `udgram send`: packets from arguments or stdin, and the replies to them.
+//! `udgram send`: sends packets from arguments or stdin, and prints the replies to them.
 
-use crate::cli::{Protocol, Send};
+use crate::cli::Send;
+use crate::cli::value::parse_peer;
 use crate::endpoint::{Endpoint, Request, Source};
-use crate::envelope::{Claims, Letter};
-use crate::exit::{Exit, Failure};
-use crate::input::Input;
-use crate::progress::Progress;
-use crate::receive::{Client, Limits, Patience, PrintOnly, Receiver, Wanted, is, wake};
+use crate::exit::{Exit, Failure, has_kind};
+use crate::printer::ReceiveOptions;
+use crate::protocol::Client;
+use crate::receive::{PrintOnly, Receiver};
 use crate::report::Report;
+use crate::sender::{Sender, Target};
 use crate::signal::Signals;
-use crate::stats::TOTALS;
-use crate::value::{Claim, Descriptor, Replies, parse_peer};
 use anyhow::Result;
-use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use udgram::ancillary::{Control, Credentials, DEFAULT_ROOM, Room};
-use udgram::protocol::DatagramProtocol;
-use udgram::wait::{Deadline, Wake};
-use udgram::{
-    Address, BATCH, DatagramSocket, Error, ErrorKind, Name, Outgoing, PeerWatch, Subject,
-    connect_when_there, duplicate,
-};
+use udgram::ancillary::{DEFAULT_ROOM, Room};
+use udgram::{Address, ErrorKind};
 
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
-    let wanted = Wanted {
-        protocol: options.packets.protocol,
-        envelope: options.packets.envelope,
-        credentials: false,
-        room: if options.packets.envelope {
-            Room::Bytes(DEFAULT_ROOM)
-        } else {
-            Room::NoDescriptors
-        },
-        color: options.counting.shown.color,
-    };
+    let wanted = reply_options(options);
     let request = Request {
         source: route.source,
         connect: None,
@@ -45,7 +25,7 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
         file: &options.file,
         needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
     };
-    // Without a file to remove, and without replies or totals to print, a signal may end it as it is.
+    // With no file to remove and no replies or totals to print, a signal may end the process at once.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
     let signals = if bound || options.reply.is_some() || options.counting.stats {
         Some(Signals::install()?)
@@ -55,9 +35,8 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let Endpoint {
         socket,
         origin,
-        traces: _traces,
+        cleanup: _cleanup,
     } = Endpoint::open(&request, report)?;
-    let signals = signals.as_ref();
     let client = Client::new(socket, wanted.protocol)?;
     let receiver = match options.reply {
         Some(_) => Some(Receiver::new(
@@ -65,67 +44,43 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
         )?),
         None => None,
     };
-    let output = receiver
-        .as_ref()
-        .and_then(|receiver| receiver.printer.output.watched());
-    let descriptors = options
-        .fd
-        .iter()
-        .map(open_descriptor)
-        .collect::<Result<Vec<_>>>()?;
-    let credentials = options.creds.map(|claim| match claim {
-        Claim::Own => Credentials::own(),
-        Claim::Of(credentials) => credentials,
-    });
-    let mut sender = Sender {
-        control: control(&descriptors, credentials)?,
-        descriptors,
-        credentials,
-        client,
-        receiver,
-        options,
-        wake: wake(signals.map(Signals::stop), output),
-        signals,
-        report,
-        peer: None,
-        to: None,
-        sent: 0,
-        read: 0,
-        progress: None,
-        told_of_described: false,
-    };
+    let mut sender = Sender::new(client, receiver, options, signals.as_ref(), report)?;
     let sent = sender
-        .set_out(&route.destination)
-        .and_then(|()| sender.send_all(&route));
-    let exit = match (sent, signals) {
-        (Err(error), Some(signals)) if is(&error, ErrorKind::Stopped) => {
+        .connect_to_destination(&route.target)
+        .and_then(|()| sender.send_all(route.packets));
+    let exit = match (sent, &signals) {
+        (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
             Exit::Signal(signals.take())
         }
         (sent, _) => sent?,
     };
-    Ok(match &mut sender.receiver {
-        Some(receiver) => receiver.printer.conclude(exit),
-        None => exit,
-    })
+    Ok(sender.conclude(exit))
 }
 
-/// Which way the packets go, and which arguments they are.
+/// Returns how replies are printed.
+fn reply_options(options: &Send) -> ReceiveOptions {
+    ReceiveOptions {
+        protocol: options.packets.protocol,
+        envelope: options.packets.envelope,
+        credentials: false,
+        room: if options.packets.envelope {
+            Room::Bytes(DEFAULT_ROOM)
+        } else {
+            Room::NoDescriptors
+        },
+        color: options.counting.shown.color,
+    }
+}
+
+/// Which socket sends, where to, and which arguments are packets.
 struct Route<'s> {
     source: Source<'s>,
-    destination: Destination,
+    target: Target,
     packets: &'s [OsString],
 }
 
-enum Destination {
-    /// The socket is connected to it, and takes nobody else's datagrams.
-    Connected(Address<'static>),
-    /// Each datagram is sent to this address, or to the one that its envelope names.
-    Addressed(Option<Address<'static>>),
-    /// The socket was connected before.
-    AsItIs,
-}
-
 impl<'s> Route<'s> {
+    /// Sorts out the arguments: PEER or packet.
     fn of(options: &'s Send) -> Result<Self> {
         let arguments = options.arguments.as_slice();
         let named = &options.socket.inherited;
@@ -135,23 +90,23 @@ impl<'s> Route<'s> {
             Some(address) => Source::of(Some(address), true, named)?,
             None => Source::of(None, true, named)?,
         };
-        let (destination, packets) = match (source, &options.to, arguments) {
-            (_, Some(to), packets) => (Destination::Addressed(Some(to.clone())), packets),
-            (Source::Inherited(_), None, packets) => (Destination::AsItIs, packets),
+        let (target, packets) = match (source, &options.to, arguments) {
+            (_, Some(to), packets) => (Target::Each(Some(to.clone())), packets),
+            (Source::Inherited(_), None, packets) => (Target::Unchanged, packets),
             (_, None, [peer, packets @ ..]) => {
                 let peer =
                     parse_peer(peer).map_err(|cause| Failure::usage(format!("PEER: {cause}")))?;
-                // An envelope may name another: the socket must not be bound to one peer.
+                // An envelope may name another peer, which a connected socket could not reach.
                 (
                     if envelope {
-                        Destination::Addressed(Some(peer))
+                        Target::Each(Some(peer))
                     } else {
-                        Destination::Connected(peer)
+                        Target::Peer(peer)
                     },
                     packets,
                 )
             }
-            (_, None, []) if envelope => (Destination::Addressed(None), arguments),
+            (_, None, []) if envelope => (Target::Each(None), arguments),
             (_, None, []) => {
                 return Err(Failure::usage(
                     "PEER is missing, and no socket is inherited that is connected to one",
@@ -160,413 +115,8 @@ impl<'s> Route<'s> {
         };
         Ok(Self {
             source,
-            destination,
+            target,
             packets,
         })
     }
-}
-
-fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
-    Ok(duplicate(descriptor.pid, descriptor.number)?)
-}
-
-fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<Control> {
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    Ok(Control::new(&borrowed, credentials)?)
-}
-
-struct Sender<'s> {
-    client: Client,
-    receiver: Option<Receiver<PrintOnly>>,
-    options: &'s Send,
-    wake: Wake<'s>,
-    signals: Option<&'s Signals>,
-    report: Report,
-    /// Whom the socket was connected to here.
-    peer: Option<Address<'static>>,
-    /// Where datagrams go that are not sent to the socket's peer.
-    to: Option<Name>,
-    descriptors: Vec<OwnedFd>,
-    credentials: Option<Credentials>,
-    control: Control,
-    sent: u64,
-    /// Bytes of the input that the packets so far took.
-    read: u64,
-    progress: Option<Progress>,
-    told_of_described: bool,
-}
-
-/// A datagram to send, with what is its own.
-struct Prepared<'p> {
-    /// Which line, or argument, it was.
-    number: u64,
-    bytes: Cow<'p, [u8]>,
-    to: Option<Name>,
-    control: Option<Control>,
-    /// Open until it is sent.
-    _descriptors: Vec<OwnedFd>,
-}
-
-/// Where packets come from, for messages.
-#[derive(Clone, Copy)]
-enum Origin {
-    Argument,
-    Line,
-}
-
-impl Origin {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Argument => "argument",
-            Self::Line => "line",
-        }
-    }
-}
-
-impl Sender<'_> {
-    /// Connects to the peer, or makes sure that there is one.
-    fn set_out(&mut self, destination: &Destination) -> Result<()> {
-        let socket = self.client.socket()?;
-        match destination {
-            Destination::Connected(peer) => {
-                self.connect(&socket, peer)?;
-                self.report
-                    .note(format_args!("the peer is {}", peer.quoted()));
-                self.peer = Some(peer.clone());
-            }
-            Destination::Addressed(None) => {}
-            Destination::Addressed(Some(to)) => {
-                // Its own socket stays open to others; another one asks whether the peer is there.
-                self.connect(&DatagramSocket::new()?, to)?;
-                self.to = Some(Name::of_peer(to)?);
-            }
-            Destination::AsItIs => {
-                let peer = socket.peer_address()?;
-                if peer.is_none() && !self.options.packets.envelope {
-                    return Err(Failure::usage(
-                        "the socket is not connected, and there is no --to that says where packets go",
-                    ));
-                }
-                // The other end of a socketpair has no name under which it could be found again.
-                self.peer = peer.filter(|peer| *peer != Address::Unnamed);
-                if self.receiver.is_some()
-                    && self.peer.is_some()
-                    && socket.local_address()? == Address::Unnamed
-                {
-                    return Err(Failure::usage(
-                        "--reply: nobody can answer an unnamed socket",
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn connect(&self, socket: &DatagramSocket, peer: &Address<'_>) -> Result<()> {
-        if self.options.wait {
-            connect_when_there(
-                socket,
-                peer,
-                Deadline::after(self.options.timeout.0),
-                &self.wake,
-            )?;
-        } else {
-            socket.connect(peer)?;
-        }
-        Ok(())
-    }
-
-    fn send_all(&mut self, route: &Route<'_>) -> Result<Exit> {
-        if !route.packets.is_empty() {
-            let packets = route.packets.iter().map(|packet| packet.as_bytes());
-            return self.send_each(Origin::Argument, &mut (1..).zip(packets));
-        }
-        let mut input = Input::new()?;
-        let protocol = self.options.packets.protocol;
-        if protocol == Protocol::Raw && !self.options.packets.envelope {
-            let packet = input.whole(&self.wake)?;
-            let packet = (!packet.is_empty()).then_some((1, packet));
-            return self.send_each(Origin::Line, &mut packet.into_iter());
-        }
-        let answers_shown = self
-            .receiver
-            .as_ref()
-            .is_some_and(|receiver| receiver.printer.output.terminal);
-        if self.report.shows_progress() && !answers_shown {
-            self.progress = Progress::of_stdin();
-        }
-        let mut numbers = 1..;
-        while let Some(lines) = input.lines(&self.wake)? {
-            let mut rest = lines;
-            let lines = std::iter::from_fn(|| {
-                let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
-                let (line, after) = rest.split_at(end);
-                rest = after;
-                (!line.is_empty()).then(|| line.strip_suffix(b"\n").unwrap_or(line))
-            });
-            // A line of text that has a blank in it says something.
-            let text = protocol == Protocol::Text && !self.options.packets.envelope;
-            let blank = |line: &[u8]| {
-                if text {
-                    line.is_empty()
-                } else {
-                    line.trim_ascii().is_empty()
-                }
-            };
-            let mut packets = lines
-                .zip(numbers.by_ref())
-                .filter(|(line, _)| !blank(line))
-                .map(|(line, number)| (number, line));
-            let exit = self.send_each(Origin::Line, &mut packets)?;
-            if exit != Exit::Done {
-                return Ok(exit);
-            }
-        }
-        Ok(Exit::Done)
-    }
-
-    /// Sends every packet, in batches or, where replies are awaited, one by one.
-    fn send_each<'p>(
-        &mut self,
-        origin: Origin,
-        packets: &mut impl Iterator<Item = (u64, &'p [u8])>,
-    ) -> Result<Exit> {
-        let most = if self.receiver.is_some() { 1 } else { BATCH };
-        loop {
-            let mut batch = Vec::with_capacity(most);
-            let mut refused = None;
-            for (number, packet) in packets.by_ref().take(most) {
-                self.read += packet.len() as u64 + 1;
-                match self.prepare(number, packet) {
-                    Ok(prepared) => batch.push(prepared),
-                    Err(error) => {
-                        refused = Some((number, error));
-                        break;
-                    }
-                }
-            }
-            let sent = self.sent;
-            self.deliver(&batch).map_err(|error| {
-                let done = usize::try_from(self.sent - sent).unwrap_or(usize::MAX);
-                match batch.get(done) {
-                    // One packet alone needs no number.
-                    Some(Prepared { number, .. }) if *number > 1 => {
-                        error.context(format!("{} {number}", origin.name()))
-                    }
-                    _ => error,
-                }
-            })?;
-            if let Some(progress) = &mut self.progress {
-                progress.show(self.sent, self.read);
-            }
-            if let Some((number, error)) = refused {
-                return Err(self.refusal(origin, number, error));
-            }
-            if batch.is_empty() {
-                return Ok(Exit::Done);
-            }
-            let exit = self.await_replies()?;
-            if exit != Exit::Done {
-                return Ok(exit);
-            }
-        }
-    }
-
-    fn refusal(&self, origin: Origin, number: u64, error: anyhow::Error) -> anyhow::Error {
-        let sent = match self.sent {
-            0 => "no packet was sent".to_owned(),
-            1 => "1 packet was sent".to_owned(),
-            sent => format!("{sent} packets were sent"),
-        };
-        let name = origin.name();
-        match error.downcast::<udgram::protocol::ParseError>() {
-            Ok(error) => {
-                let column = error.offset() + 1;
-                Failure::error(
-                    Exit::Parse,
-                    format!(
-                        "{name} {number}, column {column}: {}; {sent}",
-                        error.message()
-                    ),
-                )
-            }
-            Err(error) => error.context(format!("{name} {number}; {sent}")),
-        }
-    }
-
-    fn prepare<'p>(&mut self, number: u64, packet: &'p [u8]) -> Result<Prepared<'p>> {
-        let protocol = self.options.packets.protocol;
-        if !self.options.packets.envelope {
-            let bytes = protocol.make_datagram(packet)?;
-            return Ok(Prepared {
-                number,
-                bytes,
-                to: None,
-                control: None,
-                _descriptors: Vec::new(),
-            });
-        }
-        let claims = match self.credentials {
-            Some(_) => Claims::Count,
-            None => Claims::Ignored,
-        };
-        let letter = Letter::parse(packet, protocol, claims)?;
-        if letter.described > 0 && !self.told_of_described {
-            self.told_of_described = true;
-            self.report.warning(
-                "an envelope describes descriptors that its receiver had: they are not sent",
-            );
-        }
-        let descriptors = letter
-            .descriptors
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
-        let credentials = self
-            .credentials
-            .map(|own| letter.credentials.unwrap_or(own));
-        let all: Vec<_> = self
-            .descriptors
-            .iter()
-            .chain(&descriptors)
-            .map(AsFd::as_fd)
-            .collect();
-        Ok(Prepared {
-            number,
-            bytes: letter.bytes.into(),
-            to: letter.to.as_ref().map(Name::of_peer).transpose()?,
-            control: Some(Control::new(&all, credentials)?),
-            _descriptors: descriptors,
-        })
-    }
-
-    /// Sends datagrams, each to its destination, in order; what has gone is counted.
-    fn deliver(&mut self, batch: &[Prepared<'_>]) -> Result<()> {
-        let outgoing: Vec<Outgoing<'_>> = batch
-            .iter()
-            .map(|prepared| Outgoing {
-                bytes: &prepared.bytes,
-                to: prepared.to.as_ref().or(self.to.as_ref()),
-                control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
-            })
-            .collect();
-        let mut rest = outgoing.as_slice();
-        let mut renewed = false;
-        let mut waiting = None;
-        while let Err((sent, error)) =
-            self.client
-                .send_batch(rest, self.options.timeout.0, &self.wake)
-        {
-            self.sent += count(&rest[..sent]);
-            rest = &rest[sent..];
-            if sent > 0 {
-                (renewed, waiting) = (false, None);
-            }
-            let named = rest
-                .first()
-                .and_then(|head| head.to.map(Name::address))
-                .or_else(|| self.peer.clone());
-            let Some(peer) = &named else {
-                return Err(error.into());
-            };
-            // The kernel forgets a peer that it finds gone.
-            let error = error.about(peer);
-            if error.kind() != ErrorKind::NobodyThere {
-                return Err(error.into());
-            }
-            if self.options.wait {
-                self.await_peer(peer, &mut waiting)?;
-            } else if renewed || self.peer.is_none() || self.client.socket()?.connect(peer).is_err()
-            {
-                return Err(error.into());
-            }
-            // Whoever has the name now may be another socket than the one that was gone.
-            renewed = true;
-        }
-        self.sent += count(rest);
-        Ok(())
-    }
-
-    /// Waits until a peer that went away may be there again. Called for the same packet again
-    /// (the peer can be connected to, but takes nothing), it goes on waiting.
-    fn await_peer(
-        &self,
-        peer: &Address<'_>,
-        waiting: &mut Option<(PeerWatch, Deadline)>,
-    ) -> Result<()> {
-        let timeout = self.options.timeout.0;
-        let (watch, deadline) =
-            waiting.get_or_insert_with(|| (PeerWatch::new(peer), Deadline::after(timeout)));
-        let socket = match self.peer {
-            Some(_) => self.client.socket()?,
-            None => Arc::new(DatagramSocket::new()?),
-        };
-        loop {
-            watch
-                .wait(*deadline, &self.wake)
-                .map_err(|error| match error.kind() {
-                    ErrorKind::TimedOut => nobody_came(peer),
-                    _ => error,
-                })?;
-            match socket.connect(peer) {
-                Err(error) if error.kind() == ErrorKind::NobodyThere => {}
-                connected => return Ok(connected?),
-            }
-        }
-    }
-
-    /// Waits for the replies to the packet just sent, if any are wanted, and prints them.
-    fn await_replies(&mut self) -> Result<Exit> {
-        let (Some(replies), Some(receiver)) = (self.options.reply, &mut self.receiver) else {
-            return Ok(Exit::Done);
-        };
-        let limits = Limits {
-            count: match replies {
-                Replies::Count(count) => Some(count),
-                Replies::All => None,
-            },
-            patience: Patience::Each(self.options.timeout.0),
-            expired: Exit::TimedOut,
-            drain: false,
-        };
-        let before = receiver.received;
-        let exit = receiver.run(&self.client, &limits, self.signals)?;
-        let came = receiver.received - before;
-        if exit != Exit::TimedOut || (replies == Replies::All && came > 0) {
-            return Ok(if exit == Exit::TimedOut {
-                Exit::Done
-            } else {
-                exit
-            });
-        }
-        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
-        let message = match replies {
-            Replies::Count(count) if count > 1 => {
-                format!("{came} of {count} replies came, and then none within {timeout}")
-            }
-            _ => format!("no reply came within {timeout}"),
-        };
-        let error = Failure::error(Exit::TimedOut, message);
-        Err(match &self.peer {
-            Some(peer) => error.context(format!("cannot get a reply from {}", peer.quoted())),
-            None => error,
-        })
-    }
-}
-
-/// Adds datagrams to the totals; how many they are.
-fn count(sent: &[Outgoing<'_>]) -> u64 {
-    let bytes = sent.iter().map(|datagram| datagram.bytes.len()).sum();
-    TOTALS.sent.add(sent.len(), bytes);
-    sent.len() as u64
-}
-
-fn nobody_came(peer: &Address<'_>) -> Error {
-    let subject = Subject::Address(peer.clone().into_owned());
-    Error::new(
-        ErrorKind::TimedOut,
-        "send to",
-        subject,
-        "nobody is there, and no time is left",
-    )
 }

@@ -1,4 +1,5 @@
-//! What may be written for an option: its text, checked and turned into a value.
+//! The values of arguments: addresses, durations, descriptors, credentials, modes, users. Each is
+//! checked and parsed from its text.
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use nix::unistd::User;
@@ -189,6 +190,22 @@ mod tests {
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         for wrong in ["", ".", "-1", "1e3", "1 fortnight", "99999999999999999999"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_a_number_or_a_name_of_this_system() {
+        assert_eq!(user("0"), Ok(0));
+        assert_eq!(user("root"), Ok(0));
+        for wrong in [
+            "",
+            "-1",
+            "4294967295",
+            "99999999999",
+            "no such user",
+            "a\0b",
+        ] {
+            assert!(user(wrong).is_err(), "{wrong:?}");
         }
     }
 }

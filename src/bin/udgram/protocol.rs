@@ -1,11 +1,18 @@
-//! Packets as the lines of a terminal: the protocol a user names, chosen at run time.
+//! The protocol that the user names, chosen at run time: packets as lines of text, and as the values
+//! of envelopes.
 
 use crate::cli::Protocol;
+use crate::json::{write_base64, write_string};
+use crate::terminal::Controls;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use udgram::UnixDatagramEndpoint;
 use udgram::protocol::{
     Base64, Cbor, DatagramProtocol, Hex, Json, MessagePack, ParseError, Raw, Text,
 };
+
+/// The client of the program: packets are lines of the protocol that the user names.
+pub(crate) type Client = UnixDatagramEndpoint<Protocol>;
 
 impl DatagramProtocol for Protocol {
     type Sent = [u8];
@@ -43,7 +50,7 @@ impl DatagramProtocol for Protocol {
     }
 }
 
-/// What a packet is in an envelope.
+/// The form of a packet in an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Embedding {
     /// The JSON value itself.
@@ -63,9 +70,19 @@ impl Protocol {
         }
     }
 
-    /// Whether a packet's line is JSON.
+    /// Returns whether the line of a packet is JSON.
     pub(crate) fn is_json(self) -> bool {
         self.embedding() == Embedding::Value
+    }
+
+    /// Returns how control characters in the line of a packet are escaped on a terminal; `None` if
+    /// raw bytes were asked for.
+    pub(crate) fn controls(self) -> Option<Controls> {
+        match self {
+            Self::Raw => None,
+            Self::Text => Some(Controls::Text),
+            _ => Some(Controls::Json),
+        }
     }
 
     /// Appends a received packet as a line, with its line end.
@@ -85,13 +102,13 @@ impl Protocol {
     pub(crate) fn write_value(self, packet: &[u8], datagram: &[u8], json: &mut Vec<u8>) {
         match self.embedding() {
             Embedding::Value => json.extend_from_slice(packet),
-            // It has been found to be UTF-8.
+            // It is UTF-8: `build_packet` has checked that.
             Embedding::Text => write_string(&String::from_utf8_lossy(packet), json),
             Embedding::Bytes => write_base64(datagram, json),
         }
     }
 
-    /// The datagram of an envelope's `packet`.
+    /// Returns the datagram of an envelope's `packet`.
     pub(crate) fn value_to_datagram(self, value: &RawValue) -> Result<Vec<u8>, ParseError> {
         let string = |expected| {
             serde_json::from_str::<String>(value.get()).map_err(|_| ParseError::new(0, expected))
@@ -106,22 +123,7 @@ impl Protocol {
     }
 }
 
-/// The bytes that a base64 string of an envelope stands for.
+/// Decodes a base64 string of an envelope.
 pub(crate) fn base64_to_datagram(string: &str) -> Result<Vec<u8>, ParseError> {
     Base64.make_datagram(string).map(Cow::into_owned)
-}
-
-/// Appends `text` as a JSON string.
-pub(crate) fn write_string(text: &str, json: &mut Vec<u8>) {
-    // A string has a JSON form, and a vector takes what is written to it.
-    let _ = serde_json::to_writer(json, text);
-}
-
-/// Appends `bytes` as a JSON string of base64, with its quotes.
-pub(crate) fn write_base64(bytes: &[u8], json: &mut Vec<u8>) {
-    json.push(b'"');
-    let start = json.len();
-    json.resize(start + data_encoding::BASE64.encode_len(bytes.len()), 0);
-    data_encoding::BASE64.encode_mut(bytes, &mut json[start..]);
-    json.push(b'"');
 }

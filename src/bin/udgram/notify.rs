@@ -1,0 +1,56 @@
+//! sd_notify(3): tells the service manager that udgram is ready, and that it stops.
+
+use crate::report::Report;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+use udgram::wait::Wake;
+use udgram::{Address, DatagramSocket, Name, Outgoing};
+
+/// How long to wait for room in the queue of the service manager.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The service manager that started udgram, if any.
+pub(crate) struct Service {
+    address: Option<OsString>,
+    report: Report,
+}
+
+impl Service {
+    /// Returns the service manager that `NOTIFY_SOCKET` names, if any.
+    pub(crate) fn of_environment(report: Report) -> Self {
+        let address = std::env::var_os("NOTIFY_SOCKET");
+        // The other forms (vsock:) are for virtual machines.
+        let unix = |address: &OsString| matches!(address.as_bytes().first(), Some(b'/' | b'@'));
+        Self {
+            address: address.filter(unix),
+            report,
+        }
+    }
+
+    /// Sends it a state, such as `READY=1`. A failure is only reported.
+    pub(crate) fn tell(&self, state: &str) {
+        let Some(address) = &self.address else { return };
+        let send = || -> udgram::Result<()> {
+            // Unlike on the command line, an abstract name has no escapes here.
+            let address = match address.as_bytes() {
+                [b'@', name @ ..] => Address::Abstract(name.into()),
+                path => Address::Pathname(path.into()),
+            };
+            let message = Outgoing {
+                bytes: state.as_bytes(),
+                to: Some(&Name::of_peer(&address)?),
+                control: None,
+            };
+            let socket = DatagramSocket::new()?;
+            socket
+                .send(&[message], Some(PATIENCE), &Wake::default())
+                .map_err(|(_, error)| error)
+        };
+        if let Err(error) = send() {
+            self.report.warning(format_args!(
+                "the service manager (NOTIFY_SOCKET) was not told {state}: {error}"
+            ));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is printed of each received datagram: its packet or its envelope, escaped and coloured for a
+//! terminal, and the warnings about it.
+
+use crate::cli::{Protocol, Receive, When};
+use crate::color;
+use crate::envelope::EnvelopeWriter;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::protocol::Client;
+use crate::report::Report;
+use crate::stats::TOTALS;
+use crate::terminal::{Controls, escape};
+use nix::libc;
+use std::os::fd::RawFd;
+use udgram::Datagram;
+use udgram::ancillary::{DEFAULT_ROOM, Room};
+
+/// What a command line asks for about received packets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReceiveOptions {
+    pub(crate) protocol: Protocol,
+    pub(crate) envelope: bool,
+    pub(crate) credentials: bool,
+    pub(crate) room: Room,
+    pub(crate) color: When,
+}
+
+impl ReceiveOptions {
+    /// Returns the options of a command line. With `descriptors`, a CMD takes descriptors even
+    /// without an envelope.
+    pub(crate) fn from_args(receive: &Receive, descriptors: bool) -> Self {
+        let envelope = receive.packets.envelope || receive.creds;
+        let room = match receive.ancillary_bufsize {
+            Some(bytes) => Room::Bytes(bytes as usize),
+            None if envelope || descriptors => Room::Bytes(DEFAULT_ROOM),
+            None => Room::NoDescriptors,
+        };
+        Self {
+            protocol: receive.packets.protocol,
+            envelope,
+            credentials: receive.creds,
+            room,
+            color: receive.counting.shown.color,
+        }
+    }
+
+    /// Returns the options of `SOL_SOCKET` that must be on before the first datagram.
+    pub(crate) fn needs(self) -> Vec<libc::c_int> {
+        let time = self.envelope.then_some(libc::SO_TIMESTAMPNS);
+        time.into_iter()
+            .chain(self.credentials.then_some(libc::SO_PASSCRED))
+            .collect()
+    }
+}
+
+/// Prints datagrams, and counts what the exit status depends on.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    pub(crate) output: Output,
+    pub(crate) report: Report,
+    protocol: Protocol,
+    envelope: Option<EnvelopeWriter>,
+    /// Whether the lines are coloured as JSON.
+    color: bool,
+    /// Datagrams that were not valid packets.
+    failures: u64,
+    /// Messages whose descriptors the kernel dropped because there was no room for any.
+    dropped: u64,
+    /// Packets for which CMD could not be run.
+    unhandled: u64,
+    room: Room,
+}
+
+impl Printer {
+    pub(crate) fn new(options: ReceiveOptions, report: Report) -> Self {
+        let ReceiveOptions {
+            protocol,
+            credentials,
+            room,
+            ..
+        } = options;
+        let envelope = options
+            .envelope
+            .then(|| EnvelopeWriter::new(protocol, credentials));
+        let output = Output::new();
+        let json = options.envelope || protocol.is_json();
+        Self {
+            color: json && color::wanted(options.color, output.terminal),
+            output,
+            report,
+            protocol,
+            envelope,
+            failures: 0,
+            dropped: 0,
+            unhandled: 0,
+            room,
+        }
+    }
+
+    /// Appends what is printed of `datagram` to the output, and reports one that is not a valid
+    /// packet.
+    pub(crate) fn print(&mut self, client: &Client, datagram: &Datagram<'_>) {
+        let start = self.output.lines.len();
+        self.append(client, datagram, None);
+        let controls = match self.envelope {
+            Some(_) => Some(Controls::Json),
+            None => self.protocol.controls(),
+        };
+        if let Some(controls) = controls.filter(|_| self.output.terminal) {
+            escape(&mut self.output.lines, start, controls);
+        }
+        if self.color {
+            color::paint(&mut self.output.lines, start);
+        }
+    }
+
+    /// Appends the line of `datagram`, if it has any.
+    fn append(&mut self, client: &Client, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>) {
+        if datagram.ancillary.truncated {
+            self.note_truncation(datagram);
+        }
+        let lines = &mut self.output.lines;
+        let packet = client.parse(datagram);
+        match (&packet, &mut self.envelope) {
+            (Ok(packet), None) => self.protocol.write_line(packet, lines),
+            (_, Some(envelope)) => envelope.write(datagram, packet.as_deref(), numbers, lines),
+            (Err(_), None) => {}
+        }
+        if let Err(error) = packet {
+            self.failures += 1;
+            TOTALS.note_no_packet();
+            self.report.error(&error.into());
+        }
+    }
+
+    /// Returns the line of `datagram` for CMD, without its line end; its descriptors are shown with
+    /// `numbers`. Returns `None` if it is not a valid packet: that is reported, and the output has
+    /// the envelope, if one is asked for.
+    pub(crate) fn line(
+        &mut self,
+        client: &Client,
+        datagram: &Datagram<'_>,
+        numbers: &[RawFd],
+    ) -> Option<Vec<u8>> {
+        let failures = self.failures;
+        self.append(client, datagram, Some(numbers));
+        if self.failures > failures {
+            return None;
+        }
+        let mut line = std::mem::take(&mut self.output.lines);
+        if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
+            line.pop();
+        }
+        Some(line)
+    }
+
+    fn note_truncation(&mut self, datagram: &Datagram<'_>) {
+        if self.room == Room::NoDescriptors {
+            self.dropped += 1;
+            if self.dropped == 1 {
+                self.report.warning(format_args!(
+                    "the descriptors that {} sent were dropped: only --envelope or a CMD takes them",
+                    datagram.from().quoted()
+                ));
+            }
+        } else if self.envelope.is_none() {
+            self.report.warning(format_args!(
+                "not all descriptors that {} sent could be received",
+                datagram.from().quoted()
+            ));
+        }
+    }
+
+    /// Reports that CMD could not be run for a packet.
+    pub(crate) fn note_unhandled(&mut self, error: &anyhow::Error) {
+        self.unhandled += 1;
+        self.report.error(error);
+    }
+
+    /// Prints final warnings and returns the exit status: `exit`, or if that is 0, what the failures
+    /// make of it.
+    pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
+        if self.dropped > 1 {
+            self.report.warning(format_args!(
+                "the descriptors of {} messages were dropped",
+                self.dropped
+            ));
+        }
+        if exit == Exit::Done && self.unhandled > 0 {
+            Exit::CannotRun
+        } else if exit == Exit::Done && self.failures > 0 {
+            Exit::Parse
+        } else {
+            exit
+        }
+    }
+}
