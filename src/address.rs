@@ -1,6 +1,7 @@
 //! Socket addresses as people write them: a pathname, `@abstract`, or none at all.
 
-use crate::error::{Error, ErrorKind, Quoted, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::quoted::Quoted;
 use nix::libc;
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -44,7 +45,7 @@ impl<'a> Address<'a> {
     /// Fails with [`ErrorKind::Unusable`] on a NUL in a pathname, an unknown escape in an
     /// abstract name, and an abstract name of more than 107 bytes.
     pub fn parse(written: &'a [u8]) -> Result<Self> {
-        let refuse = |cause: &str| {
+        let refuse = |cause: &'static str| {
             let subject = Subject::File(OsStr::from_bytes(written).into());
             Err(Error::new(
                 ErrorKind::Unusable,

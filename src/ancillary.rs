@@ -1,10 +1,11 @@
 //! What travels beside a datagram: descriptors, credentials, the time of arrival; cmsg(3).
 
+pub use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::socket::DatagramSocket;
+use crate::sockopt;
 use crate::sys;
 use nix::libc::{self, c_int};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 /// How many descriptors one message carries at most (`SCM_MAX_FD` of the kernel).
@@ -13,7 +14,7 @@ pub const MAX_DESCRIPTORS: usize = 253;
 
 /// The default room for control data in bytes: `CMSG_SPACE(8192)`, enough for every message.
 #[doc(alias = "CMSG_SPACE")]
-pub const DEFAULT_ROOM: usize = space(8192);
+pub const DEFAULT_CONTROL_LEN: usize = space(8192);
 
 const WORD: usize = size_of::<usize>();
 const HEADER: usize = size_of::<libc::cmsghdr>();
@@ -22,41 +23,6 @@ const UCRED: usize = size_of::<libc::ucred>();
 /// `CMSG_SPACE(len)`: what a control message with `len` bytes of data takes in a buffer.
 const fn space(len: usize) -> usize {
     HEADER.next_multiple_of(WORD) + len.next_multiple_of(WORD)
-}
-
-/// Who sent a datagram, in the kernel's words; unix(7), `SCM_CREDENTIALS`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[doc(alias = "ucred")]
-#[doc(alias = "SCM_CREDENTIALS")]
-pub struct Credentials {
-    /// The process; 0 where the kernel could not name one (another pid namespace, or a datagram
-    /// that was queued before `SO_PASSCRED` was on).
-    pub pid: i32,
-    /// The user.
-    pub uid: u32,
-    /// The group.
-    pub gid: u32,
-}
-
-impl Credentials {
-    /// This process's own: what the kernel would state.
-    #[must_use]
-    pub fn own() -> Self {
-        Self {
-            pid: nix::unistd::getpid().as_raw(),
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
-        }
-    }
-
-    /// Decodes a `struct ucred`, native byte order.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            pid: i32::from_ne_bytes(*bytes.first_chunk()?),
-            uid: u32::from_ne_bytes(*bytes.get(4..)?.first_chunk()?),
-            gid: u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?),
-        })
-    }
 }
 
 /// What came beside a datagram. Descriptors are owned: the ones nobody takes are closed when
@@ -182,6 +148,7 @@ impl<'c> Iterator for ControlMessages<'c> {
 pub struct Control {
     words: Vec<usize>,
     credentials: Option<Credentials>,
+    descriptors: bool,
 }
 
 impl Control {
@@ -207,6 +174,7 @@ impl Control {
                 .flat_map(|fd| fd.as_raw_fd().to_ne_bytes())
                 .collect();
             control.push(libc::SCM_RIGHTS, numbers);
+            control.descriptors = true;
         }
         if let Some(Credentials { pid, uid, gid }) = credentials {
             let ucred = [pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
@@ -231,7 +199,12 @@ impl Control {
         );
     }
 
-    /// Whether it claims credentials that are not this process's own.
+    /// Returns whether descriptors are among it.
+    pub(crate) fn has_descriptors(&self) -> bool {
+        self.descriptors
+    }
+
+    /// Returns whether it claims the credentials of another process.
     pub(crate) fn claims_others(&self) -> bool {
         self.credentials
             .is_some_and(|claimed| claimed != Credentials::own())
@@ -244,19 +217,19 @@ impl Control {
 
 /// How much control data a receiver has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum ControlSpace {
     /// For descriptors: none. The kernel drops those that come, and the message says so
     /// ([`Ancillary::truncated`]).
     NoDescriptors,
     /// This many bytes beside what the socket's own options ask for; `CMSG_SPACE(4 * N)` is room
-    /// for N descriptors. [`DEFAULT_ROOM`] is the usual figure.
+    /// for N descriptors. [`DEFAULT_CONTROL_LEN`] is the usual figure.
     Bytes(usize),
 }
 
-impl Room {
+impl ControlSpace {
     /// The length of the control buffer: the room asked for, and what the messages take that the
     /// socket's options (`SO_PASSCRED` and its like) make the kernel write first.
-    pub(crate) fn buffer_len(self, socket: &DatagramSocket) -> usize {
+    pub(crate) fn buffer_len(self, socket: impl AsFd) -> usize {
         let options = [
             (libc::SO_TIMESTAMPNS, space(16)),
             (libc::SO_TIMESTAMP, space(16)),
@@ -266,7 +239,7 @@ impl Room {
         ];
         let taken = options
             .iter()
-            .filter(|(option, _)| socket.option_int(*option).is_ok_and(|value| value != 0))
+            .filter(|(option, _)| sockopt::get_int(&socket, *option).is_ok_and(|value| value != 0))
             .map(|(_, space)| space)
             .sum::<usize>();
         match self {

@@ -1,15 +1,14 @@
 //! The buffers that a socket receives into, and the datagrams that lie in them.
 
 use crate::address::Address;
-use crate::ancillary::{Ancillary, Room};
+use crate::ancillary::{Ancillary, ControlSpace};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::socket::{BATCH, DatagramSocket, Take};
-use crate::sys::{ReceiveBuffers, Sender};
+use crate::sys::{self, ReceiveBuffers, SockAddrRef};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use std::num::NonZeroUsize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What a receiver has room for in one datagram, in bytes: twice what the kernel carries. The odd
 /// bytes have the beginnings of datagrams lie in different sets of the processor's cache.
@@ -21,14 +20,27 @@ const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
 /// How many bytes of large datagrams are received at a time, once the first of them has come.
 const BURST: usize = 32 << 20;
 
+/// The number of datagrams that one system call sends or receives at most.
+pub const BATCH: usize = sys::BATCH;
+
+/// Selects whether receiving takes datagrams out of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(alias = "MSG_PEEK")]
+pub enum ReceiveMode {
+    /// They are taken.
+    Remove,
+    /// They stay; each call copies the descriptors among them to this process.
+    Peek,
+}
+
 /// The buffers that a socket receives into: up to [`BATCH`] datagrams at a time, each of any size
 /// the kernel carries, with its sender and its ancillary data. The memory is there when touched.
 pub struct Batch {
     buffers: ReceiveBuffers,
     /// What came beside each datagram, slot by slot; nothing where nothing did.
     ancillary: Vec<Ancillary>,
-    /// Whether the last wait for a datagram was so short that going to sleep did not pay.
-    pub(crate) eager: bool,
+    /// Whether to spin before sleeping: the last wait for a datagram was shorter than that takes.
+    pub(crate) spin: bool,
     /// The longest datagram since the memory was last given back.
     longest: usize,
     /// The longest datagram to reckon with: as long as one that came lately.
@@ -43,7 +55,7 @@ pub struct Datagram<'b> {
     pub size: usize,
     /// What came beside it; descriptors left in it are closed before the next receive.
     pub ancillary: &'b mut Ancillary,
-    sender: Sender<'b>,
+    from: SockAddrRef<'b>,
 }
 
 impl std::fmt::Debug for Datagram<'_> {
@@ -51,23 +63,23 @@ impl std::fmt::Debug for Datagram<'_> {
         f.debug_struct("Datagram")
             .field("bytes", &self.bytes)
             .field("size", &self.size)
-            .field("from", &self.from())
+            .field("sender", &self.sender())
             .field("ancillary", &self.ancillary)
             .finish()
     }
 }
 
 impl<'b> Datagram<'b> {
-    /// The sender.
+    /// Returns the address of the sender.
     #[must_use]
-    pub fn from(&self) -> Address<'b> {
-        self.sender.address()
+    pub fn sender(&self) -> Address<'b> {
+        self.from.address()
     }
 
-    /// Whether bytes were lost because the buffer was too small: `MSG_TRUNC`.
+    /// Returns whether bytes were lost because the buffer was too small: `MSG_TRUNC`.
     #[must_use]
     #[doc(alias = "MSG_TRUNC")]
-    pub fn is_cut(&self) -> bool {
+    pub fn is_truncated(&self) -> bool {
         self.size > self.bytes.len()
     }
 }
@@ -79,7 +91,7 @@ impl Batch {
     /// Where descriptors may come, a batch is no longer than the process can hold the
     /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly; and
     /// no message takes the last of them, which the process needs for its own work.
-    pub fn new(socket: &DatagramSocket, room: Room, most: usize) -> Result<Self> {
+    pub fn new(socket: impl AsFd, room: ControlSpace, most: usize) -> Result<Self> {
         let spare = spare_descriptors();
         let room = room.within(spare);
         let slots = match room.most_descriptors() {
@@ -87,7 +99,7 @@ impl Batch {
             each => (spare / each).max(1),
         };
         let slots = most.min(BATCH).min(slots).max(1);
-        let control_len = room.buffer_len(socket);
+        let control_len = room.buffer_len(socket.as_fd());
         // A small address space (RLIMIT_AS) is no reason to give up.
         let made = [slots, slots.min(8), 1].into_iter().find_map(|slots| {
             ReceiveBuffers::new(NonZeroUsize::new(slots)?, SLOT_LEN, control_len).ok()
@@ -104,7 +116,7 @@ impl Batch {
         Ok(Self {
             ancillary: ancillary.collect(),
             buffers,
-            eager: false,
+            spin: false,
             longest: 0,
             expected: 0,
         })
@@ -119,7 +131,7 @@ impl Batch {
                 bytes: received.bytes(),
                 size: received.size(),
                 ancillary,
-                sender: received.sender(),
+                from: received.sender(),
             })
     }
 
@@ -145,12 +157,12 @@ impl Batch {
         &mut self,
         socket: BorrowedFd<'_>,
         most: usize,
-        mode: Take,
+        mode: ReceiveMode,
     ) -> nix::Result<usize> {
         self.clear();
         let flags = match mode {
-            Take::Remove => 0,
-            Take::Peek => libc::MSG_PEEK,
+            ReceiveMode::Remove => 0,
+            ReceiveMode::Peek => libc::MSG_PEEK,
         };
         let most = most.min(BURST / self.expected.max(1)).max(1);
         let count = self.buffers.receive(socket, most, flags)?;
@@ -182,8 +194,9 @@ fn spare_descriptors() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ancillary::{Control, DEFAULT_ROOM};
-    use crate::socket::Outgoing;
+    use crate::ancillary::{Control, DEFAULT_CONTROL_LEN};
+    use crate::outgoing::Outgoing;
+    use crate::socket::DatagramSocket;
     use crate::wait::{Deadline, Wake};
     use std::os::fd::AsFd;
     use std::time::Duration;
@@ -191,7 +204,7 @@ mod tests {
     #[test]
     fn what_came_beside_a_datagram_is_beside_no_other() {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
-        let mut batch = Batch::new(&ours, Room::Bytes(DEFAULT_ROOM), BATCH).unwrap();
+        let mut batch = Batch::new(&ours, ControlSpace::Bytes(DEFAULT_CONTROL_LEN), BATCH).unwrap();
         let descriptors = Control::new(&[theirs.as_fd()], None).unwrap();
         for beside in [[true, false], [false, true], [false, false], [true, true]] {
             let outgoing = beside.map(|beside| Outgoing {
@@ -200,7 +213,8 @@ mod tests {
             });
             theirs.send(&outgoing, None, &Wake::default()).unwrap();
             assert_eq!(
-                ours.try_receive(&mut batch, BATCH, Take::Remove).unwrap(),
+                ours.try_receive(&mut batch, BATCH, ReceiveMode::Remove)
+                    .unwrap(),
                 2
             );
             let came = batch
@@ -209,7 +223,8 @@ mod tests {
             assert_eq!(came.collect::<Vec<_>>(), beside.map(usize::from));
         }
         assert_eq!(
-            ours.try_receive(&mut batch, BATCH, Take::Remove).unwrap(),
+            ours.try_receive(&mut batch, BATCH, ReceiveMode::Remove)
+                .unwrap(),
             0
         );
         assert_eq!(batch.datagrams().count(), 0);
@@ -218,11 +233,13 @@ mod tests {
     #[test]
     fn what_is_put_beside_a_bare_datagram_goes_before_the_next() {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
-        let mut batch = Batch::new(&ours, Room::NoDescriptors, 1).unwrap();
+        let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, 1).unwrap();
         for _ in 0..2 {
             let bare = [Outgoing::default()];
             theirs.send(&bare, None, &Wake::default()).unwrap();
-            let count = ours.try_receive(&mut batch, 1, Take::Remove).unwrap();
+            let count = ours
+                .try_receive(&mut batch, 1, ReceiveMode::Remove)
+                .unwrap();
             assert_eq!(count, 1);
             let datagram = batch.datagrams().next().unwrap();
             assert!(!datagram.ancillary.truncated);
@@ -231,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_waited_in_vain_is_not_eager() {
+    fn a_receiver_that_waited_in_vain_is_not_spin() {
         let (ours, _theirs) = DatagramSocket::pair().unwrap();
-        let mut batch = Batch::new(&ours, Room::NoDescriptors, 1).unwrap();
-        batch.eager = true;
+        let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, 1).unwrap();
+        batch.spin = true;
         let soon = Deadline::after(Some(Duration::from_millis(1)));
         let idle = |_: &mut Batch| Ok::<(), Error>(());
         let in_vain = ours.receive(&mut batch, 1, soon, &Wake::default(), idle);
-        assert_eq!(in_vain.unwrap_err().kind(), ErrorKind::TimedOut);
-        assert!(!batch.eager);
+        assert_eq!(in_vain.unwrap(), 0);
+        assert!(!batch.spin);
     }
 }

@@ -4,7 +4,7 @@
 use crate::address::{Address, SUN_PATH_LEN};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::socket::DatagramSocket;
-use crate::sys::{self, RawName};
+use crate::sys::{self, SockAddr};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
@@ -89,7 +89,7 @@ pub fn bind(
     match address {
         Address::Unnamed => Ok(None),
         Address::Abstract(_) => {
-            let name = RawName::new(address).ok_or(Errno::ENAMETOOLONG);
+            let name = SockAddr::new(address).ok_or(Errno::ENAMETOOLONG);
             name.and_then(|name| sys::bind(socket.as_fd(), &name))
                 .map(|()| None)
                 .map_err(|errno| {
@@ -230,7 +230,8 @@ impl Place<'_> {
     fn bind(&self, socket: &DatagramSocket) -> Result<(), Errno> {
         let bytes = self.path.as_os_str().as_bytes();
         if bytes.len() < SUN_PATH_LEN {
-            let name = RawName::new(&Address::Pathname(bytes.into())).ok_or(Errno::ENAMETOOLONG)?;
+            let name =
+                SockAddr::new(&Address::Pathname(bytes.into())).ok_or(Errno::ENAMETOOLONG)?;
             return sys::bind(socket.as_fd(), &name);
         }
         if self.name.len() > 255 {
@@ -265,7 +266,7 @@ impl Place<'_> {
         })
     }
 
-    fn through(&self, name: &OsStr) -> Result<RawName, Errno> {
+    fn through(&self, name: &OsStr) -> Result<SockAddr, Errno> {
         let mut path = format!(
             "/proc/{}/fd/{}/",
             std::process::id(),
@@ -273,7 +274,7 @@ impl Place<'_> {
         )
         .into_bytes();
         path.extend_from_slice(name.as_bytes());
-        RawName::new(&Address::Pathname(path.into())).ok_or(Errno::ENAMETOOLONG)
+        SockAddr::new(&Address::Pathname(path.into())).ok_or(Errno::ENAMETOOLONG)
     }
 
     /// The short name that a file name too long for [`through`](Self::through) goes with.
@@ -299,7 +300,7 @@ impl Place<'_> {
         occupied: Occupied,
     ) -> Result<()> {
         let failed = |errno| failed(address, errno);
-        let in_use = |cause: &str| {
+        let in_use = |cause: String| {
             let subject = Subject::Address(address.clone().into_owned());
             Error::new(ErrorKind::System(Errno::EADDRINUSE), "bind", subject, cause)
         };
@@ -318,7 +319,7 @@ impl Place<'_> {
                 SFlag::S_IFREG => "regular file",
                 _ => "device",
             };
-            return Err(in_use(&format!(
+            return Err(in_use(format!(
                 "a {kind} is there, not a socket, and is never replaced"
             )));
         }
@@ -327,13 +328,15 @@ impl Place<'_> {
             _ if occupied == Occupied::Replace => {}
             Err(Errno::EACCES) => {
                 return Err(in_use(
-                    "a socket is there, and it cannot be told whether it is in use",
+                    "a socket is there, and it cannot be told whether it is in use".to_owned(),
                 )
                 .with_hint("--replace takes the name from it"));
             }
             _ => {
-                return Err(in_use("another socket is bound to it and in use")
-                    .with_hint("--replace takes the name from it"));
+                return Err(
+                    in_use("another socket is bound to it and in use".to_owned())
+                        .with_hint("--replace takes the name from it"),
+                );
             }
         }
         if !is_same(self.directory, self.name, identity(&status)) {
@@ -367,7 +370,7 @@ fn is_same(directory: &OwnedFd, name: &OsStr, file: (u64, u64)) -> bool {
 fn probe(file: &OwnedFd) -> Result<(), Errno> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let name =
-        RawName::new(&Address::Pathname(path.as_bytes().into())).ok_or(Errno::ENAMETOOLONG)?;
+        SockAddr::new(&Address::Pathname(path.as_bytes().into())).ok_or(Errno::ENAMETOOLONG)?;
     let scratch = DatagramSocket::new().map_err(|error| error.errno().unwrap_or(Errno::EMFILE))?;
     sys::connect(scratch.as_fd(), &name)
 }

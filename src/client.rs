@@ -1,11 +1,13 @@
 //! Packets over a socket: a protocol on one side, datagrams on the other.
 
 use crate::address::Address;
-use crate::ancillary::{Ancillary, Control, DEFAULT_ROOM, Room};
-use crate::batch::{Batch, Datagram};
+use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN};
+use crate::batch::{Batch, Datagram, ReceiveMode};
+use crate::diagnose::peer_lost;
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::outgoing::{Destination, Outgoing, PeerName};
 use crate::protocol::DatagramProtocol;
-use crate::socket::{DatagramSocket, Name, Outgoing, Take};
+use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Wake};
 #[cfg(feature = "async")]
 use nix::errno::Errno;
@@ -15,62 +17,75 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A Unix datagram socket that speaks a protocol, with or without one peer of its own: it
-/// receives from whom the kernel lets through, and sends where it is told.
+/// A Unix datagram socket that speaks a protocol, without one peer of its own: it receives from
+/// every sender, and sends where it is told.
 ///
-/// Every method takes `&self`, and sending and receiving do not wait for each other; nor do
-/// receives in several threads, each of which has its own timeout. After [`close`](Self::close)
-/// every call that needs the socket fails with [`ErrorKind::Closed`]. Dropping it closes it.
+/// Every method takes `&self`. Sending and receiving do not wait for each other; nor do receives in
+/// several threads, each of which has its own timeout. After [`close`](Self::close) every call that
+/// needs the socket fails with [`ErrorKind::Closed`]. Dropping the endpoint closes it.
 #[derive(Debug)]
 pub struct UnixDatagramEndpoint<P> {
     socket: Mutex<Option<Arc<DatagramSocket>>>,
     /// Readable once closed.
     closed: EventFd,
     /// Buffers of an earlier receive. Each receive has its own while it waits, so that several
-    /// threads wait side by side, each for as long as it was told.
+    /// threads wait side by side, each with its own timeout.
     spare: Mutex<Option<Inbox>>,
     protocol: P,
 }
 
 struct Inbox {
     batch: Batch,
-    room: Room,
+    space: ControlSpace,
 }
 
 impl Inbox {
-    fn new(socket: &DatagramSocket, room: Room) -> Result<Self> {
-        let batch = Batch::new(socket, room, 1)?;
-        Ok(Self { batch, room })
+    fn new(socket: &DatagramSocket, space: ControlSpace) -> Result<Self> {
+        let batch = Batch::new(socket, space, 1)?;
+        Ok(Self { batch, space })
     }
 
-    /// Whether it serves later receives, too: a small room, exactly measured, depends on the
-    /// socket's options, which may change.
-    fn is_lasting(&self) -> bool {
-        matches!(self.room, Room::NoDescriptors | Room::Bytes(DEFAULT_ROOM))
+    /// Returns whether it serves later receives, too: a small space, measured exactly, depends on
+    /// the socket's options, which may change.
+    fn is_reusable(&self) -> bool {
+        matches!(
+            self.space,
+            ControlSpace::NoDescriptors | ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
+        )
     }
 }
 
 impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox")
-            .field("room", &self.room)
+            .field("space", &self.space)
             .finish_non_exhaustive()
     }
 }
 
-/// A packet received, and what came with it.
+/// A received packet with its sender and its ancillary data.
 #[derive(Debug)]
 pub struct Message<R> {
     /// The packet.
     pub packet: R,
-    /// Who sent it.
-    pub from: Address<'static>,
-    /// What came beside it; descriptors that are not taken out are closed with it.
+    /// The address of the sender.
+    pub sender: Address<'static>,
+    /// The ancillary data; descriptors that are not taken out are closed with it.
     pub ancillary: Ancillary,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the mutexes guard is whole between any two statements.
+/// The outcome of one attempt to receive.
+pub(crate) enum Received<R> {
+    /// A message.
+    Message(Message<R>),
+    /// Nothing is queued, or nothing came in time.
+    Nothing,
+    /// A datagram of somebody else than the peer, which was dropped.
+    Stranger,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Guarded values are never left inconsistent, so poisoning is ignored.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -83,21 +98,44 @@ pub(crate) fn closed() -> Error {
     )
 }
 
-/// Whether receiving again is of no use, in a sequence of receives.
+fn timed_out() -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        "receive",
+        Subject::None,
+        "no packet came in time",
+    )
+}
+
+/// Returns the items of a sequence of receives: it ends when the time is over, and after an error
+/// other than [`ErrorKind::Parse`].
+fn sequence<R>(
+    budget: Option<Duration>,
+    receive: impl Fn(Deadline) -> Result<Option<R>>,
+) -> impl Iterator<Item = Result<R>> {
+    let mut left = budget;
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
+        }
+        let start = Instant::now();
+        let item = receive(Deadline::after(left)).transpose();
+        left = left.map(|left| left.saturating_sub(start.elapsed()));
+        over = item
+            .as_ref()
+            .is_some_and(|item| item.as_ref().is_err_and(ends_sequence));
+        item
+    })
+}
+
+/// Returns whether receiving again is of no use after this error.
 pub(crate) fn ends_sequence(error: &Error) -> bool {
     error.kind() != ErrorKind::Parse
 }
 
-/// A receive as the item of a sequence, which ends when the time is over.
-pub(crate) fn packet_or_end<R>(packet: Result<R>) -> Option<Result<R>> {
-    match packet {
-        Err(error) if error.kind() == ErrorKind::TimedOut => None,
-        packet => Some(packet),
-    }
-}
-
 impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
-    /// Packets over `socket`, as it is.
+    /// Makes an endpoint of `socket`, which stays as it is.
     pub fn new(socket: DatagramSocket, protocol: P) -> Result<Self> {
         let closed = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::system("make a client", Subject::None, errno))?;
@@ -110,18 +148,18 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// The protocol.
+    /// Returns the protocol.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The socket, for its options and addresses. It cannot be closed through this; when the
-    /// client is closed, it stays open for as long as somebody holds what this gave.
+    /// Returns the socket, for its options and addresses. It cannot be closed through this; after
+    /// [`close`](Self::close) it stays open for as long as a caller holds it.
     pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
         locked(&self.socket).clone().ok_or_else(closed)
     }
 
-    /// The address the socket is bound to.
+    /// Returns the address that the socket is bound to.
     pub fn local_address(&self) -> Result<Address<'static>> {
         self.socket()?.local_address()
     }
@@ -130,17 +168,17 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// [`ErrorKind::Closed`]; closing again does nothing.
     pub fn close(&self) {
         locked(&self.socket).take();
-        // It stays readable, for nobody reads it; a counter at its limit is readable too.
+        // It is never read, so it stays readable; a counter at its limit is readable too.
         let _ = self.closed.write(1);
     }
 
-    /// Whether it was closed.
+    /// Returns whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         locked(&self.socket).is_none()
     }
 
-    /// A copy of the descriptor that becomes readable when this is closed.
+    /// Returns a copy of the descriptor that becomes readable when this is closed.
     #[cfg(feature = "async")]
     pub(crate) fn closing(&self) -> Result<OwnedFd> {
         let copy = self.closed.as_fd().try_clone_to_owned();
@@ -157,117 +195,146 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         }
     }
 
-    /// The next packet, waiting for it no longer than `timeout` (`None`: without limit).
+    /// Receives the next packet, waiting no longer than `timeout` (`None`: without limit).
     ///
-    /// Fails with [`ErrorKind::TimedOut`], and with [`ErrorKind::Parse`] on a datagram that is
-    /// no packet, which is then gone.
+    /// Fails with [`ErrorKind::TimedOut`], and with [`ErrorKind::Parse`] on a datagram that is not a
+    /// valid packet, which is then gone.
     pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
-        self.recv(Deadline::after(timeout), Room::NoDescriptors)
+        self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors, None)?
             .map(|message| message.packet)
+            .ok_or_else(timed_out)
     }
 
-    /// The next packet, its sender and what came beside it, with [`DEFAULT_ROOM`] for that.
+    /// Receives the next packet with its sender and its ancillary data, for which there is a space of
+    /// [`DEFAULT_CONTROL_LEN`] bytes.
     pub fn recv_message(&self, timeout: Option<Duration>) -> Result<Message<P::Received>> {
-        self.recv(Deadline::after(timeout), Room::Bytes(DEFAULT_ROOM))
+        self.recv_message_with_space(timeout, DEFAULT_CONTROL_LEN)
     }
 
-    /// [`recv_message`](Self::recv_message) with `room` bytes for control data.
-    pub fn recv_message_with_room(
+    /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
+    /// control data.
+    pub fn recv_message_with_space(
         &self,
         timeout: Option<Duration>,
-        room: usize,
+        control_len: usize,
     ) -> Result<Message<P::Received>> {
-        self.recv(Deadline::after(timeout), Room::Bytes(room))
+        let space = ControlSpace::Bytes(control_len);
+        self.recv(Deadline::after(timeout), space, None)?
+            .ok_or_else(timed_out)
     }
 
-    /// The packets that come within `budget`, the time for all of them together; zero: those
-    /// that are there already; `None`: until it is closed. What the caller does between two
-    /// packets is not counted.
+    /// Receives the packets that come within `budget`, the time for all of them together. Zero:
+    /// those that are there already; `None`: until it is closed. The time between two calls of `next`
+    /// does not count.
     ///
-    /// The iterator ends when the time is over. A datagram that is no packet is an item, an error
-    /// ([`ErrorKind::Parse`]), and the next follow; any other error is the last item.
+    /// The iterator ends when the time is over. A datagram that is not a valid packet is an item, an
+    /// error ([`ErrorKind::Parse`]), and the next follow; any other error is the last item.
     pub fn iter_received_packets(
         &self,
         budget: impl Into<Option<Duration>>,
     ) -> impl Iterator<Item = Result<P::Received>> {
-        let mut left = budget.into();
-        let mut over = false;
-        std::iter::from_fn(move || {
-            if over {
-                return None;
-            }
-            let start = Instant::now();
-            let packet = self.recv_packet(left);
-            left = left.map(|left| left.saturating_sub(start.elapsed()));
-            over = packet.as_ref().is_err_and(ends_sequence);
-            packet_or_end(packet)
+        sequence(budget.into(), |deadline| {
+            let message = self.recv(deadline, ControlSpace::NoDescriptors, None)?;
+            Ok(message.map(|message| message.packet))
         })
     }
 
-    fn recv(&self, deadline: Deadline, room: Room) -> Result<Message<P::Received>> {
+    /// Receives the next message; `None` if the deadline passes. With a `peer`, datagrams of anybody
+    /// else are dropped.
+    fn recv(
+        &self,
+        deadline: Deadline,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Option<Message<P::Received>>> {
         let wake = self.wake(&Wake::default());
-        self.recv_with(room, |socket, batch| {
-            let trim = |batch: &mut Batch| {
-                batch.trim();
-                Ok::<(), Error>(())
-            };
-            socket.receive(batch, 1, deadline, &wake, trim)
-        })?
-        .ok_or_else(closed)
+        loop {
+            let received = self.recv_with(space, peer, |socket, batch| {
+                let trim = |batch: &mut Batch| {
+                    batch.trim();
+                    Ok::<(), Error>(())
+                };
+                socket.receive(batch, 1, deadline, &wake, trim)
+            })?;
+            match received {
+                Received::Message(message) => return Ok(Some(message)),
+                Received::Nothing => return Ok(None),
+                Received::Stranger => {}
+            }
+        }
     }
 
-    /// The next message if it is there already; it does not wait.
+    /// Receives the next message if it is there already; does not wait.
     #[cfg(feature = "async")]
-    pub(crate) fn try_recv(&self, room: Room) -> Result<Option<Message<P::Received>>> {
-        self.recv_with(room, |socket, batch| {
-            socket.try_receive(batch, 1, Take::Remove)
+    pub(crate) fn try_recv(
+        &self,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Received<P::Received>> {
+        self.recv_with(space, peer, |socket, batch| {
+            socket.try_receive(batch, 1, ReceiveMode::Remove)
         })
     }
 
-    /// Lends `receive` buffers, and makes a message of the datagram that it puts there, if any.
+    /// Lends buffers to `receive`, and makes a message of the datagram that it puts there.
     fn recv_with(
         &self,
-        room: Room,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
         receive: impl FnOnce(&DatagramSocket, &mut Batch) -> Result<usize>,
-    ) -> Result<Option<Message<P::Received>>> {
+    ) -> Result<Received<P::Received>> {
         let socket = self.socket()?;
-        let spare = locked(&self.spare).take_if(|spare| spare.room == room);
-        let mut inbox = match spare {
+        if let Some(peer) = peer {
+            peer.check(&socket)?;
+        }
+        let kept = locked(&self.spare).take_if(|inbox| inbox.space == space);
+        let mut inbox = match kept {
             Some(inbox) => inbox,
-            None => Inbox::new(&socket, room)?,
+            None => Inbox::new(&socket, space)?,
         };
-        let message =
-            receive(&socket, &mut inbox.batch).and_then(|_| match inbox.batch.datagrams().next() {
-                Some(mut datagram) => self.message(&mut datagram).map(Some),
-                None => Ok(None),
-            });
-        if inbox.is_lasting() {
+        let received = receive(&socket, &mut inbox.batch)
+            .and_then(|_| self.take(&socket, &mut inbox.batch, peer));
+        if inbox.is_reusable() {
             *locked(&self.spare) = Some(inbox);
         }
-        message
+        received
     }
 
-    fn message(&self, datagram: &mut Datagram<'_>) -> Result<Message<P::Received>> {
-        // Taken out first: what came beside a datagram that is no packet is closed at once.
+    fn take(
+        &self,
+        socket: &DatagramSocket,
+        batch: &mut Batch,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Received<P::Received>> {
+        let Some(datagram) = batch.datagrams().next() else {
+            return Ok(Received::Nothing);
+        };
+        // Taken out first: the descriptors of a datagram that is not a valid packet are closed at once.
         let ancillary = std::mem::take(datagram.ancillary);
-        let packet = self.parse(datagram)?.into();
-        Ok(Message {
+        if let Some(peer) = peer {
+            if !peer.name.has_sent(&datagram) {
+                return Ok(Received::Stranger);
+            }
+            peer.check(socket)?;
+        }
+        let packet = self.parse(&datagram)?.into();
+        Ok(Received::Message(Message {
             packet,
-            from: datagram.from().into_owned(),
+            sender: datagram.sender().into_owned(),
             ancillary,
-        })
+        }))
     }
 
-    /// The packet in a datagram; [`ErrorKind::Parse`] if it has none or arrived cut.
+    /// Parses a datagram. [`ErrorKind::Parse`] if it is not a valid packet, or was truncated.
     pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
         let refuse = |cause| {
-            let sender = Subject::Address(datagram.from().into_owned());
+            let sender = Subject::Address(datagram.sender().into_owned());
             Error::new(ErrorKind::Parse, "read the packet of", sender, cause)
         };
-        if datagram.is_cut() {
+        if datagram.is_truncated() {
             let (whole, came) = (datagram.size, datagram.bytes.len());
             return Err(refuse(format!(
-                "it has {whole} bytes and arrived cut, to {came}"
+                "it has {whole} bytes and was truncated to {came}"
             )));
         }
         self.protocol
@@ -275,22 +342,22 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             .map_err(|error| refuse(error.to_string()))
     }
 
-    /// Receives a batch, as [`DatagramSocket::receive`] does.
+    /// Receives a batch as [`DatagramSocket::receive`] does.
     pub fn receive<E: From<Error>>(
         &self,
         batch: &mut Batch,
-        most: usize,
+        max: usize,
         deadline: Deadline,
         wake: &Wake<'_>,
         idle: impl FnMut(&mut Batch) -> Result<(), E>,
     ) -> Result<usize, E> {
         self.socket()?
-            .receive(batch, most, deadline, &self.wake(wake), idle)
+            .receive(batch, max, deadline, &self.wake(wake), idle)
     }
 
-    /// Receives what is queued, without waiting, as [`DatagramSocket::try_receive`] does.
-    pub fn try_receive(&self, batch: &mut Batch, most: usize, mode: Take) -> Result<usize> {
-        self.socket()?.try_receive(batch, most, mode)
+    /// Receives what is queued without waiting, as [`DatagramSocket::try_receive`] does.
+    pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
+        self.socket()?.try_receive(batch, max, mode)
     }
 
     /// Sends `packet` to `to`, waiting no longer than `timeout` for room in its queue (`None`:
@@ -302,11 +369,11 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let deadline = Deadline::after(timeout);
-        let to = Name::of_peer(to)?;
+        let to = Destination::named(to)?;
         self.send_one(packet, Some(&to), None, deadline)
     }
 
-    /// [`send_packet_to`](Self::send_packet_to) with descriptors or credentials beside it.
+    /// Does the same as [`send_packet_to`](Self::send_packet_to) with control data.
     pub fn send_packet_to_with(
         &self,
         packet: &P::Sent,
@@ -315,14 +382,14 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let deadline = Deadline::after(timeout);
-        let to = Name::of_peer(to)?;
+        let to = Destination::named(to)?;
         self.send_one(packet, Some(&to), Some(control), deadline)
     }
 
     fn send_one(
         &self,
         packet: &P::Sent,
-        to: Option<&Name>,
+        to: Option<&Destination>,
         control: Option<&Control>,
         deadline: Deadline,
     ) -> Result<()> {
@@ -336,7 +403,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             .map_err(|(_, error)| error)
     }
 
-    /// The datagram that carries `packet`; [`ErrorKind::Parse`] if it is no valid one.
+    /// Makes the datagram that carries `packet`; [`ErrorKind::Parse`] if it is not valid.
     pub(crate) fn datagram<'p>(&self, packet: &'p P::Sent) -> Result<Cow<'p, [u8]>> {
         let datagram = self.protocol.make_datagram(packet);
         datagram.map_err(|error| {
@@ -349,7 +416,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// Sends datagrams as they are, as [`DatagramSocket::send`] does.
+    /// Sends datagrams unchanged, as [`DatagramSocket::send`] does.
     pub fn send_batch(
         &self,
         messages: &[Outgoing<'_>],
@@ -361,9 +428,29 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 }
 
-/// A client: an endpoint connected to one peer, from which alone it receives.
+/// The peer that a client takes datagrams of.
+pub(crate) struct Peer<'p> {
+    address: &'p Address<'static>,
+    name: PeerName,
+}
+
+impl Peer<'_> {
+    /// Fails if the kernel has found the peer's socket closed and disconnected this one
+    /// (`unix_dgram_sendmsg`): it is then open to everybody.
+    fn check(&self, socket: &DatagramSocket) -> Result<()> {
+        match socket.peer_name()? {
+            Some(_) => Ok(()),
+            None => Err(peer_lost("receive from", self.address)),
+        }
+    }
+}
+
+/// A client: packets exchanged with one peer, from which alone it receives.
 ///
-/// It dereferences to its [`UnixDatagramEndpoint`], which has the receiving methods.
+/// Every method takes `&self`; threads may send, receive and [`close`](Self::close) at the same time,
+/// as with a [`UnixDatagramEndpoint`]. When the peer's socket is closed, sending and receiving fail
+/// with [`ErrorKind::NobodyThere`] until [`reconnect`](Self::reconnect) succeeds: nothing is taken
+/// from anybody else meanwhile.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -380,39 +467,31 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
 #[derive(Debug)]
 pub struct UnixDatagramClient<P> {
     endpoint: UnixDatagramEndpoint<P>,
-    peer: Address<'static>,
-}
-
-impl<P> std::ops::Deref for UnixDatagramClient<P> {
-    type Target = UnixDatagramEndpoint<P>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.endpoint
-    }
+    address: Address<'static>,
+    destination: Mutex<Arc<Destination>>,
 }
 
 impl<P: DatagramProtocol> UnixDatagramClient<P> {
-    /// A client of `peer`, with an abstract name of the kernel's choosing so that the peer can
+    /// Makes a client of `peer`, with an abstract name of the kernel's choosing so that the peer can
     /// answer. Fails with [`ErrorKind::NobodyThere`] if there is no such socket.
     pub fn connect(peer: &Address<'_>, protocol: P) -> Result<Self> {
         let socket = DatagramSocket::new()?;
+        let mut destination = Destination::connected(peer);
+        // Connected before it has a name: nobody else's datagram gets in.
+        socket.establish(&mut destination)?;
         socket.autobind()?;
-        socket.connect(peer)?;
-        Ok(Self {
-            endpoint: UnixDatagramEndpoint::new(socket, protocol)?,
-            peer: peer.clone().into_owned(),
-        })
+        Self::new(socket, destination, protocol)
     }
 
-    /// A client over a socket that is connected already, which it owns from now on: it is closed
+    /// Makes a client of a socket that is connected already, which it owns from now on: it is closed
     /// with the client, or at once if this fails. It may be unnamed, such as either end of a
     /// socketpair(2).
     ///
-    /// [`ErrorKind::Unusable`] if it is no socket, not `AF_UNIX`, not `SOCK_DGRAM` or not
+    /// [`ErrorKind::Unusable`] if it is not a socket, not `AF_UNIX`, not `SOCK_DGRAM` or not
     /// connected: the message says which.
     pub fn from_connected(socket: impl Into<OwnedFd>, protocol: P) -> Result<Self> {
         let socket = DatagramSocket::from_fd(socket.into())?;
-        let Some(peer) = socket.peer_address()? else {
+        let Some(name) = socket.peer_name()? else {
             return Err(Error::new(
                 ErrorKind::Unusable,
                 "use the socket",
@@ -420,30 +499,145 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
                 "it is not connected",
             ));
         };
+        Self::new(socket, Destination::found(name), protocol)
+    }
+
+    fn new(socket: DatagramSocket, destination: Destination, protocol: P) -> Result<Self> {
         Ok(Self {
             endpoint: UnixDatagramEndpoint::new(socket, protocol)?,
-            peer,
+            address: destination.address().clone(),
+            destination: Mutex::new(Arc::new(destination)),
         })
     }
 
     #[cfg(feature = "async")]
-    pub(crate) fn into_parts(self) -> (UnixDatagramEndpoint<P>, Address<'static>) {
-        (self.endpoint, self.peer)
+    pub(crate) fn endpoint(&self) -> &UnixDatagramEndpoint<P> {
+        &self.endpoint
     }
 
-    /// The peer's address, as it was when the client was made.
+    pub(crate) fn destination(&self) -> Arc<Destination> {
+        Arc::clone(&locked(&self.destination))
+    }
+
+    /// Returns the peer that datagrams are taken of.
+    fn peer(&self) -> Result<Peer<'_>> {
+        let name = self.destination().peer_name();
+        let address = &self.address;
+        let name = name.ok_or_else(|| peer_lost("receive from", address))?;
+        Ok(Peer { address, name })
+    }
+
+    /// Connects to the peer's address again, after its socket was closed: to the socket that has the
+    /// address now.
+    ///
+    /// Fails with [`ErrorKind::NobodyThere`] if there is none, or if the peer cannot be found again
+    /// ([`Destination::can_be_found`]).
+    pub fn reconnect(&self) -> Result<()> {
+        let socket = self.socket()?;
+        let mut destination = locked(&self.destination);
+        let mut renewed = destination.again();
+        socket.establish(&mut renewed)?;
+        *destination = Arc::new(renewed);
+        Ok(())
+    }
+
+    /// Returns the peer's address, as it was when the client was made.
     pub fn peer_address(&self) -> &Address<'static> {
-        &self.peer
+        &self.address
+    }
+
+    /// Returns the address that the socket is bound to.
+    pub fn local_address(&self) -> Result<Address<'static>> {
+        self.endpoint.local_address()
+    }
+
+    /// Returns the protocol.
+    pub fn protocol(&self) -> &P {
+        self.endpoint.protocol()
+    }
+
+    /// Returns the socket, as [`UnixDatagramEndpoint::socket`] does.
+    pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
+        self.endpoint.socket()
+    }
+
+    /// Closes the socket, as [`UnixDatagramEndpoint::close`] does.
+    pub fn close(&self) {
+        self.endpoint.close();
+    }
+
+    /// Returns whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.endpoint.is_closed()
+    }
+
+    /// Receives the peer's next packet, waiting no longer than `timeout` (`None`: without limit).
+    ///
+    /// Fails with [`ErrorKind::TimedOut`], with [`ErrorKind::Parse`] on a datagram that is not a valid
+    /// packet, which is then gone, and with [`ErrorKind::NobodyThere`] when the peer is found gone.
+    pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
+        self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors)?
+            .map(|message| message.packet)
+            .ok_or_else(timed_out)
+    }
+
+    /// Receives the peer's next packet with its ancillary data, for which there is a space of
+    /// [`DEFAULT_CONTROL_LEN`] bytes.
+    pub fn recv_message(&self, timeout: Option<Duration>) -> Result<Message<P::Received>> {
+        self.recv_message_with_space(timeout, DEFAULT_CONTROL_LEN)
+    }
+
+    /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
+    /// control data.
+    pub fn recv_message_with_space(
+        &self,
+        timeout: Option<Duration>,
+        control_len: usize,
+    ) -> Result<Message<P::Received>> {
+        let space = ControlSpace::Bytes(control_len);
+        self.recv(Deadline::after(timeout), space)?
+            .ok_or_else(timed_out)
+    }
+
+    /// Receives the packets that come within `budget`, as
+    /// [`UnixDatagramEndpoint::iter_received_packets`] does.
+    pub fn iter_received_packets(
+        &self,
+        budget: impl Into<Option<Duration>>,
+    ) -> impl Iterator<Item = Result<P::Received>> {
+        sequence(budget.into(), |deadline| {
+            let message = self.recv(deadline, ControlSpace::NoDescriptors)?;
+            Ok(message.map(|message| message.packet))
+        })
+    }
+
+    fn recv(
+        &self,
+        deadline: Deadline,
+        space: ControlSpace,
+    ) -> Result<Option<Message<P::Received>>> {
+        // A closed client says that it is closed.
+        self.endpoint.socket()?;
+        self.endpoint.recv(deadline, space, Some(&self.peer()?))
+    }
+
+    /// Receives the next message if it is there already; does not wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn try_recv(&self, space: ControlSpace) -> Result<Received<P::Received>> {
+        self.endpoint.socket()?;
+        self.endpoint.try_recv(space, Some(&self.peer()?))
     }
 
     /// Sends `packet` to the peer, waiting no longer than `timeout` for room in its queue
     /// (`None`: without limit).
     pub fn send_packet(&self, packet: &P::Sent, timeout: Option<Duration>) -> Result<()> {
         let deadline = Deadline::after(timeout);
-        self.endpoint.send_one(packet, None, None, deadline)
+        let peer = self.destination();
+        self.endpoint.send_one(packet, Some(&peer), None, deadline)
     }
 
-    /// [`send_packet`](Self::send_packet) with descriptors or credentials beside it.
+    /// Does the same as [`send_packet`](Self::send_packet) with control data.
     pub fn send_packet_with(
         &self,
         packet: &P::Sent,
@@ -451,7 +645,8 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
         timeout: Option<Duration>,
     ) -> Result<()> {
         let deadline = Deadline::after(timeout);
+        let peer = self.destination();
         self.endpoint
-            .send_one(packet, None, Some(control), deadline)
+            .send_one(packet, Some(&peer), Some(control), deadline)
     }
 }

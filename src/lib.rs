@@ -225,13 +225,12 @@
 //! # use udgram::ancillary::{Control, Credentials};
 //! # use udgram::protocol::Json;
 //! # use udgram::{DatagramSocket, UnixDatagramClient};
-//! use udgram::sockopt::{self, Value};
 //!
 //! # let (ours, theirs) = DatagramSocket::pair()?;
 //! # let client = UnixDatagramClient::from_connected(ours, Json)?;
 //! # let peer = UnixDatagramClient::from_connected(theirs, Json)?;
 //! // The kernel states the credentials of those who send from now on.
-//! sockopt::set(&*client.socket()?, &sockopt::find("SO_PASSCRED")?, &Value::Flag(true))?;
+//! client.socket()?.set_passcred(true)?;
 //!
 //! # let file = std::fs::File::open("/dev/null").unwrap();
 //! # use std::os::fd::AsFd;
@@ -248,7 +247,7 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! There is room for [`DEFAULT_ROOM`](ancillary::DEFAULT_ROOM) bytes of control data, which is enough for
+//! There is room for [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes of control data, which is enough for
 //! every message. It can be changed:
 //!
 //! ```
@@ -260,7 +259,7 @@
 //! # peer.send_packet("[1]", None)?;
 //! let most = 128;
 //! // CMSG_LEN(most * sizeof(int))
-//! let message = client.recv_message_with_room(None, 16 + most * 4)?;
+//! let message = client.recv_message_with_space(None, 16 + most * 4)?;
 //! assert!(!message.ancillary.truncated);
 //! # Ok::<(), udgram::Error>(())
 //! ```
@@ -372,7 +371,7 @@
 //! client.send_packet(r#"{"op": "ping"}"#, None)?;
 //!
 //! let request = server.recv_message(None)?;
-//! server.send_packet_to(r#"{"op": "pong"}"#, &request.from, None)?;
+//! server.send_packet_to(r#"{"op": "pong"}"#, &request.sender, None)?;
 //! assert_eq!(client.recv_packet(None)?, r#"{"op": "pong"}"#);
 //! # Ok::<(), udgram::Error>(())
 //! ```
@@ -393,7 +392,7 @@
 //! | `recv_packet(timeout=…)` | [`recv_packet`](UnixDatagramEndpoint::recv_packet) |
 //! | `recv_packet(ancillary_data=…)` | [`recv_message`](UnixDatagramEndpoint::recv_message) |
 //! | `SocketAncillary`, `SCMRights`, `SCMCredentials` | [`Ancillary`](ancillary::Ancillary), its descriptors, its credentials |
-//! | `ancillary_bufsize` | [`recv_message_with_room`](UnixDatagramEndpoint::recv_message_with_room) |
+//! | `ancillary_bufsize` | [`recv_message_with_space`](UnixDatagramEndpoint::recv_message_with_space) |
 //! | `iter_received_packets(timeout=…)` | [`iter_received_packets`](UnixDatagramEndpoint::iter_received_packets) |
 //! | `client.socket`, a `SocketProxy` | [`socket`](UnixDatagramEndpoint::socket), [`sockopt`] |
 //! | `with client:`, `close()`, `is_closed()` | `drop`, [`close`](UnixDatagramEndpoint::close), [`is_closed`](UnixDatagramEndpoint::is_closed) |
@@ -420,13 +419,18 @@ mod asynchronous;
 mod batch;
 mod binding;
 mod client;
+mod credentials;
 mod descriptor;
+mod diagnose;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod outgoing;
 mod peer;
 pub mod protocol;
+mod quoted;
+mod sock_diag;
 mod socket;
 pub mod sockopt;
 mod sys;
@@ -435,10 +439,13 @@ pub mod wait;
 pub use address::{Address, SUN_PATH_LEN};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
-pub use batch::{Batch, Datagram};
+pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Occupied, bind};
 pub use client::{Message, UnixDatagramClient, UnixDatagramEndpoint};
+pub use credentials::Credentials;
 pub use descriptor::{Access, Description, describe_descriptor};
-pub use error::{Error, ErrorKind, Quoted, Result, Subject, describe};
-pub use peer::{PeerWatch, connect_when_there};
-pub use socket::{BATCH, DatagramSocket, Name, Outgoing, Take, duplicate};
+pub use error::{Error, ErrorKind, Result, Subject, describe};
+pub use outgoing::{Destination, Outgoing, PeerName};
+pub use peer::{PeerWatch, may_come};
+pub use quoted::Quoted;
+pub use socket::{DatagramSocket, duplicate};

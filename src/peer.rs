@@ -1,55 +1,29 @@
-//! Waiting until a peer is there: by inotify(7) where it is a pathname, by asking again at
-//! growing intervals where it is an abstract name, which nothing announces.
+//! Waits until a peer is there: by inotify(7) for a pathname, by trying again at growing intervals for
+//! an abstract name, which nothing announces.
 
 use crate::address::Address;
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::outgoing::Destination;
 use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Until, Wake, pause, wait};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The first interval after something happened: a socket file is there a moment before the socket
-/// behind it answers.
+/// The first interval after an event: bind(2) makes the file a moment before the socket is in the
+/// kernel's table.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// The longest interval: what an unannounced change may cost.
+/// The longest interval: how late an unannounced change is noticed.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// Connects `socket` to `peer`, waiting for it while nobody is there.
-///
-/// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and at once on
-/// any other error than that nobody is there.
-pub fn connect_when_there(
-    socket: &DatagramSocket,
-    peer: &Address<'_>,
-    deadline: Deadline,
-    wake: &Wake<'_>,
-) -> Result<()> {
-    let mut watch = PeerWatch::new(peer);
-    loop {
-        match socket.connect(peer) {
-            Err(error) if error.kind() == ErrorKind::NobodyThere => {}
-            connected => return connected,
-        }
-        match watch.wait(deadline, wake) {
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                let subject = Subject::Address(peer.clone().into_owned());
-                let cause = "nobody is there, and no time is left";
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "connect to",
-                    subject,
-                    cause,
-                ));
-            }
-            waited => waited?,
-        }
-    }
+/// Returns whether waiting may mend a failure to reach a destination.
+#[must_use]
+pub fn may_come(error: &Error) -> bool {
+    error.kind() == ErrorKind::NobodyThere || error.errno() == Some(Errno::EACCES)
 }
 
-/// Tells when it is worth trying again to reach an address.
+/// Waits until it is worth trying again to reach an address.
 #[derive(Debug)]
 pub struct PeerWatch {
     path: Option<PathBuf>,
@@ -59,12 +33,12 @@ pub struct PeerWatch {
 }
 
 impl PeerWatch {
-    /// A watch for `peer`.
+    /// Makes a watch for `peer`.
     #[must_use]
     pub fn new(peer: &Address<'_>) -> Self {
         let path = peer.as_path().map(Path::to_owned);
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        // Without inotify there are the intervals.
+        // Without an inotify instance (EMFILE), the intervals serve.
         let inotify = path.as_ref().and_then(|_| Inotify::init(flags).ok());
         Self {
             path,
@@ -74,36 +48,55 @@ impl PeerWatch {
         }
     }
 
-    /// Waits until it is worth trying again. Call it after an attempt that failed.
+    /// Makes `destination` reachable from `socket`, waiting while no socket is bound to it or while
+    /// its file may not be written to: daemons bind before they chmod(2).
     ///
-    /// Fails with [`ErrorKind::TimedOut`] when the deadline has passed, and as [`Wake`] says.
-    pub fn wait(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
+    /// Returns the last failure if the deadline passed, and `None` when the destination is reachable.
+    /// Fails as [`Wake`] says, and at once on any other failure.
+    pub fn establish(
+        &mut self,
+        socket: &DatagramSocket,
+        destination: &mut Destination,
+        deadline: Deadline,
+        wake: &Wake<'_>,
+    ) -> Result<Option<Error>> {
+        loop {
+            let failure = match socket.establish(destination) {
+                Err(error) if destination.can_be_found() && may_come(&error) => error,
+                established => return established.map(|()| None),
+            };
+            if !self.wait(deadline, wake)? {
+                return Ok(Some(failure));
+            }
+        }
+    }
+
+    /// Waits until it is worth trying again; call it after an attempt that failed. Returns `false` if
+    /// the deadline has passed.
+    ///
+    /// Fails as [`Wake`] says.
+    pub fn wait(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<bool> {
         if self.arm() {
-            // What happened before the watch was there is seen by trying once more.
-            return Ok(());
+            // Something may have happened before the watch was there: try once more.
+            return Ok(true);
         }
         let next = deadline.or_after(self.interval);
         let Some(inotify) = &self.inotify else {
             self.interval = (self.interval * 2).min(LONGEST);
             pause(next, wake)?;
-            return expired(deadline);
+            return Ok(!deadline.passed());
         };
-        match wait(inotify.as_fd(), Until::Readable, next, wake) {
-            Ok(_) => {
-                while matches!(inotify.read_events(), Ok(events) if !events.is_empty()) {}
-                self.interval = SHORTEST;
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::TimedOut => {
-                self.interval = (self.interval * 2).min(LONGEST);
-                expired(deadline)
-            }
-            Err(error) => Err(error),
+        if wait(inotify, Until::Readable, next, wake)?.is_none() {
+            self.interval = (self.interval * 2).min(LONGEST);
+            return Ok(!deadline.passed());
         }
+        while matches!(inotify.read_events(), Ok(events) if !events.is_empty()) {}
+        self.interval = SHORTEST;
+        Ok(true)
     }
 
-    /// Watches the nearest directory on the way to the path that is there: whether that is a new
-    /// one.
+    /// Watches the nearest existing directory on the way to the path. Returns whether that is another
+    /// one than before.
     fn arm(&mut self) -> bool {
         let (Some(path), Some(inotify)) = (&self.path, &self.inotify) else {
             return false;
@@ -133,16 +126,4 @@ impl PeerWatch {
         }
         false
     }
-}
-
-fn expired(deadline: Deadline) -> Result<()> {
-    if deadline.passed() {
-        return Err(Error::new(
-            ErrorKind::TimedOut,
-            "wait",
-            Subject::None,
-            "no time is left",
-        ));
-    }
-    Ok(())
 }

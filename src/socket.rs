@@ -1,37 +1,39 @@
 //! A Unix datagram socket: made, named, connected; datagrams received and sent in batches.
 //!
-//! Nothing here changes the socket's file status flags, which a socket shared with another
-//! process has in common with it: each call says for itself that it does not wait
-//! (`MSG_DONTWAIT`), and [`wait`] does the waiting.
+//! Nothing here changes the socket's file status flags, which it shares with every process that has
+//! a copy: each call says for itself that it does not wait (`MSG_DONTWAIT`), and [`wait`] waits.
 
 use crate::address::Address;
 use crate::ancillary::Control;
-use crate::batch::Batch;
+use crate::batch::{Batch, ReceiveMode};
+use crate::diagnose::{peer_error, peer_lost, proc_missing, queue_full, too_many_in_flight};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::sockopt::{self, SocketOption};
-use crate::sys::{self, End, MessageToSend, RawName};
-use crate::wait::{Deadline, Ready, Until, Wake, wait};
+use crate::outgoing::{Destination, Name, Outgoing, PeerName};
+use crate::sock_diag::unix_socket;
+use crate::sockopt;
+use crate::sys::{self, End, MessageToSend, SockAddr};
+use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::libc::{self, c_int};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
-use nix::sys::stat::Mode;
+use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-/// How many datagrams one system call takes or gives at most.
-pub const BATCH: usize = sys::BATCH;
-
 /// How often a call that would block is tried again, after yielding the processor, before the
-/// process goes to sleep: a peer at work on another processor is usually quicker than a wake-up.
+/// process sleeps: a peer at work on another processor is usually quicker than a wake-up.
 const YIELDS: usize = 16;
 
-/// How long a receiver goes on like that where the last wait turned out shorter: to sleep and to be
-/// woken takes both sides about as long.
-const EAGERNESS: Duration = Duration::from_micros(50);
+/// How long to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
+/// same.
+const SPIN: Duration = Duration::from_micros(50);
 
-/// What setsockopt(2)'s `SO_SNDBUF` must exceed a datagram's length by.
+/// The kernel sends a datagram only if it is this many bytes shorter than `SO_SNDBUF`.
 const SEND_OVERHEAD: usize = 32;
+
+/// The first and the longest interval at which a send is tried again that nothing announces: room in
+/// another socket's queue, or for descriptors in flight.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// A Unix datagram socket; unix(7).
 #[derive(Debug)]
@@ -102,12 +104,12 @@ impl DatagramSocket {
                 cause,
             ))
         };
-        match socket.option_int(libc::SO_DOMAIN) {
+        match sockopt::get_int(&socket, libc::SO_DOMAIN) {
             Ok(libc::AF_UNIX) => {}
             Ok(_) => return refuse("it is not an AF_UNIX socket".to_owned()),
             Err(_) => return refuse("it is not a socket".to_owned()),
         }
-        match socket.option_int(libc::SO_TYPE)? {
+        match sockopt::get_int(&socket, libc::SO_TYPE)? {
             libc::SOCK_DGRAM => Ok(socket),
             libc::SOCK_STREAM => refuse("it is a SOCK_STREAM socket, not SOCK_DGRAM".to_owned()),
             libc::SOCK_SEQPACKET => {
@@ -120,20 +122,74 @@ impl DatagramSocket {
     /// Gives the socket an abstract name of the kernel's choosing, so that peers can answer.
     /// Nothing happens if it has a name.
     pub fn autobind(&self) -> Result<()> {
-        match sys::bind(self.as_fd(), &RawName::UNNAMED) {
+        match sys::bind(self.as_fd(), &SockAddr::UNNAMED) {
             // It has a name already.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(errno) => Err(Error::system("bind an abstract name", Subject::None, errno)),
         }
     }
 
-    /// Exchanges datagrams with `peer` only, from now on; connect(2). A pathname of any length.
+    /// Exchanges datagrams with `peer` only, from now on; connect(2). A pathname may have any length.
     ///
-    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket or nobody behind it.
+    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. A socket that is connected
+    /// stays so when this fails.
     pub fn connect(&self, peer: &Address<'_>) -> Result<()> {
-        let failed = |errno| Error::peer("connect to", peer, errno);
+        let failed = |errno| peer_error("connect to", peer, errno);
         let name = Name::of(peer).map_err(failed)?;
-        sys::connect(self.as_fd(), &name.raw).map_err(failed)
+        sys::connect(self.as_fd(), &name.raw).map_err(|errno| match errno {
+            Errno::ENOENT if name.needs_proc() => proc_missing("connect to", peer),
+            errno => failed(errno),
+        })
+    }
+
+    /// Makes `destination` reachable from this socket: connects to it, or looks its name up again and
+    /// makes sure that a socket is bound to it.
+    ///
+    /// Fails with [`ErrorKind::NobodyThere`] if there is none.
+    pub fn establish(&self, destination: &mut Destination) -> Result<()> {
+        if !destination.can_be_found() {
+            return Err(peer_lost("connect to", destination.address()));
+        }
+        if destination.is_connected() {
+            self.connect(destination.address())?;
+            let name = sys::name_of(self.as_fd(), End::Peer)
+                .map_err(|errno| peer_error("connect to", destination.address(), errno))?;
+            destination.set_peer_name(PeerName::new(name));
+            return Ok(());
+        }
+        destination.refresh()?;
+        match Self::new()?.connect(destination.address()) {
+            // A socket that is connected refuses everybody else. It is there, and may be connected
+            // to this socket.
+            Err(error) if error.errno() == Some(Errno::EPERM) => Ok(()),
+            connected => connected,
+        }
+    }
+
+    /// Returns whether the peer's socket is closed: the answer of a peer that is awaited will not
+    /// come. `false` if the kernel does not say (sock_diag(7)).
+    #[must_use]
+    pub fn peer_is_closed(&self) -> bool {
+        let inode = fstat(&self.fd)
+            .ok()
+            .and_then(|status| u32::try_from(status.st_ino).ok());
+        inode
+            .and_then(|inode| unix_socket(inode).ok())
+            .is_some_and(|socket| socket.peer == Some(0))
+    }
+
+    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected.
+    #[doc(alias = "getpeername")]
+    pub fn peer_name(&self) -> Result<Option<PeerName>> {
+        match sys::name_of(self.as_fd(), End::Peer) {
+            Ok(name) => Ok(Some(PeerName::new(name))),
+            Err(Errno::ENOTCONN) => Ok(None),
+            Err(errno) => Err(Error::system(
+                "get the peer's address",
+                Subject::None,
+                errno,
+            )),
+        }
     }
 
     /// The address the socket is bound to.
@@ -144,62 +200,54 @@ impl DatagramSocket {
             .map_err(|errno| Error::system("get the local address", Subject::None, errno))
     }
 
-    /// The address of the peer the socket is connected to; `None` if it is not connected.
+    /// Returns the address of the peer that the socket is connected to; `None` if it is not connected.
     #[doc(alias = "getpeername")]
     pub fn peer_address(&self) -> Result<Option<Address<'static>>> {
-        match sys::name_of(self.as_fd(), End::Peer) {
-            Ok(name) => Ok(Some(name.address().into_owned())),
-            Err(Errno::ENOTCONN) => Ok(None),
-            Err(errno) => Err(Error::system(
-                "get the peer's address",
-                Subject::None,
-                errno,
-            )),
-        }
+        let name = self.peer_name()?;
+        Ok(name.map(|name| name.address().into_owned()))
     }
 
-    /// An option of `SOL_SOCKET` whose value is an `int`.
-    pub fn option_int(&self, option: c_int) -> Result<c_int> {
-        let mut value = [0; size_of::<c_int>()];
-        let option = SocketOption::numbered(libc::SOL_SOCKET, option);
-        sockopt::read(self, &option, &mut value)?;
-        Ok(c_int::from_ne_bytes(value))
+    /// Asks the kernel for the credentials of each sender from now on, or no longer.
+    #[doc(alias = "SO_PASSCRED")]
+    pub fn set_passcred(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_PASSCRED, on.into())
     }
 
-    /// Sets an option of `SOL_SOCKET` whose value is an `int`.
-    pub fn set_option_int(&self, option: c_int, value: c_int) -> Result<()> {
-        let option = SocketOption::numbered(libc::SOL_SOCKET, option);
-        sockopt::write(self, &option, &value.to_ne_bytes())
-    }
-
-    /// From now on senders get `EPIPE`; what is queued stays readable. It acts on the socket
-    /// itself, and so for every process that shares it.
+    /// Shuts the reading side down: senders get `EPIPE` from now on, and what is queued stays readable.
+    /// It acts on the socket itself, for every process that shares it.
     #[doc(alias = "SHUT_RD")]
-    pub fn shut_reading_down(&self) -> Result<()> {
+    pub fn shutdown_read(&self) -> Result<()> {
         shutdown(self.fd.as_raw_fd(), Shutdown::Read)
             .map_err(|errno| Error::system("shut the reading side down", Subject::None, errno))
     }
 
-    /// Receives into `batch`, without waiting, at most `most` datagrams: how many came.
-    pub fn try_receive(&self, batch: &mut Batch, most: usize, mode: Take) -> Result<usize> {
-        match batch.fill(self.as_fd(), most, mode) {
-            Ok(count) => Ok(count),
-            Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-            Err(errno) => Err(Error::system("receive", Subject::None, errno)),
+    /// Receives at most `max` datagrams into `batch` without waiting. Returns how many came.
+    pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
+        loop {
+            match batch.fill(self.as_fd(), max, mode) {
+                Ok(count) => return Ok(count),
+                Err(Errno::EAGAIN) => return Ok(0),
+                // ECONNRESET: a peer that was connected to this socket has connected elsewhere, and
+                // lost what was queued for it. It says nothing of what comes, and comes once.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::system("receive", Subject::None, errno)),
+            }
         }
     }
 
-    /// Receives into `batch` at least one and at most `most` datagrams, and waits for the first.
-    /// Before it waits for more than a moment it calls `idle`, once for each time. Where the last
-    /// wait was short it asks for up to 50 µs, yielding the processor, before it sleeps.
+    /// Receives at least one and at most `max` datagrams into `batch`, waiting for the first. Returns
+    /// how many came: 0 if the deadline passed, or if [`Wake::notice`] became readable.
     ///
-    /// What `wake` names is looked at when it sleeps: whoever never has to asks [`Wake::check`].
-    /// Fails with [`ErrorKind::TimedOut`] when the deadline passes, as [`Wake`] says, and with
-    /// [`ErrorKind::System`]`(EPIPE)` when the reading side is shut down and nothing is queued.
+    /// Calls `idle` each time before it waits for more than a moment. If the last wait was short, it
+    /// spins for up to 50 µs, yielding the processor, before it sleeps. It polls `wake` only while
+    /// sleeping: a caller that never blocks must call [`Wake::check`].
+    ///
+    /// Fails as [`Wake`] says, and with [`ErrorKind::System`]`(EPIPE)` when the reading side is shut
+    /// down and nothing is queued.
     pub fn receive<E: From<Error>>(
         &self,
         batch: &mut Batch,
-        most: usize,
+        max: usize,
         deadline: Deadline,
         wake: &Wake<'_>,
         mut idle: impl FnMut(&mut Batch) -> Result<(), E>,
@@ -208,86 +256,88 @@ impl DatagramSocket {
         let mut woken = false;
         loop {
             for _ in 0..=YIELDS {
-                let count = self.try_receive(batch, most, Take::Remove)?;
+                let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
                 if count > 0 {
                     return Ok(count);
                 }
-                // No time to wait is none to yield, either: others might take long.
+                // Don't yield past the deadline: the scheduler may not return for a while.
                 if deadline.passed() {
                     break;
                 }
                 std::thread::yield_now();
             }
             if woken && deadline.passed() {
-                // Others took what it woke for, each time.
-                return Err(Error::new(
-                    ErrorKind::TimedOut,
-                    "receive",
-                    Subject::None,
-                    "no time is left",
-                )
-                .into());
+                // Other receivers took each datagram that it woke for.
+                return Ok(0);
             }
             if shut_down {
                 return Err(reading_shut_down().into());
             }
             idle(batch)?;
-            let since = Instant::now();
-            while batch.eager && since.elapsed() < EAGERNESS && !deadline.passed() {
-                let count = self.try_receive(batch, most, Take::Remove)?;
+            let start = Instant::now();
+            while batch.spin && start.elapsed() < SPIN && !deadline.passed() {
+                let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
                 if count > 0 {
                     return Ok(count);
                 }
                 std::thread::yield_now();
             }
-            let waited = wait(self.as_fd(), Until::Readable, deadline, wake);
-            batch.eager = waited.is_ok() && since.elapsed() < EAGERNESS;
-            // What was queued before a shutdown is still to be read.
-            shut_down = waited? == Ready::ShutDown;
+            let waited = wait(self.as_fd(), Until::Readable, deadline, wake)?;
+            batch.spin = waited.is_some() && start.elapsed() < SPIN;
+            match waited {
+                None | Some(Ready::Notice) => return Ok(0),
+                // What was queued before the shutdown is still to be read.
+                Some(ready) => shut_down = ready == Ready::ShutDown,
+            }
             woken = true;
         }
     }
 
-    /// Sends every message, in order, each whole, waiting where a queue is full: `timeout` is the
+    /// Sends every message in order, each whole, and waits where a queue is full: `timeout` is the
     /// longest wait for each. Raises `SO_SNDBUF` for a datagram that needs it.
     ///
-    /// On failure the error comes with how many messages had gone.
+    /// An error comes with the number of messages that were sent before it: [`ErrorKind::TimedOut`]
+    /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination went away.
     pub fn send(
         &self,
         messages: &[Outgoing<'_>],
         timeout: Option<Duration>,
         wake: &Wake<'_>,
     ) -> Result<(), (usize, Error)> {
+        let wake = wake.without_notice();
         let mut sent = 0;
         while sent < messages.len() {
-            let deadline = Deadline::after(timeout);
             sent += self
-                .send_some(&messages[sent..], deadline, wake)
+                .send_some(&messages[sent..], timeout, &wake)
                 .map_err(|error| (sent, error))?;
         }
         Ok(())
     }
 
-    /// Sends what goes without waiting, in order, each whole: how many messages went; zero, when
-    /// the queue of the first one's destination is full. Raises `SO_SNDBUF` for a datagram that
-    /// needs it.
+    /// Sends messages in order, each whole, without waiting. Returns how many were sent: 0 if there is
+    /// no room for the first. Raises `SO_SNDBUF` for a datagram that needs it.
     pub fn try_send(&self, messages: &[Outgoing<'_>]) -> Result<usize> {
         let Some(head) = messages.first() else {
             return Ok(0);
         };
-        self.send_now(head, messages)
+        match self.send_now(head, messages)? {
+            Sent::Some(count) => Ok(count),
+            Sent::NoRoom | Sent::TooManyInFlight => Ok(0),
+        }
     }
 
-    fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<usize> {
+    fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<Sent> {
         loop {
             let raw = messages.iter().map(|message| MessageToSend {
                 bytes: message.bytes,
-                to: message.to.map(|name| &name.raw),
+                to: message.to.and_then(Destination::raw),
                 control: message.control.map_or(&[], Control::words),
             });
             match sys::send(self.as_fd(), raw) {
-                Ok(count) => return Ok(count),
-                Err(Errno::EAGAIN) => return Ok(0),
+                Ok(count) => return Ok(Sent::Some(count)),
+                Err(Errno::EAGAIN) => return Ok(Sent::NoRoom),
+                // Descriptors that are sent and not yet received count against RLIMIT_NOFILE.
+                Err(Errno::ETOOMANYREFS) => return Ok(Sent::TooManyInFlight),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
                 Err(Errno::EMSGSIZE) => return Err(self.too_long(head)),
@@ -300,68 +350,89 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends at least one of the messages, waiting if it must: how many went.
+    /// Sends at least one of the messages, waiting if it must. Returns how many were sent.
     fn send_some(
         &self,
         messages: &[Outgoing<'_>],
-        deadline: Deadline,
+        timeout: Option<Duration>,
         wake: &Wake<'_>,
     ) -> Result<usize> {
         let head = &messages[0];
+        let deadline = Deadline::after(timeout);
         let mut yields = 0;
-        let mut woken = false;
+        let mut interval = RETRY.0;
         loop {
-            match self.send_now(head, messages)? {
-                0 if yields < YIELDS && !deadline.passed() => {
-                    yields += 1;
-                    std::thread::yield_now();
-                }
-                // Others took the room it woke for, each time.
-                0 if woken && deadline.passed() => return Err(self.queue_full(head)),
-                0 => match self.wait_for_room(head, deadline, wake) {
-                    Err(error) if error.kind() == ErrorKind::TimedOut => {
-                        return Err(self.queue_full(head));
-                    }
-                    waited => {
-                        waited?;
-                        woken = true;
-                    }
-                },
-                count => return Ok(count),
+            let sent = self.send_now(head, messages)?;
+            if let Sent::Some(count) = sent {
+                return Ok(count);
             }
+            if deadline.passed() {
+                let to = self.destination(head);
+                return Err(match sent {
+                    Sent::TooManyInFlight => too_many_in_flight(&to, timeout),
+                    _ => queue_full(&to, timeout),
+                });
+            }
+            if yields < YIELDS {
+                yields += 1;
+                std::thread::yield_now();
+                continue;
+            }
+            self.wait_for_room(head, &sent, deadline, interval, wake)?;
+            interval = (interval * 2).min(RETRY.1);
         }
     }
 
-    /// A socket whose writability tells whether the queue of the message's own destination has
-    /// room: poll(2) knows the queue of a socket's peer only. It says nothing of the buffer of
-    /// the socket that is to send. `None`: the message goes to this socket's peer.
-    pub(crate) fn gauge(&self, message: &Outgoing<'_>) -> Result<Option<Self>> {
-        let Some(name) = message.to else {
-            return Ok(None);
-        };
-        let gauge = Self::new()?;
-        sys::connect(gauge.as_fd(), &name.raw).map_err(|errno| self.send_error(message, errno))?;
-        Ok(Some(gauge))
-    }
-
-    /// Waits until the destination's queue and this socket's own buffer have room.
+    /// Waits until there may be room for a message: in the destination's queue and in this socket's
+    /// own buffer. It returns after `interval` where no event announces the room.
     fn wait_for_room(
         &self,
         head: &Outgoing<'_>,
+        lack: &Sent,
         deadline: Deadline,
+        interval: Duration,
         wake: &Wake<'_>,
     ) -> Result<()> {
-        if let Some(gauge) = self.gauge(head)? {
-            let now = Deadline::after(Some(Duration::ZERO));
-            match wait(gauge.as_fd(), Until::Writable, now, wake) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    return wait(gauge.as_fd(), Until::Writable, deadline, wake).map(drop);
-                }
-                Err(error) => return Err(error),
-            }
+        let soon = deadline.or_after(interval);
+        if matches!(lack, Sent::TooManyInFlight) {
+            return pause(soon, wake);
         }
-        wait(self.as_fd(), Until::Writable, deadline, wake).map(drop)
+        let named = head.to.is_some_and(|to| to.raw().is_some());
+        // poll(2) also looks at the queue of the peer that this socket is connected to: where the
+        // message goes elsewhere, it may never report the room.
+        let own_room = || {
+            wait(
+                self,
+                Until::Writable,
+                if named { soon } else { deadline },
+                wake,
+            )
+        };
+        let Some(probe) = self.probe(head)? else {
+            return own_room().map(drop);
+        };
+        let now = Deadline::after(Some(Duration::ZERO));
+        if wait(&probe, Until::Writable, now, wake)?.is_none() {
+            return wait(&probe, Until::Writable, deadline, wake).map(drop);
+        }
+        // The queue has room: this socket's own buffer is full.
+        own_room().map(drop)
+    }
+
+    /// Returns a probe connected to the destination of a message: poll(2) reports room only for a
+    /// socket's connected peer. `None` if the message goes to this socket's own peer, or to a
+    /// socket that is connected: that one has no limit but this socket's own `SO_SNDBUF`
+    /// (`unix_dgram_sendmsg`), and refuses the probe (EPERM).
+    pub(crate) fn probe(&self, message: &Outgoing<'_>) -> Result<Option<Self>> {
+        let Some(name) = message.to.and_then(Destination::raw) else {
+            return Ok(None);
+        };
+        let probe = Self::new()?;
+        match sys::connect(probe.as_fd(), name) {
+            Ok(()) => Ok(Some(probe)),
+            Err(Errno::EPERM) => Ok(None),
+            Err(errno) => Err(self.send_error(message, errno)),
+        }
     }
 
     /// Makes `SO_SNDBUF` large enough for a datagram of `len` bytes, past `net.core.wmem_max` if
@@ -372,23 +443,21 @@ impl DatagramSocket {
             return false;
         };
         let holds = |socket: &Self| {
-            socket
-                .option_int(libc::SO_SNDBUF)
-                .is_ok_and(|size| size >= wanted)
+            sockopt::get_int(socket, libc::SO_SNDBUF).is_ok_and(|size| size >= wanted)
         };
         !holds(self)
             && [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE]
                 .into_iter()
                 .any(|option| {
                     // The kernel doubles what it is given, for its own overhead.
-                    self.set_option_int(option, wanted).is_ok() && holds(self)
+                    sockopt::set_int(self, option, wanted).is_ok() && holds(self)
                 })
     }
 
-    /// Who the head of a batch goes to, for a message.
+    /// Returns the address that the head of a batch goes to, for a message.
     fn destination(&self, head: &Outgoing<'_>) -> Address<'static> {
         match head.to {
-            Some(name) => name.address().into_owned(),
+            Some(to) => to.address().clone(),
             None => self
                 .peer_address()
                 .ok()
@@ -398,31 +467,40 @@ impl DatagramSocket {
     }
 
     fn send_error(&self, head: &Outgoing<'_>, errno: Errno) -> Error {
-        if errno == Errno::ENOTCONN || errno == Errno::EDESTADDRREQ {
-            let cause = "the socket is not connected, and no destination is given";
-            return Error::new(ErrorKind::Unusable, "send", Subject::None, cause);
+        match (errno, head.to) {
+            // sendmmsg(2) loses the ECONNREFUSED of a message behind the first; the kernel has then
+            // disconnected the socket (`unix_dgram_sendmsg`), and the next call says ENOTCONN.
+            (Errno::ENOTCONN, Some(to)) => return peer_lost("send to", to.address()),
+            (Errno::ENOTCONN | Errno::EDESTADDRREQ, None) => {
+                let cause = "the socket is not connected, and no destination is given";
+                return Error::new(ErrorKind::System(errno), "send", Subject::None, cause);
+            }
+            (Errno::ENOENT, Some(to)) if to.needs_proc() => {
+                return proc_missing("send to", to.address());
+            }
+            _ => {}
         }
-        let error = Error::peer("send to", &self.destination(head), errno);
-        let claims = head.control.is_some_and(Control::claims_others);
-        if claims && matches!(errno, Errno::EPERM | Errno::ESRCH) {
-            return error.with_hint(
-                "it may be the credentials: only the privileged may claim another's, and the process must be there",
-            );
+        let error = peer_error("send to", &self.destination(head), errno);
+        let Some(control) = head.control else {
+            return error;
+        };
+        match errno {
+            Errno::ESRCH if control.claims_others() => {
+                error.with_cause("the process whose credentials are claimed has exited")
+            }
+            Errno::EPERM if control.claims_others() => error.with_hint(
+                "claiming the credentials of another process needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID",
+            ),
+            Errno::EPERM if control.has_descriptors() => {
+                error.with_hint("the receiver may refuse descriptors (SO_PASSRIGHTS is off)")
+            }
+            _ => error,
         }
-        error
-    }
-
-    fn queue_full(&self, head: &Outgoing<'_>) -> Error {
-        let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
-        let limit = limit.as_deref().unwrap_or("10").trim();
-        let to = Subject::Address(self.destination(head));
-        Error::new(ErrorKind::TimedOut, "send to", to, "its queue is full and no time is left").with_hint(format!(
-            "the receiver is not reading; net.unix.max_dgram_qlen is {limit}, and counts when the receiver makes its socket"
-        ))
     }
 
     fn too_long(&self, head: &Outgoing<'_>) -> Error {
-        let buffer = usize::try_from(self.option_int(libc::SO_SNDBUF).unwrap_or(0)).unwrap_or(0);
+        let buffer =
+            usize::try_from(sockopt::get_int(self, libc::SO_SNDBUF).unwrap_or(0)).unwrap_or(0);
         let len = head.bytes.len();
         let to = Subject::Address(self.destination(head));
         let error =
@@ -433,7 +511,7 @@ impl DatagramSocket {
                 Errno::EMSGSIZE,
                 format!("a datagram of {len} bytes is too long, this socket sends {most} at most"),
             )
-            .with_hint("net.core.wmem_max bounds SO_SNDBUF; root is not bound by it")
+            .with_hint("net.core.wmem_max limits SO_SNDBUF, except for root")
         } else {
             error(
                 Errno::ENOBUFS,
@@ -475,64 +553,12 @@ pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
     })
 }
 
-/// An address as bind(2), connect(2) and sendmsg(2) take it: made once, used for many datagrams.
-#[derive(Debug)]
-pub struct Name {
-    raw: RawName,
-    /// A path longer than `sun_path`, and the open file that it goes through as long as the name
-    /// is used.
-    through: Option<(Address<'static>, OwnedFd)>,
-}
-
-impl Name {
-    /// The name of a destination. A pathname too long for `sun_path` is opened, and named by its
-    /// descriptor in /proc/self/fd.
-    pub fn of_peer(peer: &Address<'_>) -> Result<Self> {
-        Self::of(peer).map_err(|errno| Error::peer("send to", peer, errno))
-    }
-
-    /// The address it names.
-    #[must_use]
-    pub fn address(&self) -> Address<'_> {
-        match &self.through {
-            Some((address, _)) => address.clone(),
-            None => self.raw.address(),
-        }
-    }
-
-    fn of(peer: &Address<'_>) -> Result<Self, Errno> {
-        if let Some(raw) = RawName::new(peer) {
-            return Ok(Self { raw, through: None });
-        }
-        let path = peer.as_path().ok_or(Errno::ENAMETOOLONG)?;
-        let through = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-        let short = format!("/proc/self/fd/{}", through.as_raw_fd());
-        let raw =
-            RawName::new(&Address::Pathname(short.as_bytes().into())).ok_or(Errno::ENAMETOOLONG)?;
-        Ok(Self {
-            raw,
-            through: Some((peer.clone().into_owned(), through)),
-        })
-    }
-}
-
-/// One datagram to send.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Outgoing<'o> {
-    /// Its bytes; none is a datagram like any other.
-    pub bytes: &'o [u8],
-    /// Where it goes; `None`: to the peer the socket is connected to.
-    pub to: Option<&'o Name>,
-    /// What goes beside it.
-    pub control: Option<&'o Control>,
-}
-
-/// Whether receiving takes datagrams out of the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[doc(alias = "MSG_PEEK")]
-pub enum Take {
-    /// They are taken.
-    Remove,
-    /// They stay; descriptors among them are copied to this process each time.
-    Peek,
+/// The outcome of one sendmmsg(2).
+enum Sent {
+    /// So many messages went.
+    Some(usize),
+    /// The queue of the first one's destination, or this socket's own buffer, is full.
+    NoRoom,
+    /// The user has too many descriptors in flight.
+    TooManyInFlight,
 }

@@ -1,33 +1,35 @@
-//! Deadlines, and the one place that blocks: poll(2) on a socket and on what ends a wait early.
+//! Deadlines, and the one place that blocks: ppoll(2) on a descriptor and on those that end a wait
+//! early.
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::sys;
 use nix::errno::Errno;
 use nix::libc::{POLLIN, POLLOUT, POLLRDHUP, pollfd};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// A moment after which a wait gives up; [`Deadline::NEVER`] is none.
+/// The moment at which a wait gives up; [`Deadline::NEVER`] sets no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// No limit.
+    /// Sets no limit.
     pub const NEVER: Self = Self(None);
 
-    /// The moment `timeout` from now; `None`, and what the clock cannot express, is no limit.
+    /// Returns the moment `timeout` from now. `None`, and a time that the clock cannot express, set no
+    /// limit.
     #[must_use]
     pub fn after(timeout: Option<Duration>) -> Self {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Whether the moment has come.
+    /// Returns whether the moment has come.
     #[must_use]
     pub fn passed(self) -> bool {
         self.0.is_some_and(|moment| moment <= Instant::now())
     }
 
-    /// The earlier of the two.
+    /// Returns this deadline or the moment `timeout` from now, whichever is earlier.
     #[must_use]
     pub fn or_after(self, timeout: Duration) -> Self {
         let other = Self::after(Some(timeout));
@@ -37,7 +39,13 @@ impl Deadline {
         }
     }
 
-    /// Time left, zero once passed; `None` without a limit.
+    /// Returns the deadline moved by `time`: a wait that did not count against it.
+    #[must_use]
+    pub fn extended(self, time: Duration) -> Self {
+        Self(self.0.and_then(|moment| moment.checked_add(time)))
+    }
+
+    /// Returns the time left, zero once it has passed; `None` without a limit.
     #[must_use]
     pub fn remaining(self) -> Option<Duration> {
         self.0
@@ -45,30 +53,52 @@ impl Deadline {
     }
 }
 
-/// What ends a wait before its descriptor is ready.
+/// The descriptors that end a wait early.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct Wake<'a> {
-    /// Readable when the process was asked to stop: the wait fails with [`ErrorKind::Stopped`].
+    /// Becomes readable when the process is asked to stop: the wait fails with
+    /// [`ErrorKind::Stopped`].
     pub stop: Option<BorrowedFd<'a>>,
-    /// The write end of a pipe or a socket, where output goes: when its reader is gone the wait
+    /// The write end of a pipe or a socket that output goes to: when its reader goes away, the wait
     /// fails with [`ErrorKind::OutputGone`].
     pub output: Option<BorrowedFd<'a>>,
-    /// Readable when the client was closed: the wait fails with [`ErrorKind::Closed`].
+    /// Becomes readable when the caller has something else to look at: the wait ends with
+    /// [`Ready::Notice`].
+    pub notice: Option<BorrowedFd<'a>>,
+    /// Becomes readable when the client is closed: the wait fails with [`ErrorKind::Closed`].
     pub(crate) closed: Option<BorrowedFd<'a>>,
 }
 
-impl Wake<'_> {
-    /// Whether something has ended the wait already, without waiting.
-    pub fn check(&self) -> Result<()> {
-        match poll_until(None, Deadline::after(Some(Duration::ZERO)), self) {
-            Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Ok(()),
+impl<'a> Wake<'a> {
+    /// Makes one of the first two descriptors.
+    #[must_use]
+    pub fn new(stop: Option<BorrowedFd<'a>>, output: Option<BorrowedFd<'a>>) -> Self {
+        Self {
+            stop,
+            output,
+            ..Self::default()
         }
+    }
+
+    /// Returns the same without [`notice`](Self::notice).
+    #[must_use]
+    pub fn without_notice(self) -> Self {
+        Self {
+            notice: None,
+            ..self
+        }
+    }
+
+    /// Fails if a wait would end early; does not wait. `Ok(true)` says that
+    /// [`notice`](Self::notice) is readable.
+    pub fn check(&self) -> Result<bool> {
+        let now = Deadline::after(Some(Duration::ZERO));
+        Ok(poll_until(None, now, self)? == Some(Ready::Notice))
     }
 }
 
-/// What a descriptor is waited for.
+/// The event that a descriptor is polled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// There is something to read, or nothing will come any more.
@@ -77,42 +107,39 @@ pub enum Until {
     Writable,
 }
 
-/// How a wait came to its normal end.
+/// The event that ended a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ready {
     /// The descriptor is ready, or in error.
     Now,
     /// The reading side is shut down: nothing will come but what is there already.
     ShutDown,
+    /// [`Wake::notice`] is readable.
+    Notice,
 }
 
-/// Blocks until `fd` is ready.
+/// Blocks until `fd` is ready; ppoll(2). `None` says that the deadline passed first.
 ///
-/// Fails with [`ErrorKind::TimedOut`] when the deadline passes first, and as [`Wake`] says.
+/// Fails as [`Wake`] says.
 pub fn wait(
-    fd: BorrowedFd<'_>,
+    fd: impl AsFd,
     until: Until,
     deadline: Deadline,
     wake: &Wake<'_>,
-) -> Result<Ready> {
+) -> Result<Option<Ready>> {
     let events = match until {
         Until::Readable => POLLIN | POLLRDHUP,
         Until::Writable => POLLOUT,
     };
-    let events = poll_until(Some(entry(fd, events)), deadline, wake)?;
-    Ok(if events & POLLRDHUP == 0 {
-        Ready::Now
-    } else {
-        Ready::ShutDown
-    })
+    poll_until(Some(entry(fd.as_fd(), events)), deadline, wake)
 }
 
-/// Lets the time pass until the deadline, which is its normal end.
+/// Blocks until the deadline, or until [`Wake::notice`] is readable.
+///
+/// Fails as [`Wake`] says.
 pub fn pause(deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
-    match poll_until(None, deadline, wake) {
-        Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
-        other => other.map(drop),
-    }
+    poll_until(None, deadline, wake).map(drop)
 }
 
 fn entry(fd: BorrowedFd<'_>, events: i16) -> pollfd {
@@ -123,8 +150,8 @@ fn entry(fd: BorrowedFd<'_>, events: i16) -> pollfd {
     }
 }
 
-fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Result<i16> {
-    // poll(2) passes over negative descriptors.
+fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Result<Option<Ready>> {
+    // poll(2) ignores negative descriptors.
     let none = pollfd {
         fd: -1,
         events: 0,
@@ -135,26 +162,37 @@ fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Res
         ready.unwrap_or(none),
         early(wake.stop, POLLIN),
         early(wake.closed, POLLIN),
-        // An error on the write end of a pipe is reported without being asked for.
+        // poll(2) reports an error on the write end of a pipe without being asked for it.
         early(wake.output, 0),
+        early(wake.notice, POLLIN),
     ];
-    let fail = |kind, cause: &str| Err(Error::new(kind, "wait", Subject::None, cause));
+    let fail = |kind, cause| Err(Error::new(kind, "wait", Subject::None, cause));
     loop {
         match sys::poll(&mut polled, deadline.remaining()) {
             Ok(()) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(Error::system("wait", Subject::None, errno)),
         }
-        match polled.map(|entry| entry.revents) {
-            [_, 0, 0, 0] => {}
-            [_, 0, 0, _] => return fail(ErrorKind::OutputGone, "the reader of the output is gone"),
-            [_, 0, _, _] => return fail(ErrorKind::Closed, "it was closed"),
-            _ => return fail(ErrorKind::Stopped, "a signal asked for the end"),
+        let [ready, stop, closed, output, notice] = polled.map(|entry| entry.revents);
+        if stop != 0 {
+            return fail(ErrorKind::Stopped, "the process was asked to stop");
         }
-        if polled[0].revents != 0 {
-            return Ok(polled[0].revents);
+        if closed != 0 {
+            return fail(ErrorKind::Closed, "the client was closed");
+        }
+        if output != 0 {
+            return fail(ErrorKind::OutputGone, "the reader of the output is gone");
+        }
+        if ready & POLLRDHUP != 0 {
+            return Ok(Some(Ready::ShutDown));
+        }
+        if ready != 0 {
+            return Ok(Some(Ready::Now));
+        }
+        if notice != 0 {
+            return Ok(Some(Ready::Notice));
         }
         if deadline.passed() {
-            return fail(ErrorKind::TimedOut, "no time is left");
+            return Ok(None);
         }
     }
 }

@@ -101,7 +101,7 @@ fn credentials_that_may_not_be_claimed_are_refused() {
             1,
             &[
                 "cannot send to ",
-                "/s'",
+                "'s'",
                 "Operation not permitted",
                 "credentials",
             ],

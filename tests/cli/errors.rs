@@ -24,7 +24,7 @@ fn a_stale_socket_file_is_status_four_with_a_hint() {
     sandbox.udgram(["send", "s", "1"]).run().fails(
         4,
         "udgram: cannot connect to 's': Connection refused (hint: a stale socket file, or a bind \
-         mount of an old one: nobody is bound to it)",
+         mount of an old one: no socket is bound to it)",
     );
     assert!(
         sandbox.exists("s"),
@@ -39,7 +39,7 @@ fn an_abstract_name_nobody_has_is_status_four() {
     sandbox.udgram(["send", &address, "1"]).run().fails(
         4,
         format!(
-            "udgram: cannot connect to '{address}': Connection refused (hint: nobody is bound to \
+            "udgram: cannot connect to '{address}': Connection refused (hint: no datagram socket has \
              this abstract name in this network namespace)"
         ),
     );

@@ -2,7 +2,6 @@
 //! asynchronous, in every format, with descriptors and credentials.
 
 use crate::{bound_socket, forking, within_limit};
-use nix::libc;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
@@ -140,16 +139,12 @@ where
         let address = Address::parse(path.as_os_str().as_encoded_bytes()).unwrap();
 
         let client = UnixDatagramClient::connect(&address, protocol.clone()).unwrap();
-        client
-            .socket()
-            .unwrap()
-            .set_option_int(libc::SO_PASSCRED, 1)
-            .unwrap();
+        client.socket().unwrap().set_passcred(true).unwrap();
         let (reader, writer, control) = outgoing();
         client.send_packet_with(PACKET, &control, SOON).unwrap();
         drop(writer);
         let mut reply = client.recv_message(SOON).unwrap();
-        assert_eq!(&reply.from, client.peer_address());
+        assert_eq!(&reply.sender, client.peer_address());
         check_reply(&reply.packet, format);
         check_beside(&mut reply.ancillary, &model);
         assert_eq!(text_of(reader), "through the model");
@@ -158,11 +153,7 @@ where
         futures_lite::future::block_on(async {
             let client =
                 udgram::AsyncUnixDatagramClient::connect(&address, protocol.clone()).unwrap();
-            client
-                .socket()
-                .unwrap()
-                .set_option_int(libc::SO_PASSCRED, 1)
-                .unwrap();
+            client.socket().unwrap().set_passcred(true).unwrap();
             let (reader, writer, control) = outgoing();
             client.send_packet_with(PACKET, &control).await.unwrap();
             drop(writer);
@@ -206,7 +197,7 @@ where
     let server = UnixDatagramEndpoint::new(socket, protocol).unwrap();
     let mut greeting = server.recv_message(SOON).unwrap();
     check_greeting(&mut greeting, model);
-    let client = greeting.from;
+    let client = greeting.sender;
     let (reader, writer, control) = outgoing();
     server
         .send_packet_to_with(PACKET, &client, &control, SOON)
@@ -227,7 +218,7 @@ where
     let server = udgram::AsyncUnixDatagramEndpoint::new(socket, protocol).unwrap();
     let mut greeting = server.recv_message().await.unwrap();
     check_greeting(&mut greeting, model);
-    let client = greeting.from;
+    let client = greeting.sender;
     let (reader, writer, control) = outgoing();
     server
         .send_packet_to_with(PACKET, &client, &control)
@@ -248,7 +239,7 @@ where
     let with_model = |mode: &str, serve: &dyn Fn(DatagramSocket, &Model)| {
         let directory = tempfile::tempdir().unwrap();
         let (socket, address, _binding) = bound_socket(&directory);
-        socket.set_option_int(libc::SO_PASSCRED, 1).unwrap();
+        socket.set_passcred(true).unwrap();
         let mut model = Model::start("client", mode, format, address.as_path().unwrap());
         serve(socket, &model);
         check_end(&mut model);

@@ -38,7 +38,7 @@ impl Admission {
         datagram.ancillary.descriptors.clear();
         self.refused += 1;
         if self.refused == 1 {
-            let sender = datagram.from();
+            let sender = datagram.sender();
             let from = sender.quoted();
             match credentials {
                 Some(Credentials { pid, uid, .. }) => report.warning(format_args!(

@@ -112,12 +112,12 @@ impl Cleanup {
         option: c_int,
         value: c_int,
     ) -> Result<()> {
-        let before = (option, socket.option_int(option)?);
+        let before = (option, sockopt::get_int(socket, option)?);
         if self.options.is_none() {
             let copy = socket.as_fd().try_clone_to_owned();
             self.options = Some((copy.context("cannot copy the socket")?, Vec::new()));
         }
-        socket.set_option_int(option, value)?;
+        sockopt::set_int(socket, option, value)?;
         if let Some((_, options)) = &mut self.options {
             options.push(before);
         }
@@ -135,7 +135,7 @@ impl Drop for Cleanup {
         };
         for (option, value) in before {
             // Setting it worked before; a failure now cannot be reported any more.
-            let _ = socket.set_option_int(option, value);
+            let _ = sockopt::set_int(&socket, option, value);
         }
     }
 }
@@ -195,7 +195,7 @@ impl Endpoint {
     ) -> Result<Self> {
         let socket = DatagramSocket::new()?;
         for option in request.needs {
-            socket.set_option_int(*option, 1)?;
+            sockopt::set_int(&socket, *option, 1)?;
         }
         for setting in settings {
             sockopt::set(&socket, &setting.option, &setting.value)?;
@@ -231,7 +231,7 @@ impl Endpoint {
         let socket = DatagramSocket::from_number(pid, number)?;
         let mut cleanup = Cleanup::default();
         for option in request.needs {
-            if socket.option_int(*option)? == 0 {
+            if sockopt::get_int(&socket, *option)? == 0 {
                 cleanup.set(&socket, *option, 1)?;
             }
         }

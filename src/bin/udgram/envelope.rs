@@ -79,7 +79,7 @@ impl EnvelopeWriter {
             self.clock.write(time, json);
             json.push(b'"');
         }
-        object.address("from", &datagram.from());
+        object.address("from", &datagram.sender());
         object.literal("size", datagram.size);
         match packet {
             Ok(packet) => {
@@ -90,7 +90,7 @@ impl EnvelopeWriter {
                 let mut cause = Object::begin(object.member("error"), Layout::Compact);
                 cause.string(
                     "kind",
-                    if datagram.is_cut() {
+                    if datagram.is_truncated() {
                         "truncated"
                     } else {
                         "parse"

@@ -79,6 +79,7 @@ pub(crate) fn has_kind(error: &Error, kind: ErrorKind) -> bool {
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    hint: Option<String>,
 }
 
 impl Failure {
@@ -86,7 +87,25 @@ impl Failure {
         Error::new(Self {
             exit,
             message: message.into(),
+            hint: None,
         })
+    }
+
+    /// Returns an error with a hint: what may help.
+    pub(crate) fn with_hint(
+        exit: Exit,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Error {
+        Error::new(Self {
+            exit,
+            message: message.into(),
+            hint: Some(hint.into()),
+        })
+    }
+
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Error {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 use udgram::wait::Wake;
-use udgram::{Address, DatagramSocket, Name, Outgoing};
+use udgram::{Address, DatagramSocket, Destination, Outgoing};
 
 /// How long to wait for room in the queue of the service manager.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ impl Service {
             };
             let message = Outgoing {
                 bytes: state.as_bytes(),
-                to: Some(&Name::of_peer(&address)?),
+                to: Some(&Destination::named(&address)?),
                 control: None,
             };
             let socket = DatagramSocket::new()?;

@@ -127,7 +127,8 @@ impl Output {
                 break Ok(());
             }
             match self.write_some(rest, deadline, wake) {
-                Ok(count) => written += count,
+                Ok(Some(count)) => written += count,
+                Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
@@ -139,12 +140,19 @@ impl Output {
         result
     }
 
-    fn write_some(&self, bytes: &[u8], deadline: Deadline, wake: &Wake<'_>) -> Result<usize> {
+    fn write_some(
+        &self,
+        bytes: &[u8],
+        deadline: Deadline,
+        wake: &Wake<'_>,
+    ) -> Result<Option<usize>> {
         let bytes = match self.kind {
             Kind::Closed => return Err(closed()),
             Kind::File => bytes,
             Kind::Reader => {
-                wait(STDOUT.as_fd(), Until::Writable, deadline, wake)?;
+                if wait(STDOUT.as_fd(), Until::Writable, deadline, wake)?.is_none() {
+                    return Ok(None);
+                }
                 // A terminal is ready as soon as it takes one character.
                 let ready = if self.terminal && self.reopened.is_none() {
                     1
@@ -159,13 +167,13 @@ impl Output {
             None => nix::unistd::write(&*STDOUT, bytes),
         };
         match written {
-            Ok(count) => Ok(count),
-            Err(Errno::EINTR) => Ok(0),
+            Ok(count) => Ok(Some(count)),
+            Err(Errno::EINTR) => Ok(Some(0)),
             // A terminal with room for one character does not take a line end, which is two; a
             // stdout that somebody has made non-blocking is waited for all the same.
             Err(Errno::EAGAIN) => {
                 pause(deadline.or_after(LATENCY), wake)?;
-                Ok(0)
+                Ok((!deadline.passed()).then_some(0))
             }
             Err(Errno::EPIPE) => Err(Failure::error(
                 Exit::Signal(Signal::SIGPIPE),

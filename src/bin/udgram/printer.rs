@@ -13,7 +13,7 @@ use crate::terminal::{Controls, escape};
 use nix::libc;
 use std::os::fd::RawFd;
 use udgram::Datagram;
-use udgram::ancillary::{DEFAULT_ROOM, Room};
+use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 
 /// What a command line asks for about received packets.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,7 @@ pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
-    pub(crate) room: Room,
+    pub(crate) room: ControlSpace,
     pub(crate) color: When,
 }
 
@@ -31,9 +31,9 @@ impl ReceiveOptions {
     pub(crate) fn from_args(receive: &Receive, descriptors: bool) -> Self {
         let envelope = receive.packets.envelope || receive.creds;
         let room = match receive.ancillary_bufsize {
-            Some(bytes) => Room::Bytes(bytes as usize),
-            None if envelope || descriptors => Room::Bytes(DEFAULT_ROOM),
-            None => Room::NoDescriptors,
+            Some(bytes) => ControlSpace::Bytes(bytes as usize),
+            None if envelope || descriptors => ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
+            None => ControlSpace::NoDescriptors,
         };
         Self {
             protocol: receive.packets.protocol,
@@ -68,7 +68,7 @@ pub(crate) struct Printer {
     dropped: u64,
     /// Packets for which CMD could not be run.
     unhandled: u64,
-    room: Room,
+    room: ControlSpace,
 }
 
 impl Printer {
@@ -155,18 +155,18 @@ impl Printer {
     }
 
     fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.room == Room::NoDescriptors {
+        if self.room == ControlSpace::NoDescriptors {
             self.dropped += 1;
             if self.dropped == 1 {
                 self.report.warning(format_args!(
                     "the descriptors that {} sent were dropped: only --envelope or a CMD takes them",
-                    datagram.from().quoted()
+                    datagram.sender().quoted()
                 ));
             }
         } else if self.envelope.is_none() {
             self.report.warning(format_args!(
                 "not all descriptors that {} sent could be received",
-                datagram.from().quoted()
+                datagram.sender().quoted()
             ));
         }
     }

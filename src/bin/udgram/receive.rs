@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Datagram, ErrorKind, Take};
+use udgram::{BATCH, Batch, Datagram, ErrorKind, ReceiveMode};
 
 /// How often a receiver that never has to wait checks whether it is to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -171,11 +171,10 @@ impl<H: Handler> Receiver<H> {
                 output.flush(&wake)?;
                 batch.trim();
                 anyhow::Ok(())
-            });
-            match received {
-                Err(error) if has_kind(&error, ErrorKind::TimedOut) => return Ok(limits.expired),
-                received => received?,
-            };
+            })?;
+            if received == 0 {
+                return Ok(limits.expired);
+            }
             let (taken, handled) = self.take_in(client, &wake, Full::Write);
             left = left.map(|left| left.saturating_sub(taken));
             handled?;
@@ -249,7 +248,7 @@ impl<H: Handler> Receiver<H> {
         // Under load the queue may never look empty; bound the time.
         let until = Deadline::after(Some(DRAIN_TIMEOUT));
         while count.is_none_or(|count| self.received < count) && !until.passed() {
-            if client.try_receive(&mut self.batch, 1, Take::Peek)? == 0 {
+            if client.try_receive(&mut self.batch, 1, ReceiveMode::Peek)? == 0 {
                 break;
             }
             self.received += 1;
@@ -266,10 +265,10 @@ impl<H: Handler> Receiver<H> {
     /// for are lost with a socket that udgram made; that is reported.
     pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
         if self.origin == Origin::New && exit == Exit::Done {
-            client.socket()?.shut_reading_down()?;
+            client.socket()?.shutdown_read()?;
             let mut left = 0;
             loop {
-                match client.try_receive(&mut self.batch, BATCH, Take::Remove)? {
+                match client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? {
                     0 => break,
                     count => left += count,
                 }
@@ -293,12 +292,12 @@ impl<H: Handler> Receiver<H> {
             let until = Deadline::after(Some(DRAIN_TIMEOUT));
             if self.origin == Origin::New {
                 // From here on senders get EPIPE: none is accepted behind the last datagram read.
-                client.socket()?.shut_reading_down()?;
+                client.socket()?.shutdown_read()?;
             }
             // A second signal ends a handler that takes too long, and the draining.
             let wake = wake(Some(signals.stop()), None);
             let most = self.handler.most();
-            while client.try_receive(&mut self.batch, most, Take::Remove)? > 0 {
+            while client.try_receive(&mut self.batch, most, ReceiveMode::Remove)? > 0 {
                 match self.take_in(client, &wake, Full::Keep).1 {
                     Err(error) if has_kind(&error, ErrorKind::Stopped) => break,
                     handled => handled?,
@@ -309,7 +308,7 @@ impl<H: Handler> Receiver<H> {
             }
         }
         match self.printer.output.flush_at_exit() {
-            Err(error) if has_kind(&error, ErrorKind::TimedOut) => {
+            Ok(()) if !self.printer.output.lines.is_empty() => {
                 let left = self.printer.output.lines.len();
                 self.printer.report.warning(format_args!(
                     "stdout takes nothing more: {left} bytes were not written"
@@ -324,8 +323,5 @@ impl<H: Handler> Receiver<H> {
 
 /// Returns what ends a wait: a signal, or the reader of stdout going away.
 pub(crate) fn wake<'w>(stop: Option<BorrowedFd<'w>>, output: Option<BorrowedFd<'w>>) -> Wake<'w> {
-    let mut wake = Wake::default();
-    wake.stop = stop;
-    wake.output = output;
-    wake
+    Wake::new(stop, output)
 }

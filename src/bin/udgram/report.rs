@@ -41,9 +41,12 @@ impl Report {
 
     /// Prints an error with its causes and its hint.
     pub(crate) fn error(self, error: &Error) {
-        let hint = error
-            .chain()
-            .find_map(|cause| cause.downcast_ref::<udgram::Error>()?.hint());
+        let hint = error.chain().find_map(|cause| {
+            cause
+                .downcast_ref::<udgram::Error>()
+                .and_then(udgram::Error::hint)
+                .or_else(|| cause.downcast_ref::<Failure>()?.hint())
+        });
         match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
             Some(hint) => self.line(&format!("{error:#} (hint: {hint})")),
             None => self.line(&format!("{error:#}")),

@@ -17,13 +17,12 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, DatagramSocket, Error, ErrorKind, Name, Outgoing, PeerWatch, Subject,
-    connect_when_there, duplicate,
+    Address, BATCH, DatagramSocket, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate,
+    may_come,
 };
 
 /// Where the packets go.
@@ -53,10 +52,8 @@ pub(crate) struct Sender<'s> {
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
     report: Report,
-    /// The peer that the socket is connected to, if it can be found again.
-    peer: Option<Address<'static>>,
-    /// Where datagrams go if not to the socket's peer.
-    to: Option<Name>,
+    /// Where datagrams go whose envelope names no other destination.
+    destination: Option<Destination>,
     descriptors: Vec<OwnedFd>,
     credentials: Option<Credentials>,
     control: Control,
@@ -72,7 +69,7 @@ struct Prepared<'p> {
     /// The number of its line or argument.
     number: u64,
     bytes: Cow<'p, [u8]>,
-    to: Option<Name>,
+    to: Option<Destination>,
     control: Option<Control>,
     /// Kept open until it is sent.
     _descriptors: Vec<OwnedFd>,
@@ -125,8 +122,7 @@ impl<'s> Sender<'s> {
             wake: wake(signals.map(Signals::stop), output),
             signals,
             report,
-            peer: None,
-            to: None,
+            destination: None,
             sent: 0,
             read: 0,
             progress: None,
@@ -145,55 +141,61 @@ impl<'s> Sender<'s> {
     /// Connects to the peer, or checks that it exists.
     pub(crate) fn connect_to_destination(&mut self, target: &Target) -> Result<()> {
         let socket = self.client.socket()?;
-        match target {
-            Target::Peer(peer) => {
-                self.connect(&socket, peer)?;
-                self.report
-                    .note(format_args!("the peer is {}", peer.quoted()));
-                self.peer = Some(peer.clone());
+        let mut destination = match target {
+            Target::Peer(peer) => Destination::connected(peer),
+            Target::Each(None) => return Ok(()),
+            // The socket stays unconnected, so that others can answer.
+            Target::Each(Some(to)) => Destination::named(to)?,
+            Target::Unchanged => return self.keep_peer(&socket),
+        };
+        if self.options.wait {
+            let deadline = Deadline::after(self.options.timeout.0);
+            let mut watch = PeerWatch::new(destination.address());
+            let failure = watch.establish(&socket, &mut destination, deadline, &self.wake)?;
+            if let Some(failure) = failure {
+                return Err(self.never_came(&destination, &failure));
             }
-            Target::Each(None) => {}
-            Target::Each(Some(to)) => {
-                // The socket stays unconnected, so that others can answer; a second one checks
-                // that the peer exists.
-                self.connect(&DatagramSocket::new()?, to)?;
-                self.to = Some(Name::of_peer(to)?);
-            }
-            Target::Unchanged => {
-                let peer = socket.peer_address()?;
-                if peer.is_none() && !self.options.packets.envelope {
-                    return Err(Failure::usage(
-                        "the socket is not connected, and there is no --to that says where packets go",
-                    ));
-                }
-                // The other end of a socketpair is unnamed: it cannot be found again.
-                self.peer = peer.filter(|peer| *peer != Address::Unnamed);
-                if self.receiver.is_some()
-                    && self.peer.is_some()
-                    && socket.local_address()? == Address::Unnamed
-                {
-                    return Err(Failure::usage(
-                        "--reply: nobody can answer an unnamed socket",
-                    ));
-                }
-            }
+        } else {
+            socket.establish(&mut destination)?;
+        }
+        if destination.is_connected() {
+            let peer = destination.address().quoted();
+            self.report.note(format_args!("the peer is {peer}"));
+        }
+        self.destination = Some(destination);
+        Ok(())
+    }
+
+    /// Keeps the peer that an inherited socket is connected to.
+    fn keep_peer(&mut self, socket: &DatagramSocket) -> Result<()> {
+        self.destination = socket.peer_name()?.map(Destination::found);
+        if self.destination.is_none() && !self.options.packets.envelope {
+            return Err(Failure::usage(
+                "the socket is not connected, and there is no --to that says where packets go",
+            ));
+        }
+        let found = self
+            .destination
+            .as_ref()
+            .is_some_and(Destination::can_be_found);
+        if self.receiver.is_some() && found && socket.local_address()? == Address::Unnamed {
+            return Err(Failure::usage(
+                "--reply: nobody can answer an unnamed socket",
+            ));
         }
         Ok(())
     }
 
-    /// Connects `socket` to `peer`, waiting for it with --wait.
-    fn connect(&self, socket: &DatagramSocket, peer: &Address<'_>) -> Result<()> {
-        if self.options.wait {
-            connect_when_there(
-                socket,
-                peer,
-                Deadline::after(self.options.timeout.0),
-                &self.wake,
-            )?;
+    /// Returns the error of a destination that was not reachable in time.
+    fn never_came(&self, destination: &Destination, failure: &Error) -> anyhow::Error {
+        let to = destination.address().quoted();
+        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
+        let message = if failure.kind() == ErrorKind::NobodyThere {
+            format!("still no socket at {to} after {timeout}")
         } else {
-            socket.connect(peer)?;
-        }
-        Ok(())
+            format!("{failure}, still after {timeout}")
+        };
+        Failure::error(Exit::TimedOut, message)
     }
 
     /// Sends the packets, or else those of stdin.
@@ -267,7 +269,7 @@ impl<'s> Sender<'s> {
                 }
             }
             let sent = self.sent;
-            self.deliver(&batch).map_err(|error| {
+            self.deliver(&mut batch).map_err(|error| {
                 let done = usize::try_from(self.sent - sent).unwrap_or(usize::MAX);
                 match batch.get(done) {
                     // The first packet may be the only one: no number.
@@ -357,84 +359,121 @@ impl<'s> Sender<'s> {
         Ok(Prepared {
             number,
             bytes: envelope.bytes.into(),
-            to: envelope.to.as_ref().map(Name::of_peer).transpose()?,
+            to: envelope.to.as_ref().map(Destination::named).transpose()?,
             control: Some(Control::new(&all, credentials)?),
             _descriptors: descriptors,
         })
     }
 
     /// Sends datagrams in order, each to its destination, and counts those that were sent.
-    fn deliver(&mut self, batch: &[Prepared<'_>]) -> Result<()> {
-        let outgoing: Vec<Outgoing<'_>> = batch
-            .iter()
-            .map(|prepared| Outgoing {
-                bytes: &prepared.bytes,
-                to: prepared.to.as_ref().or(self.to.as_ref()),
-                control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
-            })
-            .collect();
-        let mut rest = outgoing.as_slice();
-        let mut renewed = false;
-        let mut waiting = None;
-        while let Err((sent, error)) =
-            self.client
-                .send_batch(rest, self.options.timeout.0, &self.wake)
-        {
-            self.sent += count(&rest[..sent]);
-            rest = &rest[sent..];
-            if sent > 0 {
-                (renewed, waiting) = (false, None);
-            }
-            let named = rest
-                .first()
-                .and_then(|head| head.to.map(Name::address))
-                .or_else(|| self.peer.clone());
-            let Some(peer) = &named else {
-                return Err(error.into());
+    fn deliver(&mut self, batch: &mut [Prepared<'_>]) -> Result<()> {
+        let mut done = 0;
+        let mut recovery = None;
+        while done < batch.len() {
+            let outgoing: Vec<Outgoing<'_>> = batch[done..]
+                .iter()
+                .map(|prepared| Outgoing {
+                    bytes: &prepared.bytes,
+                    to: prepared.to.as_ref().or(self.destination.as_ref()),
+                    control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
+                })
+                .collect();
+            let timeout = self.options.timeout.0;
+            let (sent, failure) = match self.client.send_batch(&outgoing, timeout, &self.wake) {
+                Ok(()) => (outgoing.len(), None),
+                Err((sent, error)) => (sent, Some(error)),
             };
-            // The kernel disconnects a socket whose peer is gone: the next error would be ENOTCONN.
-            let error = error.about(peer);
-            if error.kind() != ErrorKind::NobodyThere {
-                return Err(error.into());
+            self.sent += count(&outgoing[..sent]);
+            done += sent;
+            if sent > 0 {
+                recovery = None;
             }
-            if self.options.wait {
-                self.await_peer(peer, &mut waiting)?;
-            } else if renewed || self.peer.is_none() || self.client.socket()?.connect(peer).is_err()
-            {
-                return Err(error.into());
+            if let Some(error) = failure {
+                let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
+                self.recover(own, error, &mut recovery)?;
             }
-            // The socket that has the name now may be another one: one more attempt.
-            renewed = true;
         }
-        self.sent += count(rest);
         Ok(())
     }
 
-    /// Waits until a peer that went away may be back. Called again for the same packet (the peer can
-    /// be connected to, but accepts nothing), it goes on waiting until the same deadline.
-    fn await_peer(
-        &self,
-        peer: &Address<'_>,
-        waiting: &mut Option<(PeerWatch, Deadline)>,
+    /// Makes the destination of the packet at hand reachable again after `error`: `own`, or else that
+    /// of all packets. It waits with --wait; otherwise it tries once, for a socket may have the
+    /// address that is another one than the one that went away.
+    fn recover(
+        &mut self,
+        own: Option<&mut Destination>,
+        error: Error,
+        recovery: &mut Option<(PeerWatch, Deadline)>,
     ) -> Result<()> {
-        let timeout = self.options.timeout.0;
-        let (watch, deadline) =
-            waiting.get_or_insert_with(|| (PeerWatch::new(peer), Deadline::after(timeout)));
-        let socket = match self.peer {
-            Some(_) => self.client.socket()?,
-            None => Arc::new(DatagramSocket::new()?),
-        };
-        loop {
-            watch
-                .wait(*deadline, &self.wake)
-                .map_err(|error| match error.kind() {
-                    ErrorKind::TimedOut => nobody_came(peer),
-                    _ => error,
-                })?;
-            match socket.connect(peer) {
-                Err(error) if error.kind() == ErrorKind::NobodyThere => {}
-                connected => return Ok(connected?),
+        let mut shared = self.destination.take();
+        let recovered = match own.or(shared.as_mut()) {
+            Some(to) if error.kind() == ErrorKind::NobodyThere || self.waits_for(&error) => {
+                self.reach(to, error, recovery)
             }
+            _ => Err(error.into()),
+        };
+        self.destination = shared;
+        recovered
+    }
+
+    fn waits_for(&self, error: &Error) -> bool {
+        self.options.wait && may_come(error)
+    }
+
+    fn reach(
+        &self,
+        to: &mut Destination,
+        error: Error,
+        recovery: &mut Option<(PeerWatch, Deadline)>,
+    ) -> Result<()> {
+        let socket = self.client.socket()?;
+        let first = recovery.is_none();
+        let (watch, deadline) = recovery.get_or_insert_with(|| {
+            (
+                PeerWatch::new(to.address()),
+                Deadline::after(self.options.timeout.0),
+            )
+        });
+        if !self.options.wait {
+            let established = first && socket.establish(to).is_ok();
+            return if established {
+                Ok(())
+            } else {
+                Err(error.into())
+            };
+        }
+        if !to.can_be_found() {
+            return Err(error.into());
+        }
+        // The socket may be there and accept nothing (EPIPE): wait before each further attempt.
+        let failure = if watch.wait(*deadline, &self.wake)? {
+            watch.establish(&socket, to, *deadline, &self.wake)?
+        } else {
+            Some(error)
+        };
+        match failure {
+            None => Ok(()),
+            Some(failure) => Err(self.never_came(to, &failure)),
+        }
+    }
+
+    /// Returns what may keep the peer from answering.
+    fn no_reply_hint(&self) -> String {
+        let local = self.client.local_address().unwrap_or(Address::Unnamed);
+        let name = local.quoted();
+        let unreachable = match local {
+            Address::Pathname(_) => {
+                format!("the peer may not be permitted to write to {name}: --mode 0666")
+            }
+            _ => format!(
+                "the peer may be unable to answer the abstract name {name}: --bind PATH --mode 0666"
+            ),
+        };
+        match &self.destination {
+            Some(to) if to.is_connected() => {
+                format!("{unreachable}; or it answers from another address: --to hears all")
+            }
+            _ => unreachable,
         }
     }
 
@@ -469,9 +508,9 @@ impl<'s> Sender<'s> {
             }
             _ => format!("no reply came within {timeout}"),
         };
-        let error = Failure::error(Exit::TimedOut, message);
-        Err(match &self.peer {
-            Some(peer) => error.context(format!("cannot get a reply from {}", peer.quoted())),
+        let error = Failure::with_hint(Exit::TimedOut, message, self.no_reply_hint());
+        Err(match &self.destination {
+            Some(to) => error.context(format!("cannot get a reply from {}", to.address().quoted())),
             None => error,
         })
     }
@@ -482,15 +521,4 @@ fn count(sent: &[Outgoing<'_>]) -> u64 {
     let bytes = sent.iter().map(|datagram| datagram.bytes.len()).sum();
     TOTALS.sent.add(sent.len(), bytes);
     sent.len() as u64
-}
-
-/// Returns the error of a peer that did not appear in time.
-fn nobody_came(peer: &Address<'_>) -> Error {
-    let subject = Subject::Address(peer.clone().into_owned());
-    Error::new(
-        ErrorKind::TimedOut,
-        "send to",
-        subject,
-        "nobody is there, and no time is left",
-    )
 }

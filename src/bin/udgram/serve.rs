@@ -22,7 +22,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{Address, BATCH, Datagram, ErrorKind, Name, Outgoing, Quoted};
+use udgram::{Address, BATCH, Datagram, Destination, ErrorKind, Outgoing, Quoted};
 
 /// How long an answer waits for room in the client's queue. A client that does not read must not
 /// delay the others for longer.
@@ -62,7 +62,7 @@ impl Handler for Action<'_> {
             Self::Nothing => Ok(()),
             Self::Echo => answer(
                 client,
-                &datagram.from(),
+                &datagram.sender(),
                 datagram.bytes,
                 printer.report,
                 wake,
@@ -91,7 +91,7 @@ impl ShellCommand<'_> {
         printer.output.flush(wake).inspect_err(|_| {
             printer.report.warning(format_args!(
                 "the end came first: the packet of {} was not handled",
-                datagram.from().quoted()
+                datagram.sender().quoted()
             ));
         })?;
         let handler = match self.start(datagram) {
@@ -109,7 +109,7 @@ impl ShellCommand<'_> {
             _ => reply.strip_suffix(b"\n").unwrap_or(&reply),
         };
         if !reply.is_empty() {
-            answer(client, &datagram.from(), reply, printer.report, wake)?;
+            answer(client, &datagram.sender(), reply, printer.report, wake)?;
         }
         stopped
     }
@@ -131,7 +131,7 @@ impl ShellCommand<'_> {
             .arg(self.command)
             .stdin(input)
             .stdout(Stdio::piped());
-        shell.env("UDGRAM_FROM", datagram.from().to_os_string());
+        shell.env("UDGRAM_FROM", datagram.sender().to_os_string());
         for name in [
             "LISTEN_FDS",
             "LISTEN_PID",
@@ -244,7 +244,7 @@ fn answer(
             report.warning("a packet cannot be answered: its sender has no address");
             return Ok(());
         }
-        named => match Name::of_peer(named) {
+        named => match Destination::named(named) {
             Ok(found) => {
                 name = found;
                 Some(&name)
@@ -262,7 +262,7 @@ fn answer(
     };
     match client.send_batch(&[message], Some(ANSWER_TIMEOUT), wake) {
         Err((_, error)) if matches!(error.kind(), ErrorKind::Stopped | ErrorKind::OutputGone) => {
-            let to = to.map_or(Address::Unnamed, |name| name.address());
+            let to = to.map_or(&Address::Unnamed, Destination::address);
             report.warning(format_args!(
                 "{} was not answered: the end came first",
                 to.quoted()

@@ -118,7 +118,7 @@ fn hand_to_command(
         printer.output.flush(&wake)?;
         return Ok(Exit::Parse);
     };
-    let from = datagram.from().to_os_string();
+    let from = datagram.sender().to_os_string();
     let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
     if descriptors.len() > numbers.len() {
         let (came, named) = (descriptors.len(), numbers.len());

@@ -12,7 +12,7 @@ use crate::sender::{Sender, Target};
 use crate::signal::Signals;
 use anyhow::Result;
 use std::ffi::OsString;
-use udgram::ancillary::{DEFAULT_ROOM, Room};
+use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::{Address, ErrorKind};
 
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
@@ -64,9 +64,9 @@ fn reply_options(options: &Send) -> ReceiveOptions {
         envelope: options.packets.envelope,
         credentials: false,
         room: if options.packets.envelope {
-            Room::Bytes(DEFAULT_ROOM)
+            ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
         } else {
-            Room::NoDescriptors
+            ControlSpace::NoDescriptors
         },
         color: options.counting.shown.color,
     }

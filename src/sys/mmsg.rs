@@ -1,234 +1,23 @@
-//! Every `unsafe` of the library: the system calls that nix does not offer, or not safely.
+//! recvmmsg(2) and sendmmsg(2): a batch of messages with names and control data in one call.
 //!
-//! nix is used wherever it serves. Here stands what it cannot do: names decoded from their raw
-//! length (its `UnixAddr` panics on an unnamed sender), recvmmsg(2) and sendmmsg(2) with names
-//! and control data for each message, and socket options by number. The two calls for batches go past the C library's functions, which prepare for
-//! pthread_cancel(3) each time, and whose types differ from one library to the other.
-#![allow(unsafe_code)]
+//! recvmmsg(2) does not reset `msg_namelen` and `msg_controllen`, and nix reuses its headers without
+//! resetting them either: the sender and the descriptors of the message after an unnamed, bare one
+//! would be lost. Both calls bypass the C library, whose types differ from one library to the other
+//! and which, as musl does, may emulate them message by message.
 
-use crate::address::{Address, SUN_PATH_LEN};
+use super::sockaddr::{SockAddr, SockAddrRef};
 use nix::errno::Errno;
-use nix::libc::{self, c_char, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
+use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 use std::mem;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
 
-const FAMILY_LEN: usize = size_of::<libc::sa_family_t>();
-/// Control data is laid out in words, the alignment cmsg(3) asks for.
+/// Control data is laid out in words, the alignment that cmsg(3) asks for.
 const WORD: usize = size_of::<usize>();
-
-/// A `sockaddr_un` and how much of it counts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RawName {
-    raw: sockaddr_un,
-    len: socklen_t,
-}
-
-impl RawName {
-    /// No name: to bind(2), the wish for an autobound one.
-    #[allow(clippy::cast_possible_truncation)] // Both constants fit.
-    pub(crate) const UNNAMED: Self = Self {
-        raw: sockaddr_un {
-            sun_family: libc::AF_UNIX as libc::sa_family_t,
-            sun_path: [0; SUN_PATH_LEN],
-        },
-        len: FAMILY_LEN as socklen_t,
-    };
-
-    /// The raw form of `address`; `None` where it does not fit.
-    pub(crate) fn new(address: &Address<'_>) -> Option<Self> {
-        let mut name = Self::UNNAMED;
-        let (start, bytes) = match address {
-            Address::Unnamed => return Some(name),
-            Address::Pathname(path) => (0, path),
-            Address::Abstract(abstract_name) => (1, abstract_name),
-        };
-        let end = start + bytes.len();
-        for (to, from) in name
-            .raw
-            .sun_path
-            .get_mut(start..end)?
-            .iter_mut()
-            .zip(bytes.iter())
-        {
-            *to = c_char::from_ne_bytes([*from]);
-        }
-        // A path of 108 bytes goes without its NUL: the kernel puts one behind it.
-        let nul = usize::from(start == 0 && end < SUN_PATH_LEN);
-        name.len = socklen_t::try_from(FAMILY_LEN + end + nul).ok()?;
-        Some(name)
-    }
-
-    pub(crate) fn address(&self) -> Address<'_> {
-        // SAFETY: `c_char` and `u8` have one size and alignment, and the array is initialised.
-        let path = unsafe { &*ptr::from_ref(&self.raw.sun_path).cast::<[u8; SUN_PATH_LEN]>() };
-        Address::from_raw(path, self.len as usize)
-    }
-
-    fn pointer(&self) -> *const libc::sockaddr {
-        ptr::from_ref(&self.raw).cast()
-    }
-}
-
-/// bind(2).
-pub(crate) fn bind(socket: BorrowedFd<'_>, name: &RawName) -> Result<()> {
-    // SAFETY: the pointer and the length describe a live `sockaddr_un`.
-    Errno::result(unsafe { libc::bind(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
-}
-
-/// connect(2), which for datagram sockets never blocks.
-pub(crate) fn connect(socket: BorrowedFd<'_>, name: &RawName) -> Result<()> {
-    // SAFETY: the pointer and the length describe a live `sockaddr_un`.
-    Errno::result(unsafe { libc::connect(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
-}
-
-/// Which end's name.
-#[derive(Clone, Copy)]
-pub(crate) enum End {
-    Local,
-    Peer,
-}
-
-/// getsockname(2) and getpeername(2).
-pub(crate) fn name_of(socket: BorrowedFd<'_>, end: End) -> Result<RawName> {
-    let mut name = RawName::UNNAMED;
-    name.len = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(socklen_t::MAX);
-    let call = match end {
-        End::Local => libc::getsockname,
-        End::Peer => libc::getpeername,
-    };
-    // SAFETY: the pointer and the length describe a live, writable `sockaddr_un`.
-    Errno::result(unsafe {
-        call(
-            socket.as_raw_fd(),
-            ptr::from_mut(&mut name.raw).cast(),
-            &raw mut name.len,
-        )
-    })?;
-    Ok(name)
-}
-
-/// getsockopt(2) into `value`; the length the kernel gave, in bytes.
-pub(crate) fn getsockopt(
-    socket: BorrowedFd<'_>,
-    level: c_int,
-    option: c_int,
-    value: &mut [u8],
-) -> Result<usize> {
-    // The length of a filter is counted in instructions, both ways.
-    let unit = match (level, option) {
-        (libc::SOL_SOCKET, libc::SO_GET_FILTER) => size_of::<libc::sock_filter>(),
-        _ => 1,
-    };
-    let mut len = socklen_t::try_from(value.len() / unit).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: the pointer and the length describe `value`, which the kernel writes at most.
-    Errno::result(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            value.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    })?;
-    Ok(len as usize * unit)
-}
-
-/// setsockopt(2) from `value`.
-pub(crate) fn setsockopt(
-    socket: BorrowedFd<'_>,
-    level: c_int,
-    option: c_int,
-    value: &[u8],
-) -> Result<()> {
-    let len = socklen_t::try_from(value.len()).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: the pointer and the length describe `value`.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            value.as_ptr().cast(),
-            len,
-        )
-    };
-    Errno::result(done).map(drop)
-}
-
-/// ppoll(2) on these entries, for at most `timeout`.
-pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
-    let timeout = timeout.map(|left| libc::timespec {
-        tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let left = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-    let count = entries.len().try_into().unwrap_or(libc::nfds_t::MAX);
-    // SAFETY: the pointers describe live entries and a live (or no) time.
-    Errno::result(unsafe { libc::ppoll(entries.as_mut_ptr(), count, left, ptr::null()) })?;
-    Ok(())
-}
-
-/// flock(2): the exclusive lock, unless another has it (EAGAIN). nix's own guard panics where
-/// unlocking fails.
-pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: the call takes two numbers and checks them.
-    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    Errno::result(locked).map(drop)
-}
-
-/// The file of a bound socket, as an `O_PATH` descriptor, whatever its name has come to mean;
-/// EPERM without CAP_NET_ADMIN.
-pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
-    // linux/un.h; libc has it not.
-    const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
-    // SAFETY: the request takes no argument and returns a new descriptor.
-    let file = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) };
-    Errno::result(file).map(own)
-}
-
-/// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
-pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
-    let mut value: c_int = 0;
-    // SAFETY: callers name requests that write one `int`.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut value) })?;
-    Ok(value)
-}
-
-/// A copy of the descriptor with this number, close-on-exec; EBADF if it is not open.
-pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd> {
-    // SAFETY: the call takes any number and checks it.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    Errno::result(copy).map(own)
-}
-
-/// pidfd_open(2).
-pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: the call takes two numbers and checks them.
-    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    Errno::result(pidfd).and_then(descriptor)
-}
-
-/// pidfd_getfd(2): a copy of a descriptor of another process.
-pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
-    // SAFETY: the call takes three numbers and checks them.
-    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
-    Errno::result(copy).and_then(descriptor)
-}
-
-fn descriptor(number: libc::c_long) -> Result<OwnedFd> {
-    RawFd::try_from(number).map(own).map_err(|_| Errno::EBADF)
-}
-
-/// Takes a descriptor that the kernel has just given to this process, and nobody else holds.
-pub(crate) fn own(number: RawFd) -> OwnedFd {
-    // SAFETY: callers pass what a system call has just returned or installed.
-    unsafe { OwnedFd::from_raw_fd(number) }
-}
 
 /// Memory that is there when touched: `slots` buffers of `slot_len` bytes each.
 pub(crate) struct Mapping {
@@ -307,7 +96,7 @@ impl ReceiveBuffers {
         let data = Mapping::new(total)?;
         let slot_len = slot_len.get();
         let mut control = vec![0_usize; control_len.div_ceil(WORD) * slots];
-        let mut names = vec![RawName::UNNAMED.raw; slots];
+        let mut names = vec![SockAddr::UNNAMED.raw; slots];
         let mut vectors: Vec<iovec> = (0..slots)
             .map(|slot| iovec {
                 // SAFETY: the mapping holds `slots` slots of `slot_len` bytes.
@@ -427,22 +216,6 @@ impl ReceiveBuffers {
     }
 }
 
-/// A sender's name, as the kernel wrote it.
-#[derive(Clone, Copy)]
-pub(crate) struct Sender<'b> {
-    name: &'b sockaddr_un,
-    len: socklen_t,
-}
-
-impl<'b> Sender<'b> {
-    pub(crate) fn address(self) -> Address<'b> {
-        let path = &raw const self.name.sun_path;
-        // SAFETY: `c_char` and `u8` have one size and alignment; the names are initialised.
-        let path = unsafe { &*path.cast::<[u8; SUN_PATH_LEN]>() };
-        Address::from_raw(path, self.len as usize)
-    }
-}
-
 /// A message in its buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Received<'b> {
@@ -465,9 +238,9 @@ impl<'b> Received<'b> {
     }
 
     #[inline]
-    pub(crate) fn sender(self) -> Sender<'b> {
-        Sender {
-            name: self.name,
+    pub(crate) fn sender(self) -> SockAddrRef<'b> {
+        SockAddrRef {
+            raw: self.name,
             len: self.header.msg_hdr.msg_namelen,
         }
     }
@@ -494,7 +267,7 @@ fn empty_header() -> msghdr {
 #[derive(Clone, Copy)]
 pub(crate) struct MessageToSend<'m> {
     pub(crate) bytes: &'m [u8],
-    pub(crate) to: Option<&'m RawName>,
+    pub(crate) to: Option<&'m SockAddr>,
     /// Control messages laid out as cmsg(3) has them, in words for their alignment.
     pub(crate) control: &'m [usize],
 }

@@ -1,0 +1,232 @@
+//! Finds out why a peer cannot be reached: looks at its file and at the kernel's list of sockets.
+
+use crate::address::Address;
+use crate::error::{Error, ErrorKind, Subject};
+use crate::quoted::Quoted;
+use crate::sock_diag::{UnixSocket, unix_sockets};
+use nix::errno::Errno;
+use nix::libc;
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// Makes the error of a connect(2) or a sendmsg(2) to `peer`: tells a peer that is not there from one
+/// that refuses, and finds a hint.
+pub(crate) fn peer_error(operation: &'static str, peer: &Address<'_>, errno: Errno) -> Error {
+    let error = Error::system(
+        operation,
+        Subject::Address(peer.clone().into_owned()),
+        errno,
+    );
+    let error = match errno {
+        Errno::ENOENT => error.nobody_there(),
+        Errno::EPIPE => error
+            .nobody_there()
+            .with_cause("the receiver has shut down its reading side"),
+        Errno::ECONNREFUSED => match not_a_datagram_socket(peer) {
+            Some(cause) => error.with_cause(cause),
+            None => error.nobody_there(),
+        },
+        // The kernel keeps this error in the socket (`unix_dgram_disconnected`).
+        Errno::ECONNRESET => {
+            error.with_cause("the peer has connected elsewhere, and what was queued for it is lost")
+        }
+        _ => error,
+    };
+    match peer_hint(peer, errno, error.kind()) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// Makes the error of a send to a connected peer that the kernel has found closed: the socket is not
+/// connected any more (ENOTCONN).
+pub(crate) fn peer_lost(operation: &'static str, peer: &Address<'_>) -> Error {
+    let subject = Subject::Address(peer.clone().into_owned());
+    Error::new(
+        ErrorKind::NobodyThere,
+        operation,
+        subject,
+        "the peer has closed its socket",
+    )
+}
+
+/// Makes the error of a path that is longer than `sun_path` and cannot be reached without /proc.
+pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error {
+    if std::fs::metadata("/proc/self/fd").is_ok() {
+        return peer_error(operation, peer, Errno::ENOENT);
+    }
+    let subject = Subject::Address(peer.clone().into_owned());
+    Error::new(
+        ErrorKind::System(Errno::ENAMETOOLONG),
+        operation,
+        subject,
+        "a path of more than 107 bytes is reached through /proc, which is not mounted",
+    )
+}
+
+/// Makes the error of a queue that had no room within `timeout`.
+pub(crate) fn queue_full(to: &Address<'_>, timeout: Option<Duration>) -> Error {
+    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
+    let limit = limit.as_deref().unwrap_or("10").trim();
+    let subject = Subject::Address(to.clone().into_owned());
+    let cause = match timeout {
+        Some(timeout) if timeout > Duration::ZERO => {
+            format!("its queue is still full after {timeout:?}").into()
+        }
+        _ => Cow::Borrowed("its queue is full"),
+    };
+    Error::new(ErrorKind::TimedOut, "send to", subject, cause).with_hint(format!(
+        "the receiver is not reading; net.unix.max_dgram_qlen is {limit}, and counts when the receiver makes its socket"
+    ))
+}
+
+/// Makes the error of too many descriptors in flight (ETOOMANYREFS) for longer than `timeout`.
+pub(crate) fn too_many_in_flight(to: &Address<'_>, timeout: Option<Duration>) -> Error {
+    let subject = Subject::Address(to.clone().into_owned());
+    let cause = match timeout {
+        Some(timeout) if timeout > Duration::ZERO => {
+            format!("too many descriptors are still in flight after {timeout:?}").into()
+        }
+        _ => Cow::Borrowed("too many descriptors are in flight"),
+    };
+    Error::new(ErrorKind::TimedOut, "send to", subject, cause).with_hint(
+        "a user's descriptors that are sent and not yet received are limited by RLIMIT_NOFILE (ulimit -n)",
+    )
+}
+
+/// Returns the kind of the file at `path` in words, following symbolic links.
+pub(crate) fn file_kind(path: &Path) -> Option<&'static str> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    Some(if kind.is_socket() {
+        "socket"
+    } else if kind.is_dir() {
+        "directory"
+    } else if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "device"
+    } else {
+        "regular file"
+    })
+}
+
+/// Says what `peer` is, if it is something else than a Unix datagram socket.
+fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
+    if let Some(path) = peer.as_path() {
+        let kind = file_kind(path).filter(|kind| *kind != "socket")?;
+        return Some(format!("it is a {kind}, not a socket"));
+    }
+    // The kernel looks for an abstract name among the sockets of one type only.
+    let kind = type_name(find(peer, |socket| socket.kind != libc::SOCK_DGRAM)?.kind);
+    Some(format!("it is a {kind} socket, not a datagram socket"))
+}
+
+fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String> {
+    Some(match (errno, peer) {
+        (Errno::ECONNREFUSED, Address::Pathname(_)) if kind == ErrorKind::NobodyThere => {
+            "a stale socket file, or a bind mount of an old one: no socket is bound to it"
+                .to_owned()
+        }
+        (Errno::ECONNREFUSED, Address::Abstract(name)) if kind == ErrorKind::NobodyThere => {
+            padded_twin(name).unwrap_or_else(|| {
+                "no datagram socket has this abstract name in this network namespace".to_owned()
+            })
+        }
+        (Errno::EPROTOTYPE, _) => {
+            let kind =
+                find(peer, |_| true).map_or("stream or seqpacket", |socket| type_name(socket.kind));
+            format!("it is a {kind} socket; udgram speaks to datagram sockets")
+        }
+        (Errno::EACCES, Address::Pathname(path)) => denied(Path::new(OsStr::from_bytes(path)))?,
+        (Errno::EPERM, _) => match find(peer, |socket| socket.kind == libc::SOCK_DGRAM) {
+            Some(UnixSocket { peer: Some(_), .. }) => {
+                "that socket is connected to another peer and takes datagrams from it alone"
+                    .to_owned()
+            }
+            _ => "a sandbox or a security module may forbid it".to_owned(),
+        },
+        (Errno::ENOBUFS | Errno::ENOMEM, _) => {
+            "the kernel has no memory for a datagram of this size".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn type_name(kind: libc::c_int) -> &'static str {
+    match kind {
+        libc::SOCK_STREAM => "stream",
+        libc::SOCK_SEQPACKET => "seqpacket",
+        _ => "datagram",
+    }
+}
+
+/// Finds the socket that is bound to `address` in this network namespace, among those that `fits`
+/// accepts.
+fn find(address: &Address<'_>, fits: impl Fn(&UnixSocket) -> bool) -> Option<UnixSocket> {
+    let sockets = unix_sockets().ok()?;
+    let mut fitting = sockets.into_iter().filter(fits);
+    match address {
+        Address::Unnamed => None,
+        Address::Pathname(path) => {
+            let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
+            // The kernel reports the low half of the inode number.
+            fitting.find(|socket| {
+                socket
+                    .file
+                    .is_some_and(|inode| u64::from(inode) == file.ino() & 0xffff_ffff)
+            })
+        }
+        Address::Abstract(name) => fitting.find(|socket| {
+            (socket.name.as_deref()).is_some_and(|bound| bound.strip_prefix(b"\0") == Some(name))
+        }),
+    }
+}
+
+/// Finds a socket bound to the same abstract name padded with NULs to the full 108 bytes, as programs
+/// bind it that pass `sizeof(struct sockaddr_un)` to bind(2).
+fn padded_twin(name: &[u8]) -> Option<String> {
+    let mut padded = name.to_vec();
+    padded.resize(107, 0);
+    let twin = Address::Abstract(padded.into());
+    if name.len() >= 107 || find(&twin, |_| true).is_none() {
+        return None;
+    }
+    Some(format!(
+        "that name padded with NULs to 108 bytes is bound: {}",
+        twin.quoted()
+    ))
+}
+
+/// Names the part of `path` that this process may not pass, with its mode and owner.
+fn denied(path: &Path) -> Option<String> {
+    let mut parts: Vec<&Path> = path
+        .ancestors()
+        .filter(|part| !part.as_os_str().is_empty())
+        .collect();
+    parts.reverse();
+    for part in parts {
+        let metadata = std::fs::metadata(part).ok()?;
+        let (need, why) = if metadata.is_dir() && part != path {
+            (nix::unistd::AccessFlags::X_OK, "it must be searchable")
+        } else {
+            (
+                nix::unistd::AccessFlags::W_OK,
+                "sending needs write permission",
+            )
+        };
+        if nix::unistd::eaccess(part, need).is_err() {
+            return Some(format!(
+                "{} has mode {:04o} and belongs to {}:{}; {why}",
+                Quoted(part.as_os_str()),
+                metadata.mode() & 0o7777,
+                metadata.uid(),
+                metadata.gid(),
+            ));
+        }
+    }
+    None
+}

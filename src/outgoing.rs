@@ -1,0 +1,220 @@
+//! A datagram to send, and where it goes.
+
+use crate::address::Address;
+use crate::ancillary::Control;
+use crate::batch::Datagram;
+use crate::diagnose::peer_error;
+use crate::error::Result;
+use crate::sys::SockAddr;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Where datagrams go: the address that was meant, and how it is reached now.
+///
+/// [`DatagramSocket::establish`](crate::DatagramSocket::establish) makes it reachable, at first and
+/// whenever its socket has gone away.
+#[derive(Debug)]
+pub struct Destination {
+    address: Address<'static>,
+    route: Route,
+}
+
+#[derive(Debug)]
+enum Route {
+    /// The socket is connected to it. The name is the peer's own: the one it is bound with.
+    Connected(Option<PeerName>),
+    /// The socket was connected to it by somebody else: its address is only known by the peer's own
+    /// name.
+    Found(PeerName),
+    /// Each datagram names it.
+    Named(Name),
+}
+
+/// The address that a connected peer is bound with, which its datagrams carry.
+///
+/// It may differ from the address that the peer was connected by: a relative pathname, a link.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerName(SockAddr);
+
+impl PeerName {
+    pub(crate) fn new(name: SockAddr) -> Self {
+        Self(name)
+    }
+
+    /// Returns the address.
+    #[must_use]
+    pub fn address(&self) -> Address<'_> {
+        self.0.address()
+    }
+
+    /// Returns whether the datagram comes from this peer.
+    #[must_use]
+    pub fn has_sent(&self, datagram: &Datagram<'_>) -> bool {
+        datagram.sender() == self.address()
+    }
+}
+
+impl Destination {
+    /// Makes the destination of a socket that is to be connected to `peer`.
+    #[must_use]
+    pub fn connected(peer: &Address<'_>) -> Self {
+        Self {
+            address: peer.clone().into_owned(),
+            route: Route::Connected(None),
+        }
+    }
+
+    /// Makes the destination of a socket that was connected by somebody else, to a peer of this name.
+    #[must_use]
+    pub fn found(name: PeerName) -> Self {
+        Self {
+            address: name.address().into_owned(),
+            route: Route::Found(name),
+        }
+    }
+
+    /// Returns the destination of a connected socket once more, to be established again.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            route: match self.route {
+                Route::Found(name) => Route::Found(name),
+                _ => Route::Connected(self.peer_name()),
+            },
+        }
+    }
+
+    /// Returns whether its socket can be found again by its address. A relative pathname that a peer
+    /// is bound with means something else in another directory, and an unnamed peer has no address.
+    #[must_use]
+    pub fn can_be_found(&self) -> bool {
+        match (&self.route, &self.address) {
+            (_, Address::Unnamed) => false,
+            (Route::Found(_), Address::Pathname(path)) => path.starts_with(b"/"),
+            _ => true,
+        }
+    }
+
+    /// Makes a destination that each datagram names, whatever its socket is connected to.
+    ///
+    /// A pathname too long for `sun_path` is opened, and reached through /proc/self/fd.
+    pub fn named(to: &Address<'_>) -> Result<Self> {
+        let name = Name::of(to).map_err(|errno| peer_error("send to", to, errno))?;
+        Ok(Self {
+            address: to.clone().into_owned(),
+            route: Route::Named(name),
+        })
+    }
+
+    /// Makes the destination of an open socket file (`O_PATH`), reached through /proc/self/fd:
+    /// the file itself, whatever `address` has come to mean.
+    pub fn of_file(address: &Address<'_>, file: OwnedFd) -> Result<Self> {
+        let name = Name::of_file(file).map_err(|errno| peer_error("send to", address, errno))?;
+        Ok(Self {
+            address: address.clone().into_owned(),
+            route: Route::Named(name),
+        })
+    }
+
+    /// Returns the address that was meant.
+    #[must_use]
+    pub fn address(&self) -> &Address<'static> {
+        &self.address
+    }
+
+    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected,
+    /// and anybody may answer.
+    #[must_use]
+    pub fn peer_name(&self) -> Option<PeerName> {
+        match self.route {
+            Route::Connected(name) => name,
+            Route::Found(name) => Some(name),
+            Route::Named(_) => None,
+        }
+    }
+
+    /// Returns whether it is the peer of a connected socket.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        !matches!(self.route, Route::Named(_))
+    }
+
+    pub(crate) fn set_peer_name(&mut self, name: PeerName) {
+        self.route = match self.route {
+            Route::Found(_) => Route::Found(name),
+            _ => Route::Connected(Some(name)),
+        };
+    }
+
+    /// Looks a pathname up again: the file that a long one was opened as may be an old one.
+    pub(crate) fn refresh(&mut self) -> Result<()> {
+        if let Route::Named(name) = &mut self.route
+            && name.through.is_some()
+        {
+            *name = Name::of(&self.address)
+                .map_err(|errno| peer_error("send to", &self.address, errno))?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether it is reached through /proc.
+    pub(crate) fn needs_proc(&self) -> bool {
+        matches!(&self.route, Route::Named(name) if name.needs_proc())
+    }
+
+    /// Returns the name for `msg_name`; `None` for the peer of the socket.
+    pub(crate) fn raw(&self) -> Option<&SockAddr> {
+        match &self.route {
+            Route::Connected(_) | Route::Found(_) => None,
+            Route::Named(name) => Some(&name.raw),
+        }
+    }
+}
+
+/// An address as bind(2), connect(2) and sendmsg(2) take it.
+#[derive(Debug)]
+pub(crate) struct Name {
+    pub(crate) raw: SockAddr,
+    /// The open file that a path longer than `sun_path` is reached through.
+    through: Option<OwnedFd>,
+}
+
+impl Name {
+    pub(crate) fn of(peer: &Address<'_>) -> Result<Self, Errno> {
+        if let Some(raw) = SockAddr::new(peer) {
+            return Ok(Self { raw, through: None });
+        }
+        let path = peer.as_path().ok_or(Errno::ENAMETOOLONG)?;
+        let through = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+        Self::of_file(through)
+    }
+
+    /// Names an open socket file, whatever its path has come to mean.
+    pub(crate) fn of_file(through: OwnedFd) -> Result<Self, Errno> {
+        let short = format!("/proc/self/fd/{}", through.as_raw_fd());
+        let raw = SockAddr::new(&Address::Pathname(short.as_bytes().into()))
+            .ok_or(Errno::ENAMETOOLONG)?;
+        Ok(Self {
+            raw,
+            through: Some(through),
+        })
+    }
+
+    /// Returns whether it leads through /proc.
+    pub(crate) fn needs_proc(&self) -> bool {
+        self.through.is_some()
+    }
+}
+
+/// One datagram to send.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outgoing<'o> {
+    /// Its bytes; an empty datagram is a datagram like any other.
+    pub bytes: &'o [u8],
+    /// Where it goes; `None`: to the peer that the socket is connected to.
+    pub to: Option<&'o Destination>,
+    /// The control data that goes with it.
+    pub control: Option<&'o Control>,
+}

@@ -1,0 +1,205 @@
+//! Asks the kernel which Unix sockets there are in this network namespace; sock_diag(7).
+//!
+//! Unlike /proc/net/unix, the answers cannot be forged: each name comes with its length.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const UDIAG_SHOW_NAME: u32 = 1;
+const UDIAG_SHOW_VFS: u32 = 2;
+const UDIAG_SHOW_PEER: u32 = 4;
+const UNIX_DIAG_NAME: u16 = 0;
+const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_PEER: u16 = 2;
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+/// `struct unix_diag_msg`.
+const MESSAGE: usize = 16;
+/// The kernel puts up to 32 KiB into one datagram of a dump.
+const BUFFER: usize = 64 << 10;
+
+/// A Unix socket, as the kernel describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct UnixSocket {
+    /// The inode number of the socket, which /proc/PID/fd shows as `socket:[N]`.
+    pub(crate) inode: u32,
+    /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
+    pub(crate) kind: i32,
+    /// The bytes of `sun_path` that it is bound with; an abstract name begins with a NUL, a pathname
+    /// may end with one.
+    pub(crate) name: Option<Vec<u8>>,
+    /// The low 32 bits of the inode number of its file.
+    pub(crate) file: Option<u32>,
+    /// The inode number of its peer; 0: the peer's socket is closed; `None`: it is not connected.
+    pub(crate) peer: Option<u32>,
+}
+
+/// Lists the Unix sockets of this network namespace, of every type.
+pub(crate) fn unix_sockets() -> Result<Vec<UnixSocket>, Errno> {
+    let netlink = open(0, libc::NLM_F_REQUEST | libc::NLM_F_DUMP)?;
+    let mut sockets = Vec::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let len = receive(&netlink, &mut buffer)?;
+        for message in Messages(&buffer[..len]) {
+            match i32::from(message.kind) {
+                libc::NLMSG_DONE => return Ok(sockets),
+                libc::NLMSG_ERROR => return Err(error(message.body)),
+                _ => sockets.extend(UnixSocket::decode(message.body)),
+            }
+        }
+    }
+}
+
+/// Describes the Unix socket with this inode number; ENOENT if there is none here.
+pub(crate) fn unix_socket(inode: u32) -> Result<UnixSocket, Errno> {
+    let netlink = open(inode, libc::NLM_F_REQUEST)?;
+    let mut buffer = vec![0; BUFFER];
+    let len = receive(&netlink, &mut buffer)?;
+    let message = Messages(&buffer[..len]).next().ok_or(Errno::EBADMSG)?;
+    match i32::from(message.kind) {
+        libc::NLMSG_ERROR => Err(error(message.body)),
+        _ => UnixSocket::decode(message.body).ok_or(Errno::EBADMSG),
+    }
+}
+
+/// Opens a netlink socket and sends the request for one socket, or with `NLM_F_DUMP` for all.
+fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )?;
+    let mut request = Vec::with_capacity(HEADER + 24);
+    request.extend(40_u32.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(
+        u16::try_from(flags)
+            .map_err(|_| Errno::EINVAL)?
+            .to_ne_bytes(),
+    );
+    request.extend([0; 8]);
+    // struct unix_diag_req: family, protocol, padding; all states; the inode; what to show; no cookie.
+    request.extend([u8::try_from(libc::AF_UNIX).unwrap_or(1), 0, 0, 0]);
+    request.extend(u32::MAX.to_ne_bytes());
+    request.extend(inode.to_ne_bytes());
+    request.extend((UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER).to_ne_bytes());
+    request.extend([0xff; 8]);
+    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+    Ok(netlink)
+}
+
+fn receive(netlink: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match recv(netlink.as_raw_fd(), buffer, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            received => return received,
+        }
+    }
+}
+
+fn error(body: &[u8]) -> Errno {
+    body.first_chunk().map_or(Errno::EBADMSG, |errno| {
+        Errno::from_raw(i32::from_ne_bytes(*errno).wrapping_neg())
+    })
+}
+
+struct Message<'b> {
+    kind: u16,
+    body: &'b [u8],
+}
+
+/// The netlink messages in a buffer. A length that does not fit ends the walk.
+struct Messages<'b>(&'b [u8]);
+
+impl<'b> Iterator for Messages<'b> {
+    type Item = Message<'b>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let len = u32::from_ne_bytes(*self.0.first_chunk()?) as usize;
+        let kind = u16::from_ne_bytes(*self.0.get(4..)?.first_chunk()?);
+        let body = self.0.get(HEADER..len)?;
+        self.0 = self.0.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(Message { kind, body })
+    }
+}
+
+impl UnixSocket {
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut socket = Self {
+            kind: i32::from(*body.get(1)?),
+            inode: u32::from_ne_bytes(*body.get(4..)?.first_chunk()?),
+            ..Self::default()
+        };
+        let mut rest = body.get(MESSAGE..)?;
+        while let Some(header) = rest.first_chunk::<4>() {
+            let [low, high, kind @ ..] = *header;
+            let len = usize::from(u16::from_ne_bytes([low, high]));
+            let Some(value) = rest.get(4..len) else { break };
+            let number = || Some(u32::from_ne_bytes(*value.first_chunk()?));
+            match u16::from_ne_bytes(kind) {
+                UNIX_DIAG_NAME => socket.name = Some(value.to_vec()),
+                UNIX_DIAG_VFS => socket.file = number(),
+                UNIX_DIAG_PEER => socket.peer = number(),
+                _ => {}
+            }
+            rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Some(socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::linux::fs::MetadataExt;
+    use std::os::unix::net::UnixDatagram;
+
+    fn inode(socket: &UnixDatagram) -> u32 {
+        let link = format!("/proc/self/fd/{}", socket.as_raw_fd());
+        u32::try_from(std::fs::metadata(link).unwrap().st_ino()).unwrap()
+    }
+
+    #[test]
+    fn a_bound_socket_is_listed_with_its_name_and_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let bound = UnixDatagram::bind(&path).unwrap();
+        let file = std::fs::metadata(&path).unwrap().st_ino();
+        let listed = unix_sockets().unwrap();
+        let found = listed.iter().find(|socket| socket.inode == inode(&bound));
+        let name = found.unwrap().name.clone().unwrap();
+        assert!(name.starts_with(path.to_str().unwrap().as_bytes()));
+        assert_eq!(found.unwrap().file, u32::try_from(file).ok());
+        assert_eq!(found.unwrap().kind, libc::SOCK_DGRAM);
+        assert_eq!(unix_socket(inode(&bound)).as_ref(), Ok(found.unwrap()));
+    }
+
+    #[test]
+    fn a_peer_that_is_closed_has_the_inode_number_0() {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        let peer = || unix_socket(inode(&one)).unwrap().peer;
+        assert_eq!(peer(), Some(inode(&other)));
+        drop(other);
+        assert_eq!(peer(), Some(0));
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_end_the_walk() {
+        for len in [0_u32, 3, 15, 17, u32::MAX] {
+            let mut bytes = len.to_ne_bytes().to_vec();
+            bytes.extend([0; 12]);
+            assert_eq!(Messages(&bytes).count(), 0);
+        }
+        let mut body = vec![1, 2, 0, 0];
+        body.extend([0; 12]);
+        body.extend([200, 0, 0, 0, 1]);
+        assert_eq!(UnixSocket::decode(&body).unwrap().name, None);
+    }
+}

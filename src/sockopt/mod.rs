@@ -1,0 +1,452 @@
+//! The options of a Unix datagram socket; socket(7), unix(7), getsockopt(2).
+//!
+//! [`OPTIONS`] is the one table of them. [`find`] takes an option by its name or by its numbers,
+//! [`get`] and [`set`] read and write it with a value of the option's own kind.
+//!
+//! ```
+//! use udgram::DatagramSocket;
+//! use udgram::sockopt::{self, Value};
+//!
+//! let socket = DatagramSocket::new()?;
+//! let option = sockopt::find("passcred")?;
+//! sockopt::set(&socket, &option, &Value::Flag(true))?;
+//! assert_eq!(sockopt::get(&socket, &option)?, Value::Flag(true));
+//! assert_eq!(option.name(), "SO_PASSCRED");
+//! # Ok::<(), udgram::Error>(())
+//! ```
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::quoted::Quoted;
+use crate::sys;
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+mod option;
+mod table;
+
+pub use option::{Access, Kind, Memory, SocketOption, Value};
+use option::{GET, SET};
+pub use table::{OPTIONS, numbered};
+
+/// Returns the value of an option of `SOL_SOCKET` whose value is an `int`.
+pub fn get_int(socket: impl AsFd, option: c_int) -> Result<c_int> {
+    let mut value = [0; size_of::<c_int>()];
+    read(socket, &numbered(libc::SOL_SOCKET, option), &mut value)?;
+    Ok(c_int::from_ne_bytes(value))
+}
+
+/// Sets an option of `SOL_SOCKET` whose value is an `int`.
+pub fn set_int(socket: impl AsFd, option: c_int, value: c_int) -> Result<()> {
+    write(
+        socket,
+        &numbered(libc::SOL_SOCKET, option),
+        &value.to_ne_bytes(),
+    )
+}
+
+/// Reads an option. Most reads change nothing; that of `SO_ERROR` clears the error.
+///
+/// [`Value::None`] where the kernel knows the option and has no value for it.
+/// [`ErrorKind::System`] if this kernel lacks the option, or gives a value that is too short.
+#[doc(alias = "getsockopt")]
+pub fn get(socket: impl AsFd, option: &SocketOption) -> Result<Value> {
+    let mut buffer = vec![0; option.len()];
+    match read(socket, option, &mut buffer) {
+        Ok(len) => option
+            .decode(&buffer[..len.min(buffer.len())])
+            .ok_or_else(|| {
+                let cause = format!("its value has {len} bytes, too few");
+                let kind = ErrorKind::System(Errno::EINVAL);
+                Error::new(kind, GET, option.subject(), cause)
+            }),
+        // Nothing is known of a peer that was not there at socketpair(2).
+        Err(error) if error.errno() == Some(Errno::ENODATA) => Ok(Value::None),
+        Err(error) => Err(error),
+    }
+}
+
+/// getsockopt(2) into `buffer`; the length of the value.
+pub(crate) fn read(socket: impl AsFd, option: &SocketOption, buffer: &mut [u8]) -> Result<usize> {
+    let number = match option.access {
+        Access::Set { reads } => reads,
+        Access::Read | Access::ReadWrite => option.number,
+    };
+    sys::getsockopt(socket.as_fd(), option.level, number, buffer)
+        .map_err(|errno| option.refused(GET, errno))
+}
+
+/// Sets an option. What the kernel made of the value, [`get`] tells: it doubles buffer sizes,
+/// for its own overhead, and rounds durations up to its clock.
+///
+/// [`ErrorKind::Unusable`] if the option takes no such value or can only be read;
+/// [`ErrorKind::System`] if this kernel lacks the option or refuses the value, with a hint where
+/// a capability is missing.
+#[doc(alias = "setsockopt")]
+pub fn set(socket: impl AsFd, option: &SocketOption, value: &Value) -> Result<()> {
+    write(socket, option, &option.encode(value)?)
+}
+
+/// setsockopt(2) from `bytes`.
+pub(crate) fn write(socket: impl AsFd, option: &SocketOption, bytes: &[u8]) -> Result<()> {
+    sys::setsockopt(socket.as_fd(), option.level, option.number, bytes)
+        .map_err(|errno| option.refused(SET, errno))
+}
+
+/// Every option of the table that is to be read and that this kernel answers, in the order of
+/// the table, without changing anything: an error that is pending stays so, and `SO_ERROR` is the
+/// text `pending` then.
+#[must_use]
+pub fn list(socket: impl AsFd) -> Vec<(&'static SocketOption, Value)> {
+    let socket = socket.as_fd();
+    OPTIONS
+        .iter()
+        .filter(|option| !matches!(option.access, Access::Set { .. }))
+        .filter_map(|option| {
+            let value = match option.number {
+                libc::SO_ERROR => pending_error(socket),
+                _ => get(socket, option),
+            };
+            Some((option, value.ok()?))
+        })
+        .collect()
+}
+
+/// `SO_ERROR` without clearing it: poll(2) tells whether there is one.
+fn pending_error(socket: impl AsFd) -> Result<Value> {
+    let mut polled = [libc::pollfd {
+        fd: socket.as_fd().as_raw_fd(),
+        events: 0,
+        revents: 0,
+    }];
+    sys::poll(&mut polled, Some(Duration::ZERO))
+        .map_err(|errno| Error::system("poll", Subject::None, errno))?;
+    Ok(if polled[0].revents & libc::POLLERR == 0 {
+        Value::Integer(0)
+    } else {
+        Value::Text(b"pending".to_vec())
+    })
+}
+
+/// What is on its way in and out of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// The length in bytes of the first datagram that waits to be received; 0 if none does, and
+    /// also if that one is empty.
+    #[doc(alias = "SIOCINQ")]
+    pub inq: i32,
+    /// The memory in bytes of what was sent from the socket and is not yet received, with the
+    /// kernel's overhead. It counts against `SO_SNDBUF`.
+    #[doc(alias = "SIOCOUTQ")]
+    pub outq: i32,
+}
+
+/// What is on its way in and out of a socket; unix(7), `SIOCINQ`.
+pub fn queue(socket: impl AsFd) -> Result<Queue> {
+    let ask = |request| {
+        sys::ioctl_int(socket.as_fd(), request)
+            .map_err(|errno| Error::system("get the length of the queue", Subject::None, errno))
+    };
+    Ok(Queue {
+        inq: ask(libc::FIONREAD)?,
+        outq: ask(libc::TIOCOUTQ)?,
+    })
+}
+
+/// The option that is written `name`: `SO_PASSCRED`, of which the case does not count and `SO_`
+/// may be left out, or `LEVEL:NUMBER`, two numbers, decimal or with `0x`
+/// ([`numbered`]).
+///
+/// [`ErrorKind::Unusable`] if there is none, with a hint at the nearest name.
+pub fn find(name: &str) -> Result<SocketOption> {
+    if let Some((level, number)) = name.split_once(':') {
+        return match (integer(level), integer(number)) {
+            (Some(level), Some(number)) => Ok(numbered(level, number)),
+            _ => Err(unknown(
+                name,
+                "LEVEL:NUMBER takes two numbers, decimal or with 0x",
+            )),
+        };
+    }
+    let stem = stem(name);
+    let known = |option: &&SocketOption| self::stem(&option.name).eq_ignore_ascii_case(stem);
+    if let Some(option) = OPTIONS.iter().find(known) {
+        return Ok(option.clone());
+    }
+    let error = unknown(name, "there is no such option for Unix datagram sockets");
+    Err(match nearest(stem) {
+        Some(option) => error.with_hint(format!("did you mean {}?", option.name)),
+        None => error.with_hint("an option that is not in the table is written LEVEL:NUMBER"),
+    })
+}
+
+fn unknown(name: &str, cause: &'static str) -> Error {
+    let subject = Subject::Option(Quoted(OsStr::new(name)).to_string());
+    Error::new(ErrorKind::Unusable, "use the socket option", subject, cause)
+}
+
+fn integer(written: &str) -> Option<c_int> {
+    let hex = written
+        .strip_prefix("0x")
+        .or_else(|| written.strip_prefix("0X"));
+    let (digits, radix) = hex.map_or((written, 10), |digits| (digits, 16));
+    // A sign is no digit.
+    let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    c_int::from_str_radix(digits, radix).ok().filter(|_| plain)
+}
+
+fn stem(name: &str) -> &str {
+    match name.split_at_checked(3) {
+        Some((prefix, stem)) if prefix.eq_ignore_ascii_case("SO_") => stem,
+        _ => name,
+    }
+}
+
+/// The option whose name takes the fewest edits to get from `written`, unless that would be
+/// another word altogether.
+fn nearest(written: &str) -> Option<&'static SocketOption> {
+    let written = written.to_ascii_uppercase();
+    OPTIONS
+        .iter()
+        .map(|option| (distance(&written, stem(&option.name)), option))
+        .filter(|(edits, option)| 2 * edits <= written.len().max(stem(&option.name).len()))
+        .min_by_key(|(edits, _)| *edits)
+        .map(|(_, option)| option)
+}
+
+/// How many characters to insert, delete or replace to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (done, from) in one.bytes().enumerate() {
+        let mut diagonal = done;
+        row[0] = done + 1;
+        for (column, to) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::Credentials;
+    use crate::outgoing::Outgoing;
+    use crate::socket::DatagramSocket;
+    use crate::wait::Wake;
+
+    fn of(name: &str) -> SocketOption {
+        find(name).unwrap()
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_complete() {
+        assert!(OPTIONS.is_sorted_by(|one, next| one.name < next.name));
+        for option in OPTIONS {
+            assert!(option.name.starts_with("SO_"), "{}", option.name);
+            assert!(option.description().len() > 5, "{}", option.name);
+            assert!(!option.description().contains('\n'), "{}", option.name);
+            assert_ne!(option.kind, Kind::Raw, "{}", option.name);
+            let same = numbered(option.level, option.number);
+            assert_eq!(same, *option, "two with one number");
+            if let Access::Set { reads } = option.access {
+                assert_eq!(numbered(option.level, reads).kind, option.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_found_however_they_are_written() {
+        for name in [
+            "SO_SNDBUF",
+            "so_sndbuf",
+            "SndBuf",
+            "1:7",
+            "0x1:0x7",
+            "0X1:07",
+        ] {
+            assert_eq!(of(name).name(), "SO_SNDBUF", "{name}");
+        }
+        assert_eq!(of("41:0x10").name(), "41:16");
+        assert_eq!(of("41:16").kind(), Kind::Raw);
+    }
+
+    #[test]
+    fn a_name_that_is_none_suggests_the_nearest() {
+        for (typo, meant) in [
+            ("SO_SENDBUF", "SO_SNDBUF"),
+            ("so_sndbuff", "SO_SNDBUF"),
+            ("passcreds", "SO_PASSCRED"),
+            ("rcvtimeout", "SO_RCVTIMEO"),
+            ("SO_PEERCERD", "SO_PEERCRED"),
+            ("timestamp_ns", "SO_TIMESTAMPNS"),
+        ] {
+            let error = find(typo).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unusable);
+            assert_eq!(
+                error.hint(),
+                Some(format!("did you mean {meant}?").as_str())
+            );
+        }
+        for nonsense in ["", "SO_", "xyzzy", "ü", "\n"] {
+            let error = find(nonsense).unwrap_err();
+            assert!(error.hint().unwrap().contains("LEVEL:NUMBER"), "{nonsense}");
+            assert!(!error.to_string().contains('\n'));
+        }
+        for wrong in [
+            ":",
+            "1:",
+            ":7",
+            "1:x",
+            "-1:7",
+            "+1:7",
+            "1:7:1",
+            "0x:1",
+            "1:99999999999",
+        ] {
+            let error = find(wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unusable, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        for (one, other, edits) in [("", "", 0), ("", "ab", 2), ("kitten", "sitting", 3)] {
+            assert_eq!(distance(one, other), edits);
+            assert_eq!(distance(other, one), edits);
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_read_back() {
+        let socket = DatagramSocket::new().unwrap();
+        let seconds = Duration::from_secs;
+        for (name, value) in [
+            ("SO_PASSCRED", Value::Flag(true)),
+            ("SO_PEEK_OFF", Value::Integer(7)),
+            ("SO_PEEK_OFF", Value::Integer(-1)),
+            ("SO_PRIORITY", Value::Integer(5)),
+            ("SO_RCVTIMEO", Value::Duration(seconds(90))),
+            ("SO_SNDTIMEO", Value::Duration(Duration::from_millis(1500))),
+            ("SO_SNDTIMEO", Value::Duration(Duration::ZERO)),
+            ("SO_LINGER", Value::Linger(Some(seconds(3)))),
+            ("SO_LINGER", Value::Linger(None)),
+            ("SO_MAX_PACING_RATE", Value::Unsigned(1 << 40)),
+            ("1:16", Value::Flag(false)),
+        ] {
+            let option = of(name);
+            set(&socket, &option, &value).unwrap();
+            assert_eq!(get(&socket, &option).unwrap(), value, "{name}");
+        }
+        let sizes = ["SO_SNDBUF", "SO_SNDBUFFORCE"];
+        set(&socket, &of(sizes[0]), &Value::Unsigned(30_000)).unwrap();
+        for name in sizes {
+            let doubled = Value::Unsigned(60_000);
+            assert_eq!(get(&socket, &of(name)).unwrap(), doubled, "{name}");
+        }
+    }
+
+    #[test]
+    fn less_than_a_microsecond_is_not_no_limit() {
+        let socket = DatagramSocket::new().unwrap();
+        let option = of("SO_RCVTIMEO");
+        set(&socket, &option, &Value::Duration(Duration::from_nanos(1))).unwrap();
+        assert_ne!(
+            get(&socket, &option).unwrap(),
+            Value::Duration(Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn values_of_another_kind_are_refused() {
+        for (name, value, cause) in [
+            ("SO_PASSCRED", Value::Integer(1), "it takes on or off"),
+            ("SO_SNDBUF", Value::Unsigned(1 << 31), "it takes a size"),
+            ("SO_MARK", Value::Unsigned(1 << 32), "it takes an integer"),
+            (
+                "SO_RCVTIMEO",
+                Value::Duration(Duration::MAX),
+                "it takes a duration",
+            ),
+            (
+                "SO_LINGER",
+                Value::Linger(Some(Duration::from_millis(1))),
+                "whole seconds",
+            ),
+            ("SO_TYPE", Value::Integer(1), "it can only be read"),
+            (
+                "1:9999",
+                Value::Flag(true),
+                "it takes an integer of 32 bits, or bytes",
+            ),
+        ] {
+            let error = of(name).check(&value).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unusable);
+            assert!(error.to_string().contains(cause), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_known_from_socketpair_only() {
+        let (one, _other) = DatagramSocket::pair().unwrap();
+        let own = Credentials::own();
+        let value = |name| get(&one, &of(name)).unwrap();
+        assert_eq!(value("SO_PEERCRED"), Value::Credentials(own));
+        assert!(matches!(value("SO_PEERGROUPS"), Value::Groups(_)));
+        let alone = DatagramSocket::new().unwrap();
+        for name in ["SO_PEERCRED", "SO_PEERGROUPS"] {
+            assert_eq!(get(&alone, &of(name)).unwrap(), Value::None, "{name}");
+        }
+        // Linux 6.5 and later.
+        if let Ok(Value::Process(pid)) = get(&one, &of("SO_PEERPIDFD")) {
+            assert_eq!(pid, own.pid);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_said_and_not_listed() {
+        let socket = DatagramSocket::new().unwrap();
+        for name in ["1:9999", "41:1"] {
+            for result in [
+                get(&socket, &of(name)).map(drop),
+                set(&socket, &of(name), &Value::Integer(1)),
+            ] {
+                let error = result.unwrap_err();
+                assert!(error.errno().is_some());
+                assert!(error.to_string().contains(": this kernel "), "{error}");
+            }
+        }
+        let listed = list(&socket);
+        assert!(listed.len() > 20);
+        for (option, _) in listed {
+            assert!(!option.name.contains("FORCE"), "{}", option.name);
+        }
+    }
+
+    #[test]
+    fn a_listing_leaves_a_pending_error_pending() {
+        let (one, other) = DatagramSocket::pair().unwrap();
+        let message = Outgoing {
+            bytes: b"unread",
+            ..Outgoing::default()
+        };
+        other.send(&[message], None, &Wake::default()).unwrap();
+        // One that connects elsewhere drops what its peer had sent, and the peer is told.
+        let elsewhere = DatagramSocket::new().unwrap();
+        elsewhere.autobind().unwrap();
+        one.connect(&elsewhere.local_address().unwrap()).unwrap();
+        let listed = |socket| {
+            let listed = list(socket);
+            let found = listed.iter().find(|(option, _)| option.name == "SO_ERROR");
+            found.unwrap().1.clone()
+        };
+        assert_eq!(listed(&other), Value::Text(b"pending".to_vec()));
+        let error = get(&other, &of("SO_ERROR")).unwrap();
+        assert_eq!(error, Value::Integer(libc::ECONNRESET));
+        assert_eq!(listed(&other), Value::Integer(0));
+    }
+}
