@@ -86,8 +86,8 @@ impl Contents {
                 libc::SCM_CREDENTIALS => contents.credentials = Credentials::from_bytes(data),
                 // Where it could not open one, the kernel writes the negative errno in its place.
                 SCM_PIDFD => contents.pidfd = numbers(data).next().filter(|number| *number >= 0),
-                libc::SCM_TIMESTAMPNS => contents.time = time(data, 1),
-                libc::SCM_TIMESTAMP => {
+                libc::SCM_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => contents.time = time(data, 1),
+                libc::SCM_TIMESTAMP | SO_TIMESTAMP_NEW => {
                     contents.time = contents.time.or_else(|| time(data, 1_000));
                 }
                 _ => {}
@@ -97,8 +97,11 @@ impl Contents {
     }
 }
 
-// linux/socket.h; libc has it for some targets only.
+// linux/socket.h, asm-generic/socket.h; libc has them for some targets only.
 const SCM_PIDFD: c_int = 4;
+const SO_TIMESTAMP_NEW: c_int = 63;
+const SO_TIMESTAMPNS_NEW: c_int = 64;
+const SO_TIMESTAMPING_NEW: c_int = 65;
 
 fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
     data.as_chunks()
@@ -230,18 +233,26 @@ impl ControlSpace {
     /// The length of the control buffer: the room asked for, and what the messages take that the
     /// socket's options (`SO_PASSCRED` and its like) make the kernel write first.
     pub(crate) fn buffer_len(self, socket: impl AsFd) -> usize {
-        let options = [
-            (libc::SO_TIMESTAMPNS, space(16)),
-            (libc::SO_TIMESTAMP, space(16)),
+        let is_on =
+            |option: &c_int| sockopt::get_int(&socket, *option).is_ok_and(|value| value != 0);
+        // Each of these takes the place of the others.
+        let stamps = [
+            libc::SO_TIMESTAMP,
+            libc::SO_TIMESTAMPNS,
+            SO_TIMESTAMP_NEW,
+            SO_TIMESTAMPNS_NEW,
+        ];
+        let stamp = stamps.iter().any(is_on).then_some(space(16));
+        let others = [
+            // Three timestamps: software, deprecated, hardware.
+            (libc::SO_TIMESTAMPING, space(48)),
+            (SO_TIMESTAMPING_NEW, space(48)),
             (libc::SO_PASSCRED, space(UCRED)),
             (libc::SO_PASSSEC, space(256)),
             (libc::SO_PASSPIDFD, space(size_of::<c_int>())),
         ];
-        let taken = options
-            .iter()
-            .filter(|(option, _)| sockopt::get_int(&socket, *option).is_ok_and(|value| value != 0))
-            .map(|(_, space)| space)
-            .sum::<usize>();
+        let others = others.iter().filter(|(option, _)| is_on(option));
+        let taken = others.map(|(_, space)| space).chain(&stamp).sum::<usize>();
         match self {
             Self::NoDescriptors => taken,
             Self::Bytes(room) => taken + room,

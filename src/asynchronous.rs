@@ -3,9 +3,8 @@
 
 use crate::address::Address;
 use crate::ancillary::{Control, ControlSpace, DEFAULT_CONTROL_LEN};
-use crate::client::{
-    Message, Received, UnixDatagramClient, UnixDatagramEndpoint, closed, ends_sequence, locked,
-};
+use crate::client::UnixDatagramClient;
+use crate::endpoint::{Message, Received, UnixDatagramEndpoint, closed, ends_sequence, locked};
 use crate::error::{Error, Result, Subject};
 use crate::outgoing::{Destination, Outgoing};
 use crate::protocol::DatagramProtocol;

@@ -39,6 +39,8 @@ pub struct Batch {
     buffers: ReceiveBuffers,
     /// What came beside each datagram, slot by slot; nothing where nothing did.
     ancillary: Vec<Ancillary>,
+    /// Whether an attempt to receive has found the queue empty.
+    emptied: bool,
     /// Whether to spin before sleeping: the last wait for a datagram was shorter than that takes.
     pub(crate) spin: bool,
     /// The longest datagram since the memory was last given back.
@@ -116,6 +118,7 @@ impl Batch {
         Ok(Self {
             ancillary: ancillary.collect(),
             buffers,
+            emptied: false,
             spin: false,
             longest: 0,
             expected: 0,
@@ -133,6 +136,13 @@ impl Batch {
                 ancillary,
                 from: received.sender(),
             })
+    }
+
+    /// Returns whether an attempt to receive has found the queue empty: what comes after that was
+    /// sent after it.
+    #[must_use]
+    pub fn has_been_empty(&self) -> bool {
+        self.emptied
     }
 
     /// Closes the descriptors of the last receive that nobody took.
@@ -165,7 +175,10 @@ impl Batch {
             ReceiveMode::Peek => libc::MSG_PEEK,
         };
         let most = most.min(BURST / self.expected.max(1)).max(1);
-        let count = self.buffers.receive(socket, most, flags)?;
+        let count = self
+            .buffers
+            .receive(socket, most, flags)
+            .inspect_err(|errno| self.emptied |= *errno == Errno::EAGAIN)?;
         let mut longest = 0;
         for (index, received) in self.buffers.messages().enumerate() {
             if !received.is_bare() {

@@ -422,6 +422,7 @@ mod client;
 mod credentials;
 mod descriptor;
 mod diagnose;
+mod endpoint;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -441,9 +442,10 @@ pub use address::{Address, SUN_PATH_LEN};
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Occupied, bind};
-pub use client::{Message, UnixDatagramClient, UnixDatagramEndpoint};
+pub use client::UnixDatagramClient;
 pub use credentials::Credentials;
 pub use descriptor::{Access, Description, describe_descriptor};
+pub use endpoint::{Message, UnixDatagramEndpoint};
 pub use error::{Error, ErrorKind, Result, Subject, describe};
 pub use outgoing::{Destination, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_come};

@@ -66,6 +66,15 @@ impl Destination {
         }
     }
 
+    /// Makes the destination of a socket that is connected to `peer` already, which is bound with `name`.
+    #[must_use]
+    pub fn connected_as(peer: &Address<'_>, name: PeerName) -> Self {
+        Self {
+            address: peer.clone().into_owned(),
+            route: Route::Connected(Some(name)),
+        }
+    }
+
     /// Makes the destination of a socket that was connected by somebody else, to a peer of this name.
     #[must_use]
     pub fn found(name: PeerName) -> Self {

@@ -32,6 +32,8 @@ mod progress;
 mod protocol;
 #[path = "../../src/bin/udgram/receive.rs"]
 mod receive;
+#[path = "../../src/bin/udgram/reply.rs"]
+mod reply;
 #[path = "../../src/bin/udgram/report.rs"]
 mod report;
 #[path = "../../src/bin/udgram/sender.rs"]

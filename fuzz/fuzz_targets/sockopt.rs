@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     for option in sockopt::OPTIONS {
         let _ = fuzzing::option_value(option, bytes);
     }
-    let _ = fuzzing::option_value(&sockopt::SocketOption::numbered(1, 9999), bytes);
+    let _ = fuzzing::option_value(&sockopt::numbered(1, 9999), bytes);
     if let Ok(written) = str::from_utf8(bytes) {
         let _ = cli::setting::Setting::parse(written);
     }

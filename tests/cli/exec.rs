@@ -11,7 +11,7 @@ fn one_address_serves_several_calls() {
     let app = sandbox.bind("app");
     let running = sandbox
         .udgram(["exec", "--bind", "me", "--connect", "app", "--", "sh", "-c"])
-        .arg("udgram send '{\"op\":\"ping\"}'; udgram recv --timeout 20s")
+        .arg("udgram send - '{\"op\":\"ping\"}'; udgram recv --timeout 20s")
         .start();
     let (bytes, from) = app.take_from();
     assert_eq!(
@@ -150,7 +150,7 @@ fn the_mode_of_the_socket_file_is_the_one_asked_for() {
 const SHELL_SERVER: &str = r#"
 udgram listen --envelope --count 2 | while IFS= read -r question; do
     from=$(printf '%s' "$question" | sed 's/.*"from":"\([^"]*\)".*/\1/')
-    printf '{"to":"%s","packet":{"answer":42}}\n' "$from" | udgram send --envelope
+    printf '{"to":"%s","packet":{"answer":42}}\n' "$from" | udgram send --envelope -
 done
 "#;
 
@@ -233,7 +233,7 @@ fn send_waits_for_the_peer_of_an_inherited_socket_to_come_back() {
             "--",
             "sh",
             "-c",
-            "udgram send 1; read line; : >gone; exec udgram send --wait 2",
+            "udgram send - 1; read line; : >gone; exec udgram send --wait - 2",
         ])
         .stdin_open()
         .start();
@@ -261,7 +261,7 @@ fn a_reply_to_an_inherited_socket_without_a_name_is_a_usage_error() {
     let _peer = sandbox.bind("s");
     sandbox
         .udgram([
-            "exec", "-b", "", "-c", "s", "--", "udgram", "send", "--reply", "1",
+            "exec", "-b", "", "-c", "s", "--", "udgram", "send", "--reply", "-", "1",
         ])
         .run()
         .refuses(2, &["--reply", "unnamed"]);

@@ -106,7 +106,7 @@ fn the_environment_names_an_open_socket() {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let ours = limited(ours);
     sandbox
-        .udgram(["send", "1"])
+        .udgram(["send", "-", "1"])
         .env("UDGRAM_SOCKET_FD", "7")
         .descriptor(&theirs, 7)
         .run()

@@ -448,7 +448,7 @@ fn what_came_behind_the_last_packet_asked_for_is_told() {
     running
         .finish()
         .ends(0, "1\n")
-        .mentions(&["2 more came that nobody asked for"]);
+        .mentions(&["2 more packets were queued and are lost"]);
 }
 
 #[test]

@@ -1,31 +1,69 @@
-//! From the socket arguments of a command line to an open socket: a new one that is bound and
-//! connected, or an inherited one. What that changed is undone when the command ends.
+//! From the socket arguments of a command line to an open socket: a new one that is connected and
+//! bound, or an inherited one. What that changed is undone when the command ends.
 
 use crate::cli::setting::Setting;
-use crate::cli::value::Descriptor;
+use crate::cli::value::{Descriptor, parse_peer};
 use crate::cli::{Inherited, Receive, SocketFile};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::report::Report;
 use anyhow::{Context, Result};
-use nix::libc::c_int;
+use nix::libc::{self, c_int};
 use std::os::fd::{AsFd, OwnedFd};
-use udgram::sockopt;
-use udgram::{Address, BindOptions, Binding, DatagramSocket, Occupied, bind};
+use std::time::Duration;
+use udgram::wait::{Deadline, Wake};
+use udgram::{
+    Address, BindOptions, Binding, DatagramSocket, Destination, Error, ErrorKind, Occupied,
+    PeerName, PeerWatch, Quoted, bind, may_come, sockopt,
+};
 
-/// What a command line says about its socket.
+/// Where `udgram exec` leaves the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
+/// connected to.
+pub(crate) const PEER_VARIABLE: &str = "UDGRAM_PEER";
+
+// linux/socket.h; libc has them for some targets only.
+const SO_TIMESTAMP_NEW: c_int = 63;
+const SO_TIMESTAMPNS_NEW: c_int = 64;
+
+/// The socket that a command line asks for.
 #[derive(Debug)]
 pub(crate) struct Request<'r> {
     pub(crate) source: Source<'r>,
-    pub(crate) connect: Option<&'r Address<'static>>,
+    /// The peer to connect to.
+    pub(crate) connect: Option<Connect<'r>>,
     /// `--sockopt`, as written.
     pub(crate) settings: &'r [String],
     pub(crate) file: &'r SocketFile,
     /// Options of `SOL_SOCKET` that the command itself needs on, from before the first datagram.
     pub(crate) needs: &'r [c_int],
+    pub(crate) purpose: Purpose,
+}
+
+/// What becomes of the packets in the socket's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The command takes them.
+    Take,
+    /// They stay there.
+    Leave,
+}
+
+/// A peer to connect to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connect<'r> {
+    pub(crate) peer: &'r Address<'static>,
+    /// How long to wait for it, and what ends that; `None`: it has to be there.
+    pub(crate) wait: Option<(Option<Duration>, Wake<'r>)>,
+}
+
+impl<'r> Connect<'r> {
+    /// Returns the connection to a peer that has to be there.
+    pub(crate) fn now(peer: &'r Address<'static>) -> Self {
+        Self { peer, wait: None }
+    }
 }
 
 impl<'r> Request<'r> {
-    /// The request of a command that receives, on `address` if one is given.
+    /// Returns the request of a command that receives, on `address` if one is given.
     pub(crate) fn to_receive(
         address: Option<&'r Address<'static>>,
         receive: &'r Receive,
@@ -34,28 +72,39 @@ impl<'r> Request<'r> {
         let connect = receive.connect.as_ref();
         Ok(Self {
             source: Source::of(address, connect.is_some(), &receive.socket.inherited)?,
-            connect,
+            connect: connect.map(Connect::now),
             settings: &receive.socket.sockopt,
             file: &receive.file,
             needs,
+            purpose: Purpose::Take,
         })
     }
 }
 
-/// The socket that is meant.
-#[derive(Debug, Clone, Copy)]
+/// Where the socket comes from.
+#[derive(Debug, Clone)]
 pub(crate) enum Source<'r> {
-    /// A new one, bound to this address.
+    /// It is made, and bound to this address.
     Bound(&'r Address<'static>),
-    /// A new one, with an abstract name of the kernel's choosing.
+    /// It is made, and gets an abstract name of the kernel's choosing.
     Autobound,
-    /// One that is open already.
-    Inherited(Descriptor),
+    /// It is open already.
+    Inherited(InheritedSocket),
+}
+
+/// A socket that is open already.
+#[derive(Debug, Clone)]
+pub(crate) struct InheritedSocket {
+    descriptor: Descriptor,
+    /// The peer that `udgram exec` connected it to.
+    peer: Option<Address<'static>>,
+    /// How many sockets socket activation passed, of which this one is used.
+    passed: usize,
 }
 
 impl<'r> Source<'r> {
-    /// The socket of a command that binds `address`, if one is given; `connected`: whether it is
-    /// given one to connect to.
+    /// Returns the socket of a command that binds `address`, if one is given. With `connected`, the
+    /// command is given a peer to connect to.
     pub(crate) fn of(
         address: Option<&'r Address<'static>>,
         connected: bool,
@@ -66,8 +115,9 @@ impl<'r> Source<'r> {
                 "an address to bind and --socket-fd exclude each other",
             )),
             (Some(address), None) => Ok(Self::Bound(address)),
-            (None, _) => match inherited(named)? {
-                Some(descriptor) => Ok(Self::Inherited(descriptor)),
+            (None, Some(descriptor)) => Ok(Self::Inherited(InheritedSocket::named(descriptor)?)),
+            (None, None) => match InheritedSocket::of_environment()? {
+                Some(socket) => Ok(Self::Inherited(socket)),
                 None if connected => Ok(Self::Autobound),
                 None => Err(Failure::usage(
                     "an address is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
@@ -77,12 +127,70 @@ impl<'r> Source<'r> {
     }
 }
 
-/// Where a socket comes from.
+impl InheritedSocket {
+    /// Returns the socket of `--socket-fd`.
+    pub(crate) fn named(descriptor: Descriptor) -> Result<Self> {
+        let own = descriptor.pid.is_none();
+        let session = own && number("UDGRAM_SOCKET_FD")? == Some(descriptor.number);
+        Ok(Self {
+            descriptor,
+            peer: if session { session_peer()? } else { None },
+            passed: 1,
+        })
+    }
+
+    /// Returns the socket that the environment passes: that of `udgram exec`, or else the first Unix
+    /// datagram socket of socket activation (sd_listen_fds(3)).
+    pub(crate) fn of_environment() -> Result<Option<Self>> {
+        if let Some(number) = number("UDGRAM_SOCKET_FD")? {
+            return Self::named(Descriptor { pid: None, number }).map(Some);
+        }
+        let own = i32::try_from(std::process::id()).ok();
+        let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
+        let count = match number("LISTEN_FDS")? {
+            Some(count) if activated && count > 0 => count,
+            _ => return Ok(None),
+        };
+        let usable = |number: &i32| DatagramSocket::from_number(None, *number).is_ok();
+        // If none is usable, the error says what the first one is.
+        let number = (3..3 + count).find(usable).unwrap_or(3);
+        Ok(Some(Self {
+            descriptor: Descriptor { pid: None, number },
+            peer: None,
+            passed: usize::try_from(count).unwrap_or(1),
+        }))
+    }
+}
+
+/// Returns the number in a variable of the environment.
+fn number(name: &str) -> Result<Option<i32>> {
+    let Some(value) = std::env::var_os(name) else {
+        return Ok(None);
+    };
+    let number = value
+        .to_str()
+        .and_then(|value| value.parse().ok())
+        .filter(|number| *number >= 0);
+    number
+        .map(Some)
+        .ok_or_else(|| Failure::usage(format!("{name} is not a number: {}", Quoted(&value))))
+}
+
+fn session_peer() -> Result<Option<Address<'static>>> {
+    let Some(written) = std::env::var_os(PEER_VARIABLE) else {
+        return Ok(None);
+    };
+    let peer = parse_peer(&written);
+    peer.map(Some)
+        .map_err(|cause| Failure::usage(format!("{PEER_VARIABLE}: {cause}")))
+}
+
+/// Whether a socket was made by this command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// It was made here.
     New,
-    /// It was open before, and may be shared with others.
+    /// It was open before, and may be shared with other processes.
     Inherited,
 }
 
@@ -90,9 +198,21 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) socket: DatagramSocket,
-    pub(crate) origin: Origin,
     /// Undoes on drop what opening the socket changed.
     pub(crate) cleanup: Cleanup,
+    /// The peer that it is connected to.
+    pub(crate) peer: Option<Destination>,
+    pub(crate) opened: Opened,
+}
+
+/// What a receiver has to know of how its socket was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    pub(crate) origin: Origin,
+    /// The only peer that datagrams are taken of.
+    pub(crate) only_from: Option<PeerName>,
+    /// Whether every queued datagram has the time of its arrival, if the command asked for it.
+    pub(crate) stamped: bool,
 }
 
 /// Undoes on drop what opening a socket changed: removes the socket file, and restores the options
@@ -130,44 +250,11 @@ impl Drop for Cleanup {
         let Some((socket, before)) = self.options.take() else {
             return;
         };
-        let Ok(socket) = DatagramSocket::from_fd(socket) else {
-            return;
-        };
         for (option, value) in before {
             // Setting it worked before; a failure now cannot be reported any more.
             let _ = sockopt::set_int(&socket, option, value);
         }
     }
-}
-
-/// The descriptor of an inherited socket: the one named, or else the one that the environment
-/// names.
-pub(crate) fn inherited(named: &Inherited) -> Result<Option<Descriptor>> {
-    if named.socket_fd.is_some() {
-        return Ok(named.socket_fd);
-    }
-    let number = |name: &str| -> Result<Option<i32>> {
-        let Some(value) = std::env::var_os(name) else {
-            return Ok(None);
-        };
-        let number = value
-            .to_str()
-            .and_then(|value| value.parse().ok())
-            .filter(|number| *number >= 0);
-        number.map(Some).ok_or_else(|| {
-            Failure::usage(format!("{name} is no number: {}", udgram::Quoted(&value)))
-        })
-    };
-    if let Some(number) = number("UDGRAM_SOCKET_FD")? {
-        return Ok(Some(Descriptor { pid: None, number }));
-    }
-    let own = i32::try_from(std::process::id()).ok();
-    let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
-    let passed = activated && number("LISTEN_FDS")?.is_some_and(|count| count > 0);
-    Ok(passed.then_some(Descriptor {
-        pid: None,
-        number: 3,
-    }))
 }
 
 impl Endpoint {
@@ -179,23 +266,33 @@ impl Endpoint {
             .iter()
             .map(|written| Setting::parse(written))
             .collect::<udgram::Result<Vec<_>>>()?;
-        let endpoint = match request.source {
-            Source::Inherited(descriptor) => Self::inherit(descriptor, request, &settings)?,
-            Source::Bound(address) => Self::make(Some(address), request, &settings)?,
-            Source::Autobound => Self::make(None, request, &settings)?,
+        let endpoint = match &request.source {
+            Source::Inherited(inherited) => Self::inherit(inherited, request, &settings, report)?,
+            Source::Bound(address) => Self::make(Some(address), request, &settings, report)?,
+            Source::Autobound => Self::make(None, request, &settings, report)?,
         };
         endpoint.describe(report);
         Ok(endpoint)
     }
 
+    /// Makes a socket: connects it before it has a name, so that nobody else's datagram gets in.
     fn make(
         address: Option<&Address<'_>>,
         request: &Request<'_>,
         settings: &[Setting],
+        report: Report,
     ) -> Result<Self> {
         let socket = DatagramSocket::new()?;
+        let mut connection = Connection::begin(&socket, request.connect)?;
+        if address.is_some_and(|address| *address != Address::Unnamed) {
+            connection.park(&socket)?;
+        } else {
+            connection.finish(&socket)?;
+        }
+        // SO_PASSCRED comes after connect(2), which autobinds a socket that has it.
+        let mut stamped = true;
         for option in request.needs {
-            sockopt::set_int(&socket, *option, 1)?;
+            stamped &= switch_on(&socket, *option, report)?;
         }
         for setting in settings {
             sockopt::set(&socket, &setting.option, &setting.value)?;
@@ -206,45 +303,73 @@ impl Endpoint {
             socket.autobind()?;
             None
         };
-        // A connection that fails leaves no file behind.
-        let cleanup = Cleanup {
-            _binding: binding,
-            options: None,
-        };
-        let endpoint = Self {
+        // The binding removes the file again if the connection fails.
+        connection.finish(&socket)?;
+        Ok(Self {
             socket,
-            origin: Origin::New,
-            cleanup,
-        };
-        if let Some(peer) = request.connect {
-            endpoint.socket.connect(peer)?;
-        }
-        Ok(endpoint)
+            cleanup: Cleanup {
+                _binding: binding,
+                options: None,
+            },
+            opened: Opened {
+                origin: Origin::New,
+                only_from: connection.peer_name(),
+                stamped,
+            },
+            peer: connection.destination,
+        })
     }
 
     fn inherit(
-        descriptor: Descriptor,
+        inherited: &InheritedSocket,
         request: &Request<'_>,
         settings: &[Setting],
+        report: Report,
     ) -> Result<Self> {
-        let Descriptor { pid, number } = descriptor;
+        let Descriptor { pid, number } = inherited.descriptor;
         let socket = DatagramSocket::from_number(pid, number)?;
-        let mut cleanup = Cleanup::default();
-        for option in request.needs {
-            if sockopt::get_int(&socket, *option)? == 0 {
-                cleanup.set(&socket, *option, 1)?;
+        if inherited.passed > 1 {
+            report.warning(format_args!(
+                "LISTEN_FDS passes {} sockets; only descriptor {number} is used",
+                inherited.passed
+            ));
+        }
+        if let (Some(pid), Purpose::Take) = (pid, request.purpose) {
+            report.warning(format_args!(
+                "packets taken from the socket of process {pid} are gone for it; iter --peek leaves them"
+            ));
+        }
+        let mut connection = Connection::begin(&socket, request.connect)?;
+        connection.finish(&socket)?;
+        let mut only_from = connection.peer_name();
+        let mut peer = connection.destination;
+        if peer.is_none() {
+            peer = inherited.destination(&socket)?;
+            if let Some(peer) = peer.as_mut().filter(|_| inherited.peer.is_some()) {
+                // Open to everybody, the socket takes nothing until it is connected again.
+                if peer.peer_name().is_none() && request.purpose == Purpose::Take {
+                    socket.establish(peer)?;
+                }
+                only_from = peer.peer_name();
             }
+        }
+        let mut cleanup = Cleanup::default();
+        let mut stamped = true;
+        for option in request.needs {
+            stamped &= cleanup.switch_on(&socket, *option, report)?;
         }
         for setting in settings {
             sockopt::set(&socket, &setting.option, &setting.value)?;
         }
-        if let Some(peer) = request.connect {
-            socket.connect(peer)?;
-        }
         Ok(Self {
             socket,
-            origin: Origin::Inherited,
             cleanup,
+            peer,
+            opened: Opened {
+                origin: Origin::Inherited,
+                only_from,
+                stamped,
+            },
         })
     }
 
@@ -255,9 +380,152 @@ impl Endpoint {
         if let Ok(address) = self.socket.local_address() {
             report.note(format_args!("the local address is {}", address.quoted()));
         }
-        if let Ok(Some(peer)) = self.socket.peer_address() {
-            report.note(format_args!("the peer is {}", peer.quoted()));
+        if let Some(peer) = &self.peer {
+            report.note(format_args!("the peer is {}", peer.address().quoted()));
         }
+    }
+}
+
+impl InheritedSocket {
+    /// Returns the peer of the socket: the one that `udgram exec` connected it to, or the one that
+    /// the kernel names.
+    fn destination(&self, socket: &DatagramSocket) -> Result<Option<Destination>> {
+        let name = socket.peer_name()?;
+        Ok(match (&self.peer, name) {
+            (Some(peer), Some(name)) => Some(Destination::connected_as(peer, name)),
+            // The kernel has found the peer's socket closed, and disconnected this one.
+            (Some(peer), None) => Some(Destination::connected(peer)),
+            (None, name) => name.map(Destination::found),
+        })
+    }
+}
+
+/// Connecting a socket to its peer, before or after it has a name.
+struct Connection<'r> {
+    destination: Option<Destination>,
+    /// How long to wait for a peer that is not there yet.
+    wait: Option<(Deadline, Option<Duration>, Wake<'r>)>,
+    /// A socket of this process that the socket is connected to meanwhile: the kernel refuses
+    /// everybody else's datagrams (EPERM).
+    parked: Option<DatagramSocket>,
+}
+
+impl<'r> Connection<'r> {
+    fn begin(socket: &DatagramSocket, connect: Option<Connect<'r>>) -> Result<Self> {
+        let Some(Connect { peer, wait }) = connect else {
+            return Ok(Self {
+                destination: None,
+                wait: None,
+                parked: None,
+            });
+        };
+        let mut destination = Destination::connected(peer);
+        let wait = match (socket.establish(&mut destination), wait) {
+            (Ok(()), _) => None,
+            (Err(error), Some((timeout, wake))) if may_come(&error) => {
+                Some((Deadline::after(timeout), timeout, wake))
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        Ok(Self {
+            destination: Some(destination),
+            wait,
+            parked: None,
+        })
+    }
+
+    /// Keeps everybody else's datagrams out while the peer is waited for.
+    fn park(&mut self, socket: &DatagramSocket) -> Result<()> {
+        if self.wait.is_some() {
+            let parked = DatagramSocket::new()?;
+            parked.autobind()?;
+            socket.connect(&parked.local_address()?)?;
+            self.parked = Some(parked);
+        }
+        Ok(())
+    }
+
+    fn peer_name(&self) -> Option<PeerName> {
+        self.destination.as_ref().and_then(Destination::peer_name)
+    }
+
+    /// Waits for the peer, if it was not there.
+    fn finish(&mut self, socket: &DatagramSocket) -> Result<()> {
+        let (Some((deadline, timeout, wake)), Some(destination)) =
+            (self.wait.take(), &mut self.destination)
+        else {
+            return Ok(());
+        };
+        let mut watch = PeerWatch::new(destination.address());
+        match watch.establish(socket, destination, deadline, &wake)? {
+            None => Ok(()),
+            Some(failure) => Err(never_came(destination, &failure, timeout)),
+        }
+    }
+}
+
+/// Returns the error of a destination that was not reachable in time.
+pub(crate) fn never_came(
+    destination: &Destination,
+    failure: &Error,
+    timeout: Option<Duration>,
+) -> anyhow::Error {
+    let to = destination.address().quoted();
+    let timeout = humantime::format_duration(timeout.unwrap_or_default());
+    let message = if failure.kind() == ErrorKind::NobodyThere {
+        format!("still no socket at {to} after {timeout}")
+    } else {
+        format!("{failure}, still after {timeout}")
+    };
+    match failure.hint() {
+        Some(hint) => Failure::with_hint(Exit::TimedOut, message, hint),
+        None => Failure::error(Exit::TimedOut, message),
+    }
+}
+
+impl Cleanup {
+    /// Switches an option on that the command needs. Returns `false` if datagrams that are queued
+    /// already lack what it adds to them: the kernel has not noted the time of their arrival.
+    fn switch_on(
+        &mut self,
+        socket: &DatagramSocket,
+        option: c_int,
+        report: Report,
+    ) -> Result<bool> {
+        let is_on = |option| sockopt::get_int(socket, option).is_ok_and(|value| value != 0);
+        if option != libc::SO_TIMESTAMPNS {
+            if !is_on(option) {
+                self.set(socket, option, 1)?;
+            }
+            return Ok(true);
+        }
+        // Each of these options takes the place of the others, and each kind of timestamp is decoded.
+        let stamps = [
+            libc::SO_TIMESTAMP,
+            libc::SO_TIMESTAMPNS,
+            SO_TIMESTAMP_NEW,
+            SO_TIMESTAMPNS_NEW,
+        ];
+        if stamps.into_iter().any(is_on) {
+            return Ok(true);
+        }
+        if let Err(error) = self.set(socket, option, 1) {
+            report.warning(format_args!("the time of arrival is missing: {error:#}"));
+        }
+        Ok(false)
+    }
+}
+
+/// Switches an option on that the command needs on a new socket. Returns `false` if the kernel does
+/// not note the time of arrival.
+fn switch_on(socket: &DatagramSocket, option: c_int, report: Report) -> Result<bool> {
+    match sockopt::set_int(socket, option, 1) {
+        Ok(()) => Ok(true),
+        Err(error) if option == libc::SO_TIMESTAMPNS => {
+            report.warning(format_args!("the time of arrival is missing: {error}"));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

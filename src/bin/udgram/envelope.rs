@@ -54,6 +54,15 @@ impl Clock {
     }
 }
 
+/// Whether a packet came when it was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It did.
+    Timely,
+    /// It was queued before the question that it would answer.
+    Late,
+}
+
 impl EnvelopeWriter {
     pub(crate) fn new(protocol: Protocol, credentials: bool) -> Self {
         Self {
@@ -70,6 +79,7 @@ impl EnvelopeWriter {
         datagram: &Datagram<'_>,
         packet: Result<&[u8], &udgram::Error>,
         numbers: Option<&[RawFd]>,
+        arrival: Arrival,
         json: &mut Vec<u8>,
     ) {
         let mut object = Object::begin(json, Layout::Compact);
@@ -100,6 +110,9 @@ impl EnvelopeWriter {
                 cause.end();
                 object.base64("raw", datagram.bytes);
             }
+        }
+        if arrival == Arrival::Late {
+            object.literal("late", true);
         }
         if let Some(credentials) = datagram.ancillary.credentials.filter(|_| self.credentials) {
             write_credentials(credentials, object.member("creds"));

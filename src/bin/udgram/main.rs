@@ -17,6 +17,7 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
+mod reply;
 mod report;
 mod sender;
 mod serve;

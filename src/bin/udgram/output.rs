@@ -36,6 +36,8 @@ pub(crate) struct Output {
     reopened: Option<OwnedFd>,
     /// Whether a person reads it.
     pub(crate) terminal: bool,
+    /// How much time writing has taken so far.
+    pub(crate) writing: Duration,
 }
 
 /// What stdout is, as far as writing to it goes.
@@ -71,6 +73,7 @@ impl Output {
             kind,
             reopened,
             terminal,
+            writing: Duration::ZERO,
         }
     }
 
@@ -120,6 +123,10 @@ impl Output {
 
     fn write(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
         self.since = None;
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let start = Instant::now();
         let mut written = 0;
         let result = loop {
             let rest = &self.lines[written..];
@@ -132,6 +139,7 @@ impl Output {
                 Err(error) => break Err(error),
             }
         };
+        self.writing += start.elapsed();
         self.lines.drain(..written);
         if self.lines.is_empty() {
             // What a large packet took is given back.

@@ -3,7 +3,7 @@
 
 use crate::cli::{Protocol, Receive, When};
 use crate::color;
-use crate::envelope::EnvelopeWriter;
+use crate::envelope::{Arrival, EnvelopeWriter};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::protocol::Client;
@@ -21,7 +21,7 @@ pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
-    pub(crate) room: ControlSpace,
+    pub(crate) space: ControlSpace,
     pub(crate) color: When,
 }
 
@@ -30,7 +30,7 @@ impl ReceiveOptions {
     /// without an envelope.
     pub(crate) fn from_args(receive: &Receive, descriptors: bool) -> Self {
         let envelope = receive.packets.envelope || receive.creds;
-        let room = match receive.ancillary_bufsize {
+        let space = match receive.ancillary_bufsize {
             Some(bytes) => ControlSpace::Bytes(bytes as usize),
             None if envelope || descriptors => ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
             None => ControlSpace::NoDescriptors,
@@ -39,7 +39,7 @@ impl ReceiveOptions {
             protocol: receive.packets.protocol,
             envelope,
             credentials: receive.creds,
-            room,
+            space,
             color: receive.counting.shown.color,
         }
     }
@@ -64,11 +64,11 @@ pub(crate) struct Printer {
     color: bool,
     /// Datagrams that were not valid packets.
     failures: u64,
-    /// Messages whose descriptors the kernel dropped because there was no room for any.
+    /// Messages whose descriptors the kernel dropped because there was no space for any.
     dropped: u64,
     /// Packets for which CMD could not be run.
     unhandled: u64,
-    room: ControlSpace,
+    space: ControlSpace,
 }
 
 impl Printer {
@@ -76,7 +76,7 @@ impl Printer {
         let ReceiveOptions {
             protocol,
             credentials,
-            room,
+            space,
             ..
         } = options;
         let envelope = options
@@ -93,15 +93,40 @@ impl Printer {
             failures: 0,
             dropped: 0,
             unhandled: 0,
-            room,
+            space,
         }
     }
 
     /// Appends what is printed of `datagram` to the output, and reports one that is not a valid
     /// packet.
     pub(crate) fn print(&mut self, client: &Client, datagram: &Datagram<'_>) {
+        self.show(client, datagram, Arrival::Timely);
+    }
+
+    /// Prints the envelope of a packet that was queued before the question, or reports the packet.
+    pub(crate) fn print_late(&mut self, client: &Client, datagram: &Datagram<'_>) {
+        if self.envelope.is_some() {
+            self.show(client, datagram, Arrival::Late);
+            return;
+        }
+        self.report.warning(format_args!(
+            "a packet of {} bytes from {} came before the question was received: it is not the answer",
+            datagram.size,
+            datagram.sender().quoted()
+        ));
+    }
+
+    /// Reports a packet of somebody else than the peer, which is dropped.
+    pub(crate) fn note_stranger(&self, datagram: &Datagram<'_>) {
+        self.report.warning(format_args!(
+            "dropped a packet from {}, which is not the peer",
+            datagram.sender().quoted()
+        ));
+    }
+
+    fn show(&mut self, client: &Client, datagram: &Datagram<'_>, arrival: Arrival) {
         let start = self.output.lines.len();
-        self.append(client, datagram, None);
+        self.append(client, datagram, None, arrival);
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -115,7 +140,13 @@ impl Printer {
     }
 
     /// Appends the line of `datagram`, if it has any.
-    fn append(&mut self, client: &Client, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>) {
+    fn append(
+        &mut self,
+        client: &Client,
+        datagram: &Datagram<'_>,
+        numbers: Option<&[RawFd]>,
+        arrival: Arrival,
+    ) {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }
@@ -123,7 +154,9 @@ impl Printer {
         let packet = client.parse(datagram);
         match (&packet, &mut self.envelope) {
             (Ok(packet), None) => self.protocol.write_line(packet, lines),
-            (_, Some(envelope)) => envelope.write(datagram, packet.as_deref(), numbers, lines),
+            (_, Some(envelope)) => {
+                envelope.write(datagram, packet.as_deref(), numbers, arrival, lines);
+            }
             (Err(_), None) => {}
         }
         if let Err(error) = packet {
@@ -143,7 +176,7 @@ impl Printer {
         numbers: &[RawFd],
     ) -> Option<Vec<u8>> {
         let failures = self.failures;
-        self.append(client, datagram, Some(numbers));
+        self.append(client, datagram, Some(numbers), Arrival::Timely);
         if self.failures > failures {
             return None;
         }
@@ -155,7 +188,7 @@ impl Printer {
     }
 
     fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.room == ControlSpace::NoDescriptors {
+        if self.space == ControlSpace::NoDescriptors {
             self.dropped += 1;
             if self.dropped == 1 {
                 self.report.warning(format_args!(

@@ -2,7 +2,7 @@
 //! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
-use crate::endpoint::Origin;
+use crate::endpoint::{Opened, Origin};
 use crate::exit::{Exit, has_kind};
 use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
@@ -11,23 +11,25 @@ use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Datagram, ErrorKind, ReceiveMode};
+use udgram::{BATCH, Batch, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
 
 /// How often a receiver that never has to wait checks whether it is to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long the queue of a shared socket, which cannot be shut down, is drained at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a queue is peeked into that senders and the socket's owner keep changing. Time spent
+/// writing does not count.
+const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a receiver waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     /// So long for each packet.
     Each(Option<Duration>),
-    /// Until then for all of them.
-    Total(Deadline),
+    /// So long for all of them, and until all that was queued at the start is printed.
+    Total(Option<Duration>),
 }
 
 /// When a receiver ends.
@@ -36,7 +38,7 @@ pub(crate) struct Limits {
     /// After so many datagrams, good or bad.
     pub(crate) count: Option<u64>,
     pub(crate) patience: Patience,
-    /// What it is when time runs out.
+    /// How it ends when time runs out.
     pub(crate) expired: Exit,
     /// Whether the queue is drained when a signal ends it.
     pub(crate) drain: bool,
@@ -54,13 +56,18 @@ enum Full {
 /// What is done with each datagram besides printing it.
 pub(crate) trait Handler {
     /// How many datagrams may be taken from the queue at a time.
-    fn most(&self) -> usize {
+    fn max(&self) -> usize {
         BATCH
     }
 
     /// Whether senders expect an answer.
     fn answers(&self) -> bool {
         false
+    }
+
+    /// Whether datagrams are printed before they are handled.
+    fn prints(&self) -> bool {
+        true
     }
 
     /// Handles one.
@@ -71,6 +78,12 @@ pub(crate) trait Handler {
         printer: &mut Printer,
         wake: &Wake<'_>,
     ) -> Result<()>;
+
+    /// Does what is pending, before each receive. Returns how soon it is to be called again.
+    fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
+        let _ = (client, report);
+        Ok(None)
+    }
 }
 
 /// Datagrams are printed only.
@@ -88,39 +101,80 @@ impl Handler for PrintOnly {
     }
 }
 
+/// Which datagrams are replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replies {
+    /// Each that comes.
+    All,
+    /// Those that come once the question has been received: while it is unread, nothing can be its
+    /// answer. SIOCOUTQ says whether anything sent from the socket is unread.
+    AfterQuestion,
+    /// None: they were queued before the question.
+    Late,
+}
+
+/// How the datagrams of a batch are taken in.
+#[derive(Debug, Clone, Copy)]
+struct Intake<'w> {
+    wake: &'w Wake<'w>,
+    full: Full,
+    replies: Replies,
+}
+
 pub(crate) struct Receiver<H> {
     pub(crate) batch: Batch,
     pub(crate) printer: Printer,
     pub(crate) admission: Admission,
-    handler: H,
+    pub(crate) handler: H,
     origin: Origin,
+    /// The only peer that datagrams are taken of.
+    pub(crate) only_from: Option<PeerName>,
+    /// How many datagrams of others were dropped.
+    strangers: u64,
+    /// Whether each datagram that comes has the time of its arrival.
+    stamped: bool,
+    /// When the last receive began.
+    called: SystemTime,
     /// How many datagrams have come and were taken in, good or bad.
     pub(crate) received: u64,
+    /// How many more are wanted.
+    left: Option<u64>,
 }
 
 impl<H: Handler> Receiver<H> {
-    /// Returns a receiver for a client whose socket has this origin and the options that `options`
-    /// needs. `most` is how many datagrams it will take in all, if that is known.
+    /// Returns a receiver for the socket of `client`, which was opened as `opened` says and has the
+    /// options on that `options` needs. `max` is how many datagrams it will take in all, if that is
+    /// known.
     pub(crate) fn new(
         client: &Client,
-        origin: Origin,
+        opened: Opened,
         options: ReceiveOptions,
         handler: H,
-        most: Option<u64>,
+        max: Option<u64>,
         report: Report,
     ) -> Result<Self> {
-        let most = most
-            .map_or(BATCH, |most| usize::try_from(most).unwrap_or(BATCH))
-            .min(handler.most());
-        let batch = Batch::new(&*client.socket()?, options.room, most)?;
+        let max = max
+            .map_or(BATCH, |max| usize::try_from(max).unwrap_or(BATCH))
+            .min(handler.max());
+        let batch = Batch::new(client.socket()?, options.space, max)?;
         Ok(Self {
             batch,
             printer: Printer::new(options, report),
             admission: Admission::default(),
             handler,
-            origin,
+            origin: opened.origin,
+            only_from: opened.only_from,
+            strangers: 0,
+            stamped: opened.stamped,
+            called: SystemTime::UNIX_EPOCH,
             received: 0,
+            left: None,
         })
+    }
+
+    /// Returns whether other processes may send from the socket.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.origin == Origin::Inherited
     }
 
     /// Receives until the limits, a signal or a stdout that is gone end it.
@@ -128,11 +182,19 @@ impl<H: Handler> Receiver<H> {
         &mut self,
         client: &Client,
         limits: &Limits,
+        replies: Replies,
         signals: Option<&Signals>,
     ) -> Result<Exit> {
         let stop = signals.map(Signals::stop);
-        let exit = self.receive(client, limits, stop).and_then(|exit| {
-            self.printer.output.flush(&wake(stop, None))?;
+        let wake = Wake::new(stop, self.printer.output.watched());
+        let intake = Intake {
+            wake: &wake,
+            full: Full::Write,
+            replies,
+        };
+        self.left = limits.count;
+        let exit = self.receive(client, limits, intake).and_then(|exit| {
+            self.printer.output.flush(&Wake::new(stop, None))?;
             Ok(exit)
         });
         let exit = match (exit, signals) {
@@ -148,86 +210,155 @@ impl<H: Handler> Receiver<H> {
         exit
     }
 
-    fn receive(
-        &mut self,
-        client: &Client,
-        limits: &Limits,
-        stop: Option<BorrowedFd<'_>>,
-    ) -> Result<Exit> {
-        let wake = wake(stop, self.printer.output.watched());
-        let deadline = || match limits.patience {
-            Patience::Each(timeout) => Deadline::after(timeout),
-            Patience::Total(deadline) => deadline,
-        };
-        let mut until = deadline();
-        let mut left = limits.count;
-        let mut looked = Instant::now();
-        while left != Some(0) {
-            let most = left
-                .map_or(BATCH, |left| usize::try_from(left).unwrap_or(BATCH))
-                .min(self.handler.most());
-            let output = &mut self.printer.output;
-            let received = client.receive(&mut self.batch, most, until, &wake, |batch| {
-                output.flush(&wake)?;
-                batch.trim();
-                anyhow::Ok(())
-            })?;
-            if received == 0 {
+    fn receive(&mut self, client: &Client, limits: &Limits, intake: Intake<'_>) -> Result<Exit> {
+        let began = SystemTime::now();
+        let mut time = Allowance::new(limits.patience, &self.printer);
+        let mut checked = Instant::now();
+        while self.left != Some(0) {
+            let until = time.deadline(&self.printer);
+            let over = until.passed();
+            if over && time.is_total() && (self.batch.has_been_empty() || time.is_exceeded(until)) {
+                // All that was queued at the start is printed, or its end cannot be told.
                 return Ok(limits.expired);
             }
-            let (taken, handled) = self.take_in(client, &wake, Full::Write);
-            left = left.map(|left| left.saturating_sub(taken));
+            let count = self.take_batch(client, until, intake.wake)?;
+            if count == 0 {
+                if time.deadline(&self.printer).passed() {
+                    return Ok(limits.expired);
+                }
+                continue;
+            }
+            let later = over && self.came_after(began);
+            let (taken, handled) = self.take_in(client, intake);
             handled?;
+            if later && time.is_total() {
+                return Ok(limits.expired);
+            }
             if taken > 0 {
-                until = deadline();
-            } else if until.passed() {
+                time.renew(&self.printer);
+            } else if over && !time.is_total() {
                 // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
             }
             let now = Instant::now();
-            self.printer.output.flush_if_stale(now, &wake)?;
-            if now.duration_since(looked) >= STOP_CHECK_INTERVAL {
-                wake.check()?;
-                if matches!(limits.patience, Patience::Total(deadline) if deadline.passed()) {
-                    return Ok(limits.expired);
-                }
-                looked = now;
+            self.printer.output.flush_if_stale(now, intake.wake)?;
+            if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
+                intake.wake.check()?;
+                checked = now;
             }
         }
         Ok(Exit::Done)
     }
 
+    /// Receives a batch, waiting for it until the deadline or until the handler wants to be called.
+    fn take_batch(&mut self, client: &Client, until: Deadline, wake: &Wake<'_>) -> Result<usize> {
+        let soon = match self.handler.retry(client, self.printer.report)? {
+            Some(time) => until.or_after(time),
+            None => until,
+        };
+        let max = self.max();
+        self.called = SystemTime::now();
+        let output = &mut self.printer.output;
+        client.receive(&mut self.batch, max, soon, wake, |batch| {
+            output.flush(wake)?;
+            batch.trim();
+            anyhow::Ok(())
+        })
+    }
+
+    /// Returns how many datagrams may be taken at once: never more than are wanted.
+    fn max(&self) -> usize {
+        self.left
+            .map_or(BATCH, |left| usize::try_from(left).unwrap_or(BATCH))
+            .min(self.handler.max())
+    }
+
+    /// Returns whether a datagram of the batch was sent after `began`. The kernel notes the time of a
+    /// datagram when it is sent, or, if the socket did not ask for it then, when it is received.
+    fn came_after(&mut self, began: SystemTime) -> bool {
+        let called = self.called;
+        self.batch.datagrams().any(|datagram| {
+            let time = datagram.ancillary.time;
+            time.is_some_and(|time| began < time && time < called)
+        })
+    }
+
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails; how many were not handled is reported.
-    fn take_in(&mut self, client: &Client, wake: &Wake<'_>, full: Full) -> (u64, Result<()>) {
-        let (mut taken, mut unanswered, mut bytes) = (0, 0, 0);
-        let mut handled = Ok(());
+    fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
+        let late = match intake.replies {
+            Replies::All => false,
+            Replies::AfterQuestion => question_is_unread(client),
+            Replies::Late => true,
+        };
+        self.stamped |= self.batch.has_been_empty();
+        let connected = self.only_from.is_none() || is_connected(client);
+        let (mut taken, mut unhandled, mut bytes, mut handled) = (0_u64, 0, 0, Ok(()));
+        let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
-            let printer = &mut self.printer;
+            if !self.stamped {
+                self.stamped = keep_time_of_arrival(&mut datagram, self.called);
+            }
+            let from_peer =
+                (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
+            if !from_peer {
+                self.strangers += 1;
+                if self.strangers == 1 {
+                    printer.note_stranger(&datagram);
+                }
+                datagram.ancillary.descriptors.clear();
+                continue;
+            }
             if !self.admission.admits(&mut datagram, printer.report) {
+                continue;
+            }
+            if late {
+                printer.print_late(client, &datagram);
                 continue;
             }
             taken += 1;
             bytes += datagram.size;
-            printer.print(client, &datagram);
+            if self.handler.prints() {
+                printer.print(client, &datagram);
+            }
             if handled.is_err() {
-                unanswered += 1;
+                unhandled += 1;
                 continue;
             }
-            handled = self.handler.handle(client, &mut datagram, printer, wake);
-            if handled.is_ok() && full == Full::Write {
+            handled = self
+                .handler
+                .handle(client, &mut datagram, printer, intake.wake);
+            if handled.is_ok() && intake.full == Full::Write {
                 // A batch of large datagrams must not be held in memory twice.
-                handled = printer.output.flush_if_full(wake);
+                handled = printer.output.flush_if_full(intake.wake);
             }
         }
-        if unanswered > 0 && self.handler.answers() {
-            self.printer.report.warning(format_args!(
-                "the end came first: {unanswered} more of the packets printed were not answered"
+        if unhandled > 0 && self.handler.answers() {
+            printer.report.warning(format_args!(
+                "stopped: {unhandled} more of the packets printed were not answered"
             ));
         }
-        self.received += taken as u64;
-        TOTALS.received.add(taken, bytes);
-        (taken as u64, handled)
+        self.left = self.left.map(|left| left.saturating_sub(taken));
+        self.received += taken;
+        TOTALS
+            .received
+            .add(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
+        (taken, handled)
+    }
+
+    /// Reports what is queued before a question: it is not the answer.
+    pub(crate) fn set_late_aside(&mut self, client: &Client, wake: &Wake<'_>) -> Result<()> {
+        let intake = Intake {
+            wake,
+            full: Full::Write,
+            replies: Replies::Late,
+        };
+        self.called = SystemTime::now();
+        while client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0 {
+            self.take_in(client, intake).1?;
+            intake.wake.check()?;
+        }
+        Ok(())
     }
 
     /// Prints what is queued and leaves it there: the socket's `SO_PEEK_OFF` is 0 or more.
@@ -237,7 +368,7 @@ impl<H: Handler> Receiver<H> {
         count: Option<u64>,
         signals: &Signals,
     ) -> Result<Exit> {
-        let wake = wake(Some(signals.stop()), self.printer.output.watched());
+        let wake = Wake::new(Some(signals.stop()), self.printer.output.watched());
         match self.look(client, count, &wake) {
             Err(error) if has_kind(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
             looked => looked.map(|()| Exit::Done),
@@ -245,20 +376,57 @@ impl<H: Handler> Receiver<H> {
     }
 
     fn look(&mut self, client: &Client, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
-        // Under load the queue may never look empty; bound the time.
-        let until = Deadline::after(Some(DRAIN_TIMEOUT));
-        while count.is_none_or(|count| self.received < count) && !until.passed() {
+        let socket = client.socket()?;
+        let time = Allowance::new(Patience::Total(Some(PEEK_TIMEOUT)), &self.printer);
+        let mut checked = Instant::now();
+        while count.is_none_or(|count| self.received < count) {
             if client.try_receive(&mut self.batch, 1, ReceiveMode::Peek)? == 0 {
                 break;
+            }
+            if self.received == 0 {
+                self.note_hidden(&socket)?;
             }
             self.received += 1;
             for datagram in self.batch.datagrams() {
                 self.printer.print(client, &datagram);
                 TOTALS.received.add(1, datagram.size);
             }
-            self.printer.output.flush_if_stale(Instant::now(), wake)?;
+            let now = Instant::now();
+            self.printer.output.flush_if_full(wake)?;
+            self.printer.output.flush_if_stale(now, wake)?;
+            if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
+                wake.check()?;
+                checked = now;
+            }
+            if time.deadline(&self.printer).passed() {
+                self.printer
+                    .report
+                    .warning("packets kept coming: the queue was not peeked to its end");
+                break;
+            }
+        }
+        if self.received == 0 {
+            self.note_hidden(&socket)?;
         }
         self.printer.output.flush(wake)
+    }
+
+    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF
+    /// the kernel shows it once only (`__skb_try_recv_from_queue`).
+    fn note_hidden(&mut self, socket: &udgram::DatagramSocket) -> Result<()> {
+        let first = self.batch.datagrams().next().map(|datagram| datagram.size);
+        let waiting = udgram::wait::wait(
+            socket,
+            udgram::wait::Until::Readable,
+            Deadline::after(Some(Duration::ZERO)),
+            &Wake::default(),
+        )?;
+        if waiting.is_some() && sockopt::queue(socket)?.inq == 0 && first != Some(0) {
+            self.printer.report.warning(
+                "an empty packet heads the queue that was peeked at before: the kernel shows it once only",
+            );
+        }
+        Ok(())
     }
 
     /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
@@ -273,11 +441,20 @@ impl<H: Handler> Receiver<H> {
                     count => left += count,
                 }
             }
-            if left > 0 {
-                self.printer.report.warning(format_args!(
-                    "{left} more came that nobody asked for, and are lost"
-                ));
+            let report = self.printer.report;
+            match left {
+                0 => {}
+                1 => report.warning("1 more packet was queued and is lost"),
+                left => {
+                    report.warning(format_args!("{left} more packets were queued and are lost"));
+                }
             }
+        }
+        if self.strangers > 1 {
+            self.printer.report.warning(format_args!(
+                "{} packets of others than the peer were dropped",
+                self.strangers
+            ));
         }
         Ok(self.printer.conclude(exit))
     }
@@ -289,23 +466,7 @@ impl<H: Handler> Receiver<H> {
             return Ok(Exit::Signal(signal));
         }
         if limits.drain {
-            let until = Deadline::after(Some(DRAIN_TIMEOUT));
-            if self.origin == Origin::New {
-                // From here on senders get EPIPE: none is accepted behind the last datagram read.
-                client.socket()?.shutdown_read()?;
-            }
-            // A second signal ends a handler that takes too long, and the draining.
-            let wake = wake(Some(signals.stop()), None);
-            let most = self.handler.most();
-            while client.try_receive(&mut self.batch, most, ReceiveMode::Remove)? > 0 {
-                match self.take_in(client, &wake, Full::Keep).1 {
-                    Err(error) if has_kind(&error, ErrorKind::Stopped) => break,
-                    handled => handled?,
-                }
-                if self.origin == Origin::Inherited && until.passed() {
-                    break;
-                }
-            }
+            self.drain(client, signals)?;
         }
         match self.printer.output.flush_at_exit() {
             Ok(()) if !self.printer.output.lines.is_empty() => {
@@ -319,9 +480,99 @@ impl<H: Handler> Receiver<H> {
         }
         Ok(Exit::Signal(signal))
     }
+
+    /// Takes in what is queued, but never more than is wanted.
+    fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
+        let until = Deadline::after(Some(DRAIN_TIMEOUT));
+        if self.origin == Origin::New {
+            // From here on senders get EPIPE: none is accepted behind the last datagram read.
+            client.socket()?.shutdown_read()?;
+        }
+        // A second signal ends a handler that takes too long, and the draining.
+        let wake = Wake::new(Some(signals.stop()), None);
+        let intake = Intake {
+            wake: &wake,
+            full: Full::Keep,
+            replies: Replies::All,
+        };
+        while self.left != Some(0) {
+            let max = self.max();
+            self.called = SystemTime::now();
+            if client.try_receive(&mut self.batch, max, ReceiveMode::Remove)? == 0 {
+                break;
+            }
+            match self.take_in(client, intake).1 {
+                Err(error) if has_kind(&error, ErrorKind::Stopped) => break,
+                handled => handled?,
+            }
+            if self.origin == Origin::Inherited && until.passed() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Returns what ends a wait: a signal, or the reader of stdout going away.
-pub(crate) fn wake<'w>(stop: Option<BorrowedFd<'w>>, output: Option<BorrowedFd<'w>>) -> Wake<'w> {
-    Wake::new(stop, output)
+/// The time that a receiver may wait. Time spent writing to stdout does not count.
+struct Allowance {
+    patience: Patience,
+    deadline: Deadline,
+    /// How long writing had taken when the deadline was set.
+    written: Duration,
+}
+
+impl Allowance {
+    fn new(patience: Patience, printer: &Printer) -> Self {
+        let (Patience::Each(timeout) | Patience::Total(timeout)) = patience;
+        Self {
+            patience,
+            deadline: Deadline::after(timeout),
+            written: printer.output.writing,
+        }
+    }
+
+    fn is_total(&self) -> bool {
+        matches!(self.patience, Patience::Total(_))
+    }
+
+    fn deadline(&self, printer: &Printer) -> Deadline {
+        self.deadline
+            .extended(printer.output.writing.saturating_sub(self.written))
+    }
+
+    /// Returns whether the deadline passed so long ago that a queue which never looks empty is left.
+    fn is_exceeded(&self, deadline: Deadline) -> bool {
+        self.is_total() && deadline.extended(DRAIN_TIMEOUT).passed()
+    }
+
+    /// Begins anew after a packet, if the time is for each.
+    fn renew(&mut self, printer: &Printer) {
+        if !self.is_total() {
+            *self = Self::new(self.patience, printer);
+        }
+    }
+}
+
+/// Removes the time of a datagram that was queued before the socket asked for it: the kernel gives the
+/// time of receipt, not before the receive was `called`. Returns whether it has the time of arrival.
+fn keep_time_of_arrival(datagram: &mut Datagram<'_>, called: SystemTime) -> bool {
+    let time = &mut datagram.ancillary.time;
+    *time = time.filter(|time| *time < called);
+    time.is_some()
+}
+
+/// Returns whether something that was sent from the socket is unread: its receiver cannot have
+/// answered it. The kernel counts a datagram until recvmsg(2) has copied it.
+fn question_is_unread(client: &Client) -> bool {
+    client
+        .socket()
+        .and_then(sockopt::queue)
+        .is_ok_and(|queue| queue.outq > 0)
+}
+
+fn is_connected(client: &Client) -> bool {
+    client
+        .socket()
+        .and_then(|socket| socket.peer_name())
+        .is_ok_and(|name| name.is_some())
 }

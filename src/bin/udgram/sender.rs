@@ -1,14 +1,16 @@
 //! Sending packets: makes a datagram of each argument or line, sends it to its destination, waits for
 //! peers that went away, and awaits replies.
 
-use crate::cli::value::{Claim, Descriptor, Replies};
+use crate::cli::value::{Claim, Descriptor, Replies as Wanted};
 use crate::cli::{Protocol, Send};
+use crate::endpoint::never_came;
 use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::progress::Progress;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, PrintOnly, Receiver, wake};
+use crate::receive::{Limits, Patience, Receiver, Replies};
+use crate::reply::{Awaiting, no_reply_hint};
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
@@ -17,12 +19,13 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, DatagramSocket, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate,
-    may_come,
+    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate, may_come,
+    sockopt,
 };
 
 /// Where the packets go.
@@ -47,7 +50,7 @@ fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
-    receiver: Option<Receiver<PrintOnly>>,
+    receiver: Option<Receiver<Awaiting>>,
     options: &'s Send,
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
@@ -62,6 +65,8 @@ pub(crate) struct Sender<'s> {
     read: u64,
     progress: Option<Progress>,
     warned_described: bool,
+    /// Which datagrams are replies to the packet at hand.
+    replies: Replies,
 }
 
 /// A datagram to send, with the destination and ancillary data that its envelope gives it.
@@ -92,10 +97,12 @@ impl Origin {
 }
 
 impl<'s> Sender<'s> {
-    /// Returns a sender that uses the socket of `client`, and `receiver` for the replies.
+    /// Returns a sender that uses the socket of `client`, which is connected to `peer`, and
+    /// `receiver` for the replies.
     pub(crate) fn new(
         client: Client,
-        receiver: Option<Receiver<PrintOnly>>,
+        peer: Option<Destination>,
+        receiver: Option<Receiver<Awaiting>>,
         options: &'s Send,
         signals: Option<&'s Signals>,
         report: Report,
@@ -119,83 +126,84 @@ impl<'s> Sender<'s> {
             client,
             receiver,
             options,
-            wake: wake(signals.map(Signals::stop), output),
+            wake: Wake::new(signals.map(Signals::stop), output),
             signals,
             report,
-            destination: None,
+            destination: peer,
             sent: 0,
             read: 0,
             progress: None,
             warned_described: false,
+            replies: Replies::All,
         })
     }
 
     /// Prints final warnings and returns the exit status.
-    pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
+    pub(crate) fn conclude(&mut self, exit: Exit) -> Result<Exit> {
         match &mut self.receiver {
-            Some(receiver) => receiver.printer.conclude(exit),
-            None => exit,
+            Some(receiver) => receiver.conclude(&self.client, exit),
+            None => Ok(exit),
         }
     }
 
-    /// Connects to the peer, or checks that it exists.
-    pub(crate) fn connect_to_destination(&mut self, target: &Target) -> Result<()> {
+    /// Makes sure that the packets have a destination, and that a reply can come.
+    pub(crate) fn find_destination(&mut self, target: &Target) -> Result<()> {
+        match target {
+            Target::Peer(_) => {}
+            Target::Each(None) => self.destination = None,
+            Target::Each(Some(to)) => self.reach_address(to)?,
+            Target::Unchanged => self.keep_peer()?,
+        }
         let socket = self.client.socket()?;
-        let mut destination = match target {
-            Target::Peer(peer) => Destination::connected(peer),
-            Target::Each(None) => return Ok(()),
-            // The socket stays unconnected, so that others can answer.
-            Target::Each(Some(to)) => Destination::named(to)?,
-            Target::Unchanged => return self.keep_peer(&socket),
-        };
-        if self.options.wait {
-            let deadline = Deadline::after(self.options.timeout.0);
-            let mut watch = PeerWatch::new(destination.address());
-            let failure = watch.establish(&socket, &mut destination, deadline, &self.wake)?;
-            if let Some(failure) = failure {
-                return Err(self.never_came(&destination, &failure));
+        if let Some(receiver) = &mut self.receiver {
+            let to = self.destination.as_ref();
+            receiver.only_from = to.and_then(Destination::peer_name);
+            receiver.handler.connected = to.is_some_and(Destination::is_connected);
+            // The other end of a socketpair answers without a name.
+            let found = to.is_none_or(Destination::can_be_found);
+            if found && socket.local_address()? == Address::Unnamed {
+                return Err(Failure::usage(
+                    "--reply: nobody can answer an unnamed socket",
+                ));
             }
-        } else {
-            socket.establish(&mut destination)?;
         }
-        if destination.is_connected() {
-            let peer = destination.address().quoted();
-            self.report.note(format_args!("the peer is {peer}"));
-        }
+        Ok(())
+    }
+
+    /// Makes sure that there is a socket at `to`. The own socket stays unconnected, so that others
+    /// can answer.
+    fn reach_address(&mut self, to: &Address<'static>) -> Result<()> {
+        let socket = self.client.socket()?;
+        let timeout = self.options.timeout.0;
+        let deadline = Deadline::after(timeout);
+        let mut watch = PeerWatch::new(to);
+        let destination = loop {
+            // A path that is too long for sun_path is opened: it has to be there.
+            let reached = Destination::named(to).and_then(|mut destination| {
+                socket.establish(&mut destination)?;
+                Ok(destination)
+            });
+            match reached {
+                Err(error) if self.waits_for(&error) => {
+                    if !watch.wait(deadline, &self.wake)? {
+                        return Err(never_came(&Destination::connected(to), &error, timeout));
+                    }
+                }
+                reached => break reached?,
+            }
+        };
         self.destination = Some(destination);
         Ok(())
     }
 
-    /// Keeps the peer that an inherited socket is connected to.
-    fn keep_peer(&mut self, socket: &DatagramSocket) -> Result<()> {
-        self.destination = socket.peer_name()?.map(Destination::found);
-        if self.destination.is_none() && !self.options.packets.envelope {
-            return Err(Failure::usage(
-                "the socket is not connected, and there is no --to that says where packets go",
-            ));
+    /// Keeps the peer that an inherited socket is or was connected to.
+    fn keep_peer(&mut self) -> Result<()> {
+        if self.destination.is_some() || self.options.packets.envelope {
+            return Ok(());
         }
-        let found = self
-            .destination
-            .as_ref()
-            .is_some_and(Destination::can_be_found);
-        if self.receiver.is_some() && found && socket.local_address()? == Address::Unnamed {
-            return Err(Failure::usage(
-                "--reply: nobody can answer an unnamed socket",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Returns the error of a destination that was not reachable in time.
-    fn never_came(&self, destination: &Destination, failure: &Error) -> anyhow::Error {
-        let to = destination.address().quoted();
-        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
-        let message = if failure.kind() == ErrorKind::NobodyThere {
-            format!("still no socket at {to} after {timeout}")
-        } else {
-            format!("{failure}, still after {timeout}")
-        };
-        Failure::error(Exit::TimedOut, message)
+        Err(Failure::usage(
+            "the socket is not connected, and there is no --to that says where packets go",
+        ))
     }
 
     /// Sends the packets, or else those of stdin.
@@ -268,6 +276,7 @@ impl<'s> Sender<'s> {
                     }
                 }
             }
+            self.set_late_aside(&batch)?;
             let sent = self.sent;
             self.deliver(&mut batch).map_err(|error| {
                 let done = usize::try_from(self.sent - sent).unwrap_or(usize::MAX);
@@ -412,6 +421,10 @@ impl<'s> Sender<'s> {
             }
             _ => Err(error.into()),
         };
+        if let Some(receiver) = &mut self.receiver {
+            // The socket that has the peer's address now may be bound with another name.
+            receiver.only_from = shared.as_ref().and_then(Destination::peer_name);
+        }
         self.destination = shared;
         recovered
     }
@@ -453,66 +466,70 @@ impl<'s> Sender<'s> {
         };
         match failure {
             None => Ok(()),
-            Some(failure) => Err(self.never_came(to, &failure)),
+            Some(failure) => Err(never_came(to, &failure, self.options.timeout.0)),
         }
     }
 
-    /// Returns what may keep the peer from answering.
-    fn no_reply_hint(&self) -> String {
-        let local = self.client.local_address().unwrap_or(Address::Unnamed);
-        let name = local.quoted();
-        let unreachable = match local {
-            Address::Pathname(_) => {
-                format!("the peer may not be permitted to write to {name}: --mode 0666")
-            }
-            _ => format!(
-                "the peer may be unable to answer the abstract name {name}: --bind PATH --mode 0666"
-            ),
+    /// Reports what was queued before the question: it is not the answer.
+    fn set_late_aside(&mut self, batch: &[Prepared<'_>]) -> Result<()> {
+        let (Some(receiver), false) = (&mut self.receiver, batch.is_empty()) else {
+            return Ok(());
         };
-        match &self.destination {
-            Some(to) if to.is_connected() => {
-                format!("{unreachable}; or it answers from another address: --to hears all")
-            }
-            _ => unreachable,
-        }
+        receiver.set_late_aside(&self.client, &self.wake)?;
+        // Of a socket that is shared, others may have sent what is unread.
+        let unread = sockopt::queue(self.client.socket()?)?.outq > 0;
+        self.replies = if unread || receiver.is_shared() {
+            Replies::All
+        } else {
+            Replies::AfterQuestion
+        };
+        Ok(())
     }
 
     /// Waits for the replies to the packet just sent, if there are to be any, and prints them.
     fn await_replies(&mut self) -> Result<Exit> {
-        let (Some(replies), Some(receiver)) = (self.options.reply, &mut self.receiver) else {
+        let (Some(wanted), Some(receiver)) = (self.options.reply, &mut self.receiver) else {
             return Ok(Exit::Done);
         };
+        let timeout = self.options.timeout.0;
+        let (count, patience) = match wanted {
+            Wanted::Count(count) => (Some(count), Patience::Each(timeout)),
+            Wanted::All => (None, Patience::Total(timeout)),
+        };
         let limits = Limits {
-            count: match replies {
-                Replies::Count(count) => Some(count),
-                Replies::All => None,
-            },
-            patience: Patience::Each(self.options.timeout.0),
+            count,
+            patience,
             expired: Exit::TimedOut,
             drain: false,
         };
+        receiver.handler.asked = Instant::now();
         let before = receiver.received;
-        let exit = receiver.run(&self.client, &limits, self.signals)?;
+        let exit = receiver.run(&self.client, &limits, self.replies, self.signals);
         let came = receiver.received - before;
-        if exit != Exit::TimedOut || (replies == Replies::All && came > 0) {
-            return Ok(if exit == Exit::TimedOut {
-                Exit::Done
-            } else {
-                exit
-            });
-        }
-        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
-        let message = match replies {
-            Replies::Count(count) if count > 1 => {
-                format!("{came} of {count} replies came, and then none within {timeout}")
-            }
-            _ => format!("no reply came within {timeout}"),
+        let error = match exit {
+            Ok(Exit::TimedOut) if wanted == Wanted::All && came > 0 => return Ok(Exit::Done),
+            Ok(Exit::TimedOut) => self.no_reply(wanted, came),
+            Err(error) if Exit::of(&error) == Exit::NobodyThere => error,
+            exit => return exit,
         };
-        let error = Failure::with_hint(Exit::TimedOut, message, self.no_reply_hint());
         Err(match &self.destination {
             Some(to) => error.context(format!("cannot get a reply from {}", to.address().quoted())),
             None => error,
         })
+    }
+
+    /// Returns the error of replies that did not come in time.
+    fn no_reply(&self, wanted: Wanted, came: u64) -> anyhow::Error {
+        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
+        let message = match wanted {
+            Wanted::Count(count) if count > 1 => {
+                format!("{came} of {count} replies came, and then none within {timeout}")
+            }
+            _ => format!("no reply came within {timeout}"),
+        };
+        let local = self.client.local_address().unwrap_or(Address::Unnamed);
+        let hint = no_reply_hint(&local, self.destination.as_ref());
+        Failure::with_hint(Exit::TimedOut, message, hint)
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Action<'l> {
 }
 
 impl Handler for Action<'_> {
-    fn most(&self) -> usize {
+    fn max(&self) -> usize {
         match self {
             // Packets wait in the kernel's queue, where they count for senders, not in a batch.
             Self::Run(_) => 1,

@@ -1,7 +1,7 @@
 //! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
 
 use crate::cli::Exec;
-use crate::endpoint::{Endpoint, Request, Source};
+use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::Exit;
 use crate::process::{place_descriptors, set_listen_pid, set_signal_mask, spawn_failure};
 use crate::report::Report;
@@ -36,10 +36,11 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
             options.connect.is_some(),
             &options.socket.inherited,
         )?,
-        connect: options.connect.as_ref(),
+        connect: options.connect.as_ref().map(Connect::now),
         settings: &options.socket.sockopt,
         file: &options.file,
         needs: &[],
+        purpose: Purpose::Leave,
     };
     // Blocked before the socket is bound, so that no signal skips the cleanup.
     let mut set: SigSet = FORWARDED.into_iter().collect();

@@ -1,17 +1,16 @@
 //! `udgram iter`: prints the packets that are queued already or come within a total time.
 
 use crate::cli::Iter;
-use crate::endpoint::{Endpoint, Request};
+use crate::endpoint::{Endpoint, Purpose, Request};
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, PrintOnly, Receiver};
+use crate::receive::{Limits, Patience, PrintOnly, Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
 use nix::libc;
-use udgram::wait::Deadline;
 
 pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let receive = &options.receive;
@@ -19,32 +18,38 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let needs = if options.peek {
         Vec::new()
     } else {
-        wanted.needs()
+        // The time of arrival tells what was queued when it began.
+        let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
+        wanted.needs().into_iter().chain(time).collect()
     };
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let mut request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    if options.peek {
+        request.purpose = Purpose::Leave;
+    }
     Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
         socket,
-        origin,
+        opened,
         mut cleanup,
+        ..
     } = Endpoint::open(&request, report)?;
     if options.peek {
         // With SO_PEEK_OFF set, each peek returns the next datagram.
         cleanup.set(&socket, libc::SO_PEEK_OFF, 0)?;
     }
     let client = Client::new(socket, wanted.protocol)?;
-    let mut receiver = Receiver::new(&client, origin, wanted, PrintOnly, options.count, report)?;
+    let mut receiver = Receiver::new(&client, opened, wanted, PrintOnly, options.count, report)?;
     let exit = if options.peek {
         receiver.peek(&client, options.count, &signals)?
     } else {
         let limits = Limits {
             count: options.count,
-            patience: Patience::Total(Deadline::after(options.timeout.0)),
+            patience: Patience::Total(options.timeout.0),
             expired: Exit::Done,
             drain: false,
         };
-        receiver.run(&client, &limits, Some(&signals))?
+        receiver.run(&client, &limits, Replies::All, Some(&signals))?
     };
     receiver.conclude(&client, exit)
 }

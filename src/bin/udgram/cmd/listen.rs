@@ -9,7 +9,7 @@ use crate::notify::Service;
 use crate::output::Output;
 use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, Receiver};
+use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
 use crate::serve::{Action, ShellCommand};
 use crate::signal::Signals;
@@ -29,8 +29,9 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let signals = Signals::install()?;
     let Endpoint {
         socket,
-        origin,
+        opened,
         cleanup: _cleanup,
+        ..
     } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
     let handler = match (&options.exec, options.echo) {
@@ -42,7 +43,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         (None, true) => Action::Echo,
         (None, false) => Action::Nothing,
     };
-    let mut receiver = Receiver::new(&client, origin, wanted, handler, options.count, report)?;
+    let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
     receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::of_environment(report);
     service.tell("READY=1");
@@ -57,7 +58,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         },
         drain: true,
     };
-    let exit = receiver.run(&client, &limits, Some(&signals));
+    let exit = receiver.run(&client, &limits, Replies::All, Some(&signals));
     service.tell("STOPPING=1");
     receiver.admission.conclude(report);
     let exit = exit?;

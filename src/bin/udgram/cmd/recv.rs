@@ -3,13 +3,13 @@
 
 use crate::cli::Recv;
 use crate::cmd::timed_out;
-use crate::endpoint::{Cleanup, Endpoint, Request};
-use crate::exit::{Exit, Failure, has_kind};
+use crate::endpoint::{Endpoint, Request};
+use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::printer::ReceiveOptions;
+use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{forget_overwritten, place_descriptors, set_signal_mask, spawn_failure};
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, PrintOnly, Receiver, wake};
+use crate::receive::{Handler, Limits, Patience, PrintOnly, Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
@@ -19,8 +19,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
-use udgram::wait::Deadline;
-use udgram::{ErrorKind, describe_descriptor};
+use udgram::wait::Wake;
+use udgram::{Datagram, describe_descriptor};
 
 /// The longest packet that fits in UDGRAM_PACKET: execve(2) limits a variable with its name and NUL
 /// to `MAX_ARG_STRLEN`.
@@ -37,30 +37,39 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let signals = Signals::install()?;
     let Endpoint {
         socket,
-        origin,
+        opened,
         cleanup,
+        ..
     } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
-    let receiver = Receiver::new(
-        &client,
-        origin,
-        wanted,
-        PrintOnly,
-        Some(options.count),
-        report,
-    )?;
+    let count = Some(options.count);
     if options.command.is_empty() {
-        print(options, &client, receiver, &signals)
-    } else {
-        hand_to_command(options, cleanup, &client, receiver, &signals, report)
+        let mut receiver = Receiver::new(&client, opened, wanted, PrintOnly, count, report)?;
+        return receive_count(options, &client, &mut receiver, &signals);
     }
+    let handler = HandOver {
+        options,
+        signals: &signals,
+        command: None,
+    };
+    let mut receiver = Receiver::new(&client, opened, wanted, handler, count, report)?;
+    let exit = receive_count(options, &client, &mut receiver, &signals)?;
+    let Some(mut command) = receiver.handler.command.take() else {
+        return Ok(exit);
+    };
+    // CMD replaces udgram: nothing is dropped after exec(3).
+    drop(receiver);
+    drop(client);
+    drop(cleanup);
+    let error = command.exec();
+    Err(spawn_failure(&options.command[0], &error))
 }
 
-/// Prints the packets asked for.
-fn print(
+/// Receives the packets asked for.
+fn receive_count<H: Handler>(
     options: &Recv,
     client: &Client,
-    mut receiver: Receiver<PrintOnly>,
+    receiver: &mut Receiver<H>,
     signals: &Signals,
 ) -> Result<Exit> {
     let limits = Limits {
@@ -69,7 +78,7 @@ fn print(
         expired: Exit::TimedOut,
         drain: false,
     };
-    let exit = receiver.run(client, &limits, Some(signals))?;
+    let exit = receiver.run(client, &limits, Replies::All, Some(signals))?;
     if exit == Exit::TimedOut {
         return Err(timed_out(
             client,
@@ -82,58 +91,44 @@ fn print(
     receiver.conclude(client, exit)
 }
 
-/// Receives one packet and runs CMD with it in place of udgram. Returns only if that fails.
-fn hand_to_command(
-    options: &Recv,
-    cleanup: Cleanup,
-    client: &Client,
-    mut receiver: Receiver<PrintOnly>,
-    signals: &Signals,
-    report: Report,
-) -> Result<Exit> {
-    let wake = wake(Some(signals.stop()), receiver.printer.output.watched());
-    let deadline = Deadline::after(options.timeout.0);
-    match client.receive(&mut receiver.batch, 1, deadline, &wake, |_| anyhow::Ok(())) {
-        Ok(_) => {}
-        Err(error) if has_kind(&error, ErrorKind::TimedOut) => {
-            return Err(timed_out(
-                client,
-                options.address.as_ref(),
-                0,
-                1,
-                options.timeout,
+/// Makes the command that the packet is handed to.
+struct HandOver<'o> {
+    options: &'o Recv,
+    signals: &'o Signals,
+    /// CMD with the packet; none if it was not a valid one.
+    command: Option<Command>,
+}
+
+impl Handler for HandOver<'_> {
+    fn prints(&self) -> bool {
+        false
+    }
+
+    fn handle(
+        &mut self,
+        client: &Client,
+        datagram: &mut Datagram<'_>,
+        printer: &mut Printer,
+        _: &Wake<'_>,
+    ) -> Result<()> {
+        let numbers = numbers(&self.options.fd, datagram.ancillary.descriptors.len())?;
+        let Some(packet) = printer.line(client, datagram, &numbers) else {
+            return Ok(());
+        };
+        let from = datagram.sender().to_os_string();
+        let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+        if descriptors.len() > numbers.len() {
+            let (came, named) = (descriptors.len(), numbers.len());
+            printer.report.warning(format_args!(
+                "{came} descriptors came and --fd names {named}: the others are closed"
             ));
         }
-        Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-            return Ok(Exit::Signal(signals.take()));
-        }
-        Err(error) => return Err(error),
+        let mut command = command(&self.options.command, packet, from)?;
+        set_signal_mask(&mut command, self.signals.found());
+        hand_over(&mut command, descriptors, &numbers);
+        self.command = Some(command);
+        Ok(())
     }
-    let Receiver { batch, printer, .. } = &mut receiver;
-    let Some(datagram) = batch.datagrams().next() else {
-        return Ok(Exit::TimedOut);
-    };
-    let numbers = numbers(&options.fd, datagram.ancillary.descriptors.len())?;
-    let Some(packet) = printer.line(client, &datagram, &numbers) else {
-        printer.output.flush(&wake)?;
-        return Ok(Exit::Parse);
-    };
-    let from = datagram.sender().to_os_string();
-    let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
-    if descriptors.len() > numbers.len() {
-        let (came, named) = (descriptors.len(), numbers.len());
-        report.warning(format_args!(
-            "{came} descriptors came and --fd names {named}: the others are closed"
-        ));
-    }
-    let mut command = command(&options.command, packet, from)?;
-    set_signal_mask(&mut command, signals.found());
-    hand_over(&mut command, descriptors, &numbers);
-    // CMD replaces udgram: nothing is dropped after exec(3).
-    drop(receiver);
-    drop(cleanup);
-    let error = command.exec();
-    Err(spawn_failure(&options.command[0], &error))
 }
 
 /// Returns the numbers that `count` descriptors get: those named, or 3 and up.

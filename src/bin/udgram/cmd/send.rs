@@ -2,29 +2,24 @@
 
 use crate::cli::Send;
 use crate::cli::value::parse_peer;
-use crate::endpoint::{Endpoint, Request, Source};
+use crate::endpoint::{Connect, Endpoint, InheritedSocket, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
 use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
-use crate::receive::{PrintOnly, Receiver};
+use crate::receive::Receiver;
+use crate::reply::Awaiting;
 use crate::report::Report;
 use crate::sender::{Sender, Target};
 use crate::signal::Signals;
 use anyhow::Result;
 use std::ffi::OsString;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::wait::Wake;
 use udgram::{Address, ErrorKind};
 
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
     let wanted = reply_options(options);
-    let request = Request {
-        source: route.source,
-        connect: None,
-        settings: &options.socket.sockopt,
-        file: &options.file,
-        needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
-    };
     // With no file to remove and no replies or totals to print, a signal may end the process at once.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
     let signals = if bound || options.reply.is_some() || options.counting.stats {
@@ -32,29 +27,56 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     } else {
         None
     };
+    let sent = send(options, &route, wanted, signals.as_ref(), report);
+    match (sent, &signals) {
+        (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
+            Ok(Exit::Signal(signals.take()))
+        }
+        (sent, _) => sent,
+    }
+}
+
+fn send(
+    options: &Send,
+    route: &Route<'_>,
+    wanted: ReceiveOptions,
+    signals: Option<&Signals>,
+    report: Report,
+) -> Result<Exit> {
+    let wait = (options.wait).then(|| {
+        let wake = Wake::new(signals.map(Signals::stop), None);
+        (options.timeout.0, wake)
+    });
+    let request = Request {
+        source: route.source.clone(),
+        connect: match &route.target {
+            Target::Peer(peer) => Some(Connect { peer, wait }),
+            Target::Each(_) | Target::Unchanged => None,
+        },
+        settings: &options.socket.sockopt,
+        file: &options.file,
+        needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
+        purpose: Purpose::Leave,
+    };
     let Endpoint {
         socket,
-        origin,
+        opened,
+        peer,
         cleanup: _cleanup,
     } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
     let receiver = match options.reply {
-        Some(_) => Some(Receiver::new(
-            &client, origin, wanted, PrintOnly, None, report,
-        )?),
+        Some(_) => {
+            let handler = Awaiting::new();
+            let receiver = Receiver::new(&client, opened, wanted, handler, None, report)?;
+            Some(receiver)
+        }
         None => None,
     };
-    let mut sender = Sender::new(client, receiver, options, signals.as_ref(), report)?;
-    let sent = sender
-        .connect_to_destination(&route.target)
-        .and_then(|()| sender.send_all(route.packets));
-    let exit = match (sent, &signals) {
-        (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
-            Exit::Signal(signals.take())
-        }
-        (sent, _) => sent?,
-    };
-    Ok(sender.conclude(exit))
+    let mut sender = Sender::new(client, peer, receiver, options, signals, report)?;
+    sender.find_destination(&route.target)?;
+    let exit = sender.send_all(route.packets)?;
+    sender.conclude(exit)
 }
 
 /// Returns how replies are printed.
@@ -63,7 +85,7 @@ fn reply_options(options: &Send) -> ReceiveOptions {
         protocol: options.packets.protocol,
         envelope: options.packets.envelope,
         credentials: false,
-        room: if options.packets.envelope {
+        space: if options.packets.envelope {
             ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
         } else {
             ControlSpace::NoDescriptors
@@ -80,38 +102,55 @@ struct Route<'s> {
 }
 
 impl<'s> Route<'s> {
-    /// Sorts out the arguments: PEER or packet.
+    /// PEER is the first argument, unless --to or --socket-fd say where packets go. The environment
+    /// decides nothing about that: a program that knows nothing of an `udgram exec` around it reaches
+    /// the peer it names, from a socket of its own.
     fn of(options: &'s Send) -> Result<Self> {
         let arguments = options.arguments.as_slice();
-        let named = &options.socket.inherited;
         let envelope = options.packets.envelope;
-        let source = match &options.bind {
-            Some(Address::Unnamed) if named.socket_fd.is_none() => Source::Bound(&Address::Unnamed),
-            Some(address) => Source::of(Some(address), true, named)?,
-            None => Source::of(None, true, named)?,
+        let named = options.socket.inherited.socket_fd;
+        let own = match &options.bind {
+            Some(_) if named.is_some() => {
+                return Err(Failure::usage(
+                    "an address to bind and --socket-fd exclude each other",
+                ));
+            }
+            Some(address) => Source::Bound(address),
+            None => Source::Autobound,
         };
-        let (target, packets) = match (source, &options.to, arguments) {
-            (_, Some(to), packets) => (Target::Each(Some(to.clone())), packets),
-            (Source::Inherited(_), None, packets) => (Target::Unchanged, packets),
-            (_, None, [peer, packets @ ..]) => {
+        let (source, target, packets) = match (named, &options.to, arguments) {
+            (Some(descriptor), to, packets) => {
+                let source = Source::Inherited(InheritedSocket::named(descriptor)?);
+                let target = match to {
+                    Some(to) => Target::Each(Some(to.clone())),
+                    None => Target::Unchanged,
+                };
+                (source, target, packets)
+            }
+            (None, Some(to), packets) => {
+                let inherited = match options.bind {
+                    None => InheritedSocket::of_environment()?.map(Source::Inherited),
+                    Some(_) => None,
+                };
+                let target = Target::Each(Some(to.clone()));
+                (inherited.unwrap_or(own), target, packets)
+            }
+            (None, None, [peer, packets @ ..]) if peer == "-" => {
+                (inherited(options)?, Target::Unchanged, packets)
+            }
+            (None, None, [peer, packets @ ..]) => {
                 let peer =
                     parse_peer(peer).map_err(|cause| Failure::usage(format!("PEER: {cause}")))?;
                 // An envelope may name another peer, which a connected socket could not reach.
-                (
-                    if envelope {
-                        Target::Each(Some(peer))
-                    } else {
-                        Target::Peer(peer)
-                    },
-                    packets,
-                )
+                let target = if envelope {
+                    Target::Each(Some(peer))
+                } else {
+                    Target::Peer(peer)
+                };
+                (own, target, packets)
             }
-            (_, None, []) if envelope => (Target::Each(None), arguments),
-            (_, None, []) => {
-                return Err(Failure::usage(
-                    "PEER is missing, and no socket is inherited that is connected to one",
-                ));
-            }
+            (None, None, []) if envelope => (own, Target::Each(None), arguments),
+            (None, None, []) => return Err(Failure::usage("PEER is missing")),
         };
         Ok(Self {
             source,
@@ -119,4 +158,19 @@ impl<'s> Route<'s> {
             packets,
         })
     }
+}
+
+/// Returns the socket that PEER `-` asks for.
+fn inherited(options: &Send) -> Result<Source<'_>> {
+    if options.bind.is_some() {
+        return Err(Failure::usage(
+            "PEER '-' is the inherited socket, which --bind does not bind",
+        ));
+    }
+    let inherited = InheritedSocket::of_environment()?;
+    inherited.map(Source::Inherited).ok_or_else(|| {
+        Failure::usage(
+            "PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket activation passes one",
+        )
+    })
 }

@@ -3,7 +3,7 @@
 use crate::cli::Sockopt;
 use crate::cli::setting::{Request, format_value};
 use crate::color;
-use crate::endpoint::{self, Endpoint, Source};
+use crate::endpoint::{self, Connect, Endpoint, Purpose, Source};
 use crate::exit::Exit;
 use crate::json::{Layout, Object, write_option_value};
 use crate::output::Output;
@@ -25,10 +25,11 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
             Source::Autobound => Source::Bound(&Address::Unnamed),
             source => source,
         },
-        connect: options.connect.as_ref(),
+        connect: options.connect.as_ref().map(Connect::now),
         settings: &[],
         file: &options.file,
         needs: &[],
+        purpose: Purpose::Leave,
     };
     let _signals = Signals::install()?;
     let Endpoint {

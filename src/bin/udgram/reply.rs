@@ -1,0 +1,85 @@
+//! Waiting for the reply of a peer, and noticing that it will not come.
+
+use crate::exit::{Exit, Failure};
+use crate::printer::Printer;
+use crate::protocol::Client;
+use crate::receive::Handler;
+use crate::report::Report;
+use anyhow::Result;
+use std::time::{Duration, Instant};
+use udgram::wait::Wake;
+use udgram::{Address, Datagram, Destination};
+
+/// How often a peer that is to answer is checked for having closed its socket.
+const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Waits for replies, and notices a peer that will not answer any more.
+pub(crate) struct Awaiting {
+    /// Whether the socket is connected to the peer that is to answer.
+    pub(crate) connected: bool,
+    /// When the question was sent.
+    pub(crate) asked: Instant,
+    /// Whether the peer was found gone: what it sent before is still to be received.
+    gone: bool,
+}
+
+impl Awaiting {
+    pub(crate) fn new() -> Self {
+        Self {
+            connected: false,
+            asked: Instant::now(),
+            gone: false,
+        }
+    }
+}
+
+impl Handler for Awaiting {
+    fn handle(
+        &mut self,
+        _: &Client,
+        _: &mut Datagram<'_>,
+        _: &mut Printer,
+        _: &Wake<'_>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn retry(&mut self, client: &Client, _: Report) -> Result<Option<Duration>> {
+        if !self.connected {
+            return Ok(None);
+        }
+        if self.gone {
+            let message = "the peer has closed its socket";
+            return Err(Failure::error(Exit::NobodyThere, message));
+        }
+        // A prompt answer is worth no system call.
+        if self.asked.elapsed() < PEER_CHECK_INTERVAL {
+            return Ok(Some(PEER_CHECK_INTERVAL));
+        }
+        let socket = client.socket()?;
+        self.gone = socket.peer_is_closed() || socket.peer_name()?.is_none();
+        Ok(Some(if self.gone {
+            Duration::ZERO
+        } else {
+            PEER_CHECK_INTERVAL
+        }))
+    }
+}
+
+/// Returns what may keep the peer at `to` from answering a socket that is bound to `local`.
+pub(crate) fn no_reply_hint(local: &Address<'_>, to: Option<&Destination>) -> String {
+    let name = local.quoted();
+    let unreachable = match local {
+        Address::Pathname(_) => {
+            format!("the peer may not be permitted to write to {name}: --mode 0666")
+        }
+        _ => format!(
+            "the peer may be unable to answer the abstract name {name}: --bind PATH --mode 0666"
+        ),
+    };
+    if to.is_some_and(Destination::is_connected) {
+        format!("{unreachable}; or it answers from another address: --to hears all")
+    } else {
+        unreachable
+    }
+}

@@ -1,0 +1,448 @@
+//! Packets over a socket without a peer of its own: a protocol on one side, datagrams on the other.
+
+use crate::address::Address;
+use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN};
+use crate::batch::{Batch, Datagram, ReceiveMode};
+use crate::diagnose::peer_lost;
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::outgoing::{Destination, Outgoing, PeerName};
+use crate::protocol::DatagramProtocol;
+use crate::socket::DatagramSocket;
+use crate::wait::{Deadline, Wake};
+#[cfg(feature = "async")]
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::borrow::Cow;
+use std::os::fd::AsFd;
+#[cfg(feature = "async")]
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A Unix datagram socket that speaks a protocol, without one peer of its own: it receives from
+/// every sender, and sends where it is told.
+///
+/// Every method takes `&self`. Sending and receiving do not wait for each other; nor do receives in
+/// several threads, each of which has its own timeout. After [`close`](Self::close) every call that
+/// needs the socket fails with [`ErrorKind::Closed`]. Dropping the endpoint closes it.
+#[derive(Debug)]
+pub struct UnixDatagramEndpoint<P> {
+    socket: Mutex<Option<Arc<DatagramSocket>>>,
+    /// Readable once closed.
+    closed: EventFd,
+    /// Buffers of an earlier receive. Each receive has its own while it waits, so that several
+    /// threads wait side by side, each with its own timeout.
+    spare: Mutex<Option<Inbox>>,
+    protocol: P,
+}
+
+struct Inbox {
+    batch: Batch,
+    space: ControlSpace,
+}
+
+impl Inbox {
+    fn new(socket: &DatagramSocket, space: ControlSpace) -> Result<Self> {
+        let batch = Batch::new(socket, space, 1)?;
+        Ok(Self { batch, space })
+    }
+
+    /// Returns whether it serves later receives, too: a small space, measured exactly, depends on
+    /// the socket's options, which may change.
+    fn is_reusable(&self) -> bool {
+        matches!(
+            self.space,
+            ControlSpace::NoDescriptors | ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
+        )
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("space", &self.space)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A received packet with its sender and its ancillary data.
+#[derive(Debug)]
+pub struct Message<R> {
+    /// The packet.
+    pub packet: R,
+    /// The address of the sender.
+    pub sender: Address<'static>,
+    /// The ancillary data; descriptors that are not taken out are closed with it.
+    pub ancillary: Ancillary,
+}
+
+/// The outcome of one attempt to receive.
+pub(crate) enum Received<R> {
+    /// A message.
+    Message(Message<R>),
+    /// Nothing is queued, or nothing came in time.
+    Nothing,
+    /// A datagram of somebody else than the peer, which was dropped.
+    Stranger,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Guarded values are never left inconsistent, so poisoning is ignored.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn closed() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "use the client",
+        Subject::None,
+        "it is closed",
+    )
+}
+
+pub(crate) fn timed_out() -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        "receive",
+        Subject::None,
+        "no packet came in time",
+    )
+}
+
+/// Returns the items of a sequence of receives: it ends when the time is over, and after an error
+/// other than [`ErrorKind::Parse`].
+pub(crate) fn sequence<R>(
+    budget: Option<Duration>,
+    receive: impl Fn(Deadline) -> Result<Option<R>>,
+) -> impl Iterator<Item = Result<R>> {
+    let mut left = budget;
+    let mut over = false;
+    std::iter::from_fn(move || {
+        if over {
+            return None;
+        }
+        let start = Instant::now();
+        let item = receive(Deadline::after(left)).transpose();
+        left = left.map(|left| left.saturating_sub(start.elapsed()));
+        over = item
+            .as_ref()
+            .is_some_and(|item| item.as_ref().is_err_and(ends_sequence));
+        item
+    })
+}
+
+/// Returns whether receiving again is of no use after this error.
+pub(crate) fn ends_sequence(error: &Error) -> bool {
+    error.kind() != ErrorKind::Parse
+}
+
+impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
+    /// Makes an endpoint of `socket`, which stays as it is.
+    pub fn new(socket: DatagramSocket, protocol: P) -> Result<Self> {
+        let closed = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| Error::system("make a client", Subject::None, errno))?;
+        let socket = Mutex::new(Some(Arc::new(socket)));
+        Ok(Self {
+            socket,
+            closed,
+            spare: Mutex::new(None),
+            protocol,
+        })
+    }
+
+    /// Returns the protocol.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
+    }
+
+    /// Returns the socket, for its options and addresses. It cannot be closed through this; after
+    /// [`close`](Self::close) it stays open for as long as a caller holds it.
+    pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
+        locked(&self.socket).clone().ok_or_else(closed)
+    }
+
+    /// Returns the address that the socket is bound to.
+    pub fn local_address(&self) -> Result<Address<'static>> {
+        self.socket()?.local_address()
+    }
+
+    /// Closes the socket. A receive or send that waits in another thread fails with
+    /// [`ErrorKind::Closed`]; closing again does nothing.
+    pub fn close(&self) {
+        locked(&self.socket).take();
+        // It is never read, so it stays readable; a counter at its limit is readable too.
+        let _ = self.closed.write(1);
+    }
+
+    /// Returns whether it was closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        locked(&self.socket).is_none()
+    }
+
+    /// Returns a copy of the descriptor that becomes readable when this is closed.
+    #[cfg(feature = "async")]
+    pub(crate) fn closing(&self) -> Result<OwnedFd> {
+        let copy = self.closed.as_fd().try_clone_to_owned();
+        copy.map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+            Error::system("make a client", Subject::None, errno)
+        })
+    }
+
+    fn wake<'w>(&'w self, wake: &Wake<'w>) -> Wake<'w> {
+        Wake {
+            closed: Some(self.closed.as_fd()),
+            ..*wake
+        }
+    }
+
+    /// Receives the next packet, waiting no longer than `timeout` (`None`: without limit).
+    ///
+    /// Fails with [`ErrorKind::TimedOut`], and with [`ErrorKind::Parse`] on a datagram that is not a
+    /// valid packet, which is then gone.
+    pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
+        self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors, None)?
+            .map(|message| message.packet)
+            .ok_or_else(timed_out)
+    }
+
+    /// Receives the next packet with its sender and its ancillary data, for which there is a space of
+    /// [`DEFAULT_CONTROL_LEN`] bytes.
+    pub fn recv_message(&self, timeout: Option<Duration>) -> Result<Message<P::Received>> {
+        self.recv_message_with_space(timeout, DEFAULT_CONTROL_LEN)
+    }
+
+    /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
+    /// control data.
+    pub fn recv_message_with_space(
+        &self,
+        timeout: Option<Duration>,
+        control_len: usize,
+    ) -> Result<Message<P::Received>> {
+        let space = ControlSpace::Bytes(control_len);
+        self.recv(Deadline::after(timeout), space, None)?
+            .ok_or_else(timed_out)
+    }
+
+    /// Receives the packets that come within `budget`, the time for all of them together. Zero:
+    /// those that are there already; `None`: until it is closed. The time between two calls of `next`
+    /// does not count.
+    ///
+    /// The iterator ends when the time is over. A datagram that is not a valid packet is an item, an
+    /// error ([`ErrorKind::Parse`]), and the next follow; any other error is the last item.
+    pub fn iter_received_packets(
+        &self,
+        budget: impl Into<Option<Duration>>,
+    ) -> impl Iterator<Item = Result<P::Received>> {
+        sequence(budget.into(), |deadline| {
+            let message = self.recv(deadline, ControlSpace::NoDescriptors, None)?;
+            Ok(message.map(|message| message.packet))
+        })
+    }
+
+    /// Receives the next message; `None` if the deadline passes. With a `peer`, datagrams of anybody
+    /// else are dropped.
+    pub(crate) fn recv(
+        &self,
+        deadline: Deadline,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Option<Message<P::Received>>> {
+        let wake = self.wake(&Wake::default());
+        loop {
+            let received = self.recv_with(space, peer, |socket, batch| {
+                let trim = |batch: &mut Batch| {
+                    batch.trim();
+                    Ok::<(), Error>(())
+                };
+                socket.receive(batch, 1, deadline, &wake, trim)
+            })?;
+            match received {
+                Received::Message(message) => return Ok(Some(message)),
+                Received::Nothing => return Ok(None),
+                Received::Stranger => {}
+            }
+        }
+    }
+
+    /// Receives the next message if it is there already; does not wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn try_recv(
+        &self,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Received<P::Received>> {
+        self.recv_with(space, peer, |socket, batch| {
+            socket.try_receive(batch, 1, ReceiveMode::Remove)
+        })
+    }
+
+    /// Lends buffers to `receive`, and makes a message of the datagram that it puts there.
+    fn recv_with(
+        &self,
+        space: ControlSpace,
+        peer: Option<&Peer<'_>>,
+        receive: impl FnOnce(&DatagramSocket, &mut Batch) -> Result<usize>,
+    ) -> Result<Received<P::Received>> {
+        let socket = self.socket()?;
+        if let Some(peer) = peer {
+            peer.check(&socket)?;
+        }
+        let kept = locked(&self.spare).take_if(|inbox| inbox.space == space);
+        let mut inbox = match kept {
+            Some(inbox) => inbox,
+            None => Inbox::new(&socket, space)?,
+        };
+        let received = receive(&socket, &mut inbox.batch)
+            .and_then(|_| self.take(&socket, &mut inbox.batch, peer));
+        if inbox.is_reusable() {
+            *locked(&self.spare) = Some(inbox);
+        }
+        received
+    }
+
+    fn take(
+        &self,
+        socket: &DatagramSocket,
+        batch: &mut Batch,
+        peer: Option<&Peer<'_>>,
+    ) -> Result<Received<P::Received>> {
+        let Some(datagram) = batch.datagrams().next() else {
+            return Ok(Received::Nothing);
+        };
+        // Taken out first: the descriptors of a datagram that is not a valid packet are closed at once.
+        let ancillary = std::mem::take(datagram.ancillary);
+        if let Some(peer) = peer {
+            if !peer.name.has_sent(&datagram) {
+                return Ok(Received::Stranger);
+            }
+            peer.check(socket)?;
+        }
+        let packet = self.parse(&datagram)?.into();
+        Ok(Received::Message(Message {
+            packet,
+            sender: datagram.sender().into_owned(),
+            ancillary,
+        }))
+    }
+
+    /// Parses a datagram. [`ErrorKind::Parse`] if it is not a valid packet, or was truncated.
+    pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
+        let refuse = |cause| {
+            let sender = Subject::Address(datagram.sender().into_owned());
+            Error::new(ErrorKind::Parse, "read the packet of", sender, cause)
+        };
+        if datagram.is_truncated() {
+            let (whole, came) = (datagram.size, datagram.bytes.len());
+            return Err(refuse(format!(
+                "it has {whole} bytes and was truncated to {came}"
+            )));
+        }
+        self.protocol
+            .build_packet(datagram.bytes)
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// Receives a batch as [`DatagramSocket::receive`] does.
+    pub fn receive<E: From<Error>>(
+        &self,
+        batch: &mut Batch,
+        max: usize,
+        deadline: Deadline,
+        wake: &Wake<'_>,
+        idle: impl FnMut(&mut Batch) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        self.socket()?
+            .receive(batch, max, deadline, &self.wake(wake), idle)
+    }
+
+    /// Receives what is queued without waiting, as [`DatagramSocket::try_receive`] does.
+    pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
+        self.socket()?.try_receive(batch, max, mode)
+    }
+
+    /// Sends `packet` to `to`, waiting no longer than `timeout` for room in its queue (`None`:
+    /// without limit).
+    pub fn send_packet_to(
+        &self,
+        packet: &P::Sent,
+        to: &Address<'_>,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let to = Destination::named(to)?;
+        self.send_one(packet, Some(&to), None, deadline)
+    }
+
+    /// Does the same as [`send_packet_to`](Self::send_packet_to) with control data.
+    pub fn send_packet_to_with(
+        &self,
+        packet: &P::Sent,
+        to: &Address<'_>,
+        control: &Control,
+        timeout: Option<Duration>,
+    ) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let to = Destination::named(to)?;
+        self.send_one(packet, Some(&to), Some(control), deadline)
+    }
+
+    pub(crate) fn send_one(
+        &self,
+        packet: &P::Sent,
+        to: Option<&Destination>,
+        control: Option<&Control>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let socket = self.socket()?;
+        let bytes = self.datagram(packet)?;
+        let bytes = &bytes;
+        let outgoing = Outgoing { bytes, to, control };
+        let wake = self.wake(&Wake::default());
+        socket
+            .send(&[outgoing], deadline.remaining(), &wake)
+            .map_err(|(_, error)| error)
+    }
+
+    /// Makes the datagram that carries `packet`; [`ErrorKind::Parse`] if it is not valid.
+    pub(crate) fn datagram<'p>(&self, packet: &'p P::Sent) -> Result<Cow<'p, [u8]>> {
+        let datagram = self.protocol.make_datagram(packet);
+        datagram.map_err(|error| {
+            Error::new(
+                ErrorKind::Parse,
+                "send the packet",
+                Subject::None,
+                error.to_string(),
+            )
+        })
+    }
+
+    /// Sends datagrams unchanged, as [`DatagramSocket::send`] does.
+    pub fn send_batch(
+        &self,
+        messages: &[Outgoing<'_>],
+        timeout: Option<Duration>,
+        wake: &Wake<'_>,
+    ) -> Result<(), (usize, Error)> {
+        let socket = self.socket().map_err(|error| (0, error))?;
+        socket.send(messages, timeout, &self.wake(wake))
+    }
+}
+
+/// The peer that a client takes datagrams of.
+pub(crate) struct Peer<'p> {
+    pub(crate) address: &'p Address<'static>,
+    pub(crate) name: PeerName,
+}
+
+impl Peer<'_> {
+    /// Fails if the kernel has found the peer's socket closed and disconnected this one
+    /// (`unix_dgram_sendmsg`): it is then open to everybody.
+    fn check(&self, socket: &DatagramSocket) -> Result<()> {
+        match socket.peer_name()? {
+            Some(_) => Ok(()),
+            None => Err(peer_lost("receive from", self.address)),
+        }
+    }
+}
