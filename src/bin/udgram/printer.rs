@@ -106,7 +106,10 @@ impl Printer {
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
     pub(crate) fn print_late(&mut self, client: &Client, datagram: &Datagram<'_>) {
         if self.envelope.is_some() {
+            // It is no answer, whatever is in it: the exit status does not depend on it.
+            let failures = self.failures;
             self.show(client, datagram, Arrival::Late);
+            self.failures = failures;
             return;
         }
         self.report.warning(format_args!(
