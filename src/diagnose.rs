@@ -54,9 +54,47 @@ pub(crate) fn peer_lost(operation: &'static str, peer: &Address<'_>) -> Error {
     )
 }
 
+/// Returns whether /proc is mounted.
+pub(crate) fn has_proc() -> bool {
+    std::fs::metadata("/proc/self/fd").is_ok()
+}
+
+/// Names a process that has the socket open which is bound to the file with this inode number and file
+/// name, as `python3 (process 812)`. `None` if it is in another network namespace, or if /proc does not
+/// show this process the descriptors of that one.
+pub(crate) fn holder(file: u64, name: &OsStr) -> Option<String> {
+    let sockets = unix_sockets().ok()?;
+    // Files of several file systems may have one inode number.
+    let mut bound = sockets.iter().filter(|socket| {
+        let path = socket.name.as_deref().unwrap_or_default();
+        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+        socket.has_file(file) && Path::new(OsStr::from_bytes(path)).file_name() == Some(name)
+    });
+    let socket = bound.next().filter(|_| bound.next().is_none())?;
+    let wanted = format!("socket:[{}]", socket.inode);
+    let process = std::fs::read_dir("/proc").ok()?.flatten().find(|process| {
+        let descriptors = std::fs::read_dir(process.path().join("fd"));
+        descriptors.into_iter().flatten().flatten().any(|open| {
+            std::fs::read_link(open.path())
+                .is_ok_and(|target| target.as_os_str() == wanted.as_str())
+        })
+    })?;
+    let command = std::fs::read(process.path().join("comm")).ok()?;
+    let command = String::from_utf8_lossy(command.trim_ascii_end()).into_owned();
+    let shown = if command.contains(char::is_control) {
+        Quoted(OsStr::new(&command)).to_string()
+    } else {
+        command
+    };
+    Some(format!(
+        "{shown} (process {})",
+        process.file_name().to_string_lossy()
+    ))
+}
+
 /// Makes the error of a path that is longer than `sun_path` and cannot be reached without /proc.
 pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error {
-    if std::fs::metadata("/proc/self/fd").is_ok() {
+    if has_proc() {
         return peer_error(operation, peer, Errno::ENOENT);
     }
     let subject = Subject::Address(peer.clone().into_owned());
@@ -173,12 +211,7 @@ fn find(address: &Address<'_>, fits: impl Fn(&UnixSocket) -> bool) -> Option<Uni
         Address::Unnamed => None,
         Address::Pathname(path) => {
             let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
-            // The kernel reports the low half of the inode number.
-            fitting.find(|socket| {
-                socket
-                    .file
-                    .is_some_and(|inode| u64::from(inode) == file.ino() & 0xffff_ffff)
-            })
+            fitting.find(|socket| socket.has_file(file.ino()))
         }
         Address::Abstract(name) => fitting.find(|socket| {
             (socket.name.as_deref()).is_some_and(|bound| bound.strip_prefix(b"\0") == Some(name))

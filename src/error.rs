@@ -19,6 +19,9 @@ pub enum ErrorKind {
     System(Errno),
     /// There is no peer: no such socket, or a socket file that no socket is bound to.
     NobodyThere,
+    /// A live socket has the pathname to bind, or one that may not be tested.
+    /// [`Occupied::Replace`](crate::Occupied::Replace) takes the name from it.
+    InUse,
     /// The argument cannot be used: not a socket, not `AF_UNIX`, not connected, too long a name.
     Unusable,
     /// The bytes are not a valid packet.
@@ -122,6 +125,14 @@ impl Error {
     #[must_use]
     pub(crate) fn nobody_there(mut self) -> Self {
         self.kind = ErrorKind::NobodyThere;
+        self
+    }
+
+    /// Returns the same error as one that [`Occupied::Replace`](crate::Occupied::Replace) overcomes; its
+    /// `errno` stays.
+    #[must_use]
+    pub(crate) fn replaceable(mut self) -> Self {
+        self.kind = ErrorKind::InUse;
         self
     }
 

@@ -441,7 +441,7 @@ pub use address::{Address, SUN_PATH_LEN};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
-pub use binding::{BindOptions, Binding, Occupied, bind};
+pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
 pub use credentials::Credentials;
 pub use descriptor::{Access, Description, describe_descriptor};

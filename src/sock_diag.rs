@@ -131,6 +131,13 @@ impl<'b> Iterator for Messages<'b> {
 }
 
 impl UnixSocket {
+    /// Returns whether it is bound to a file with this inode number, as far as the kernel tells: the
+    /// low half.
+    pub(crate) fn has_file(&self, inode: u64) -> bool {
+        self.file
+            .is_some_and(|file| u64::from(file) == inode & 0xffff_ffff)
+    }
+
     fn decode(body: &[u8]) -> Option<Self> {
         let mut socket = Self {
             kind: i32::from(*body.get(1)?),

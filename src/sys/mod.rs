@@ -7,9 +7,12 @@ mod sockaddr;
 pub(crate) use mmsg::{BATCH, MessageToSend, ReceiveBuffers, send};
 pub(crate) use sockaddr::{SockAddr, SockAddrRef};
 
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, sockaddr_un, socklen_t};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use nix::sys::stat::Mode;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -129,6 +132,44 @@ pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     // SAFETY: the request takes no argument and returns a new descriptor.
     let file = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) };
     Errno::result(file).map(own)
+}
+
+/// Sets the permission bits of a file that is open with `O_PATH`: fchmodat2(2), since Linux 6.6; ENOSYS
+/// before.
+pub(crate) fn fchmod_path(file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
+    // SAFETY: the path is a live C string, and the other arguments are numbers.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_fchmodat2,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            mode.bits(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::result(set).map(drop)
+}
+
+/// Renames a file inside `directory` unless the new name is taken (EEXIST): renameat2(2), which nix
+/// has for glibc only.
+pub(crate) fn rename_noreplace(directory: impl AsFd, from: &OsStr, to: &OsStr) -> Result<()> {
+    let directory = directory.as_fd().as_raw_fd();
+    let renamed = from.with_nix_path(|from| {
+        to.with_nix_path(|to| {
+            // SAFETY: both paths are live C strings, and the other arguments are numbers.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_renameat2,
+                    directory,
+                    from.as_ptr(),
+                    directory,
+                    to.as_ptr(),
+                    libc::RENAME_NOREPLACE,
+                )
+            }
+        })
+    })??;
+    Errno::result(renamed).map(drop)
 }
 
 /// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.

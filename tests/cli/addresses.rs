@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use crate::harness::{Peer, Sandbox, at, bind_abstract, bytes_path, limited, text, timeless};
+use crate::harness::{Peer, Sandbox, at, bind_abstract, bytes_path, limited, root, text, timeless};
 
 use crate::sys;
 
@@ -135,6 +136,66 @@ fn no_address_is_empty() {
     sandbox.udgram(["recv", ""]).run().refuses(2, &["address"]);
 }
 
+#[test]
+fn a_relative_pathname_is_bound_by_its_absolute_form() {
+    let sandbox = Sandbox::new();
+    sandbox.directory("dir");
+    for (written, bound) in [
+        ("relative", "relative"),
+        ("./dotted", "dotted"),
+        (".//dir/./deep", "dir/deep"),
+        ("dir/../up", "dir/../up"),
+        ("./@not-abstract", "@not-abstract"),
+    ] {
+        let printed = printed_sender(&sandbox, Path::new(written));
+        let absolute = format!("{}/{bound}", text(sandbox.dir()));
+        assert_eq!(printed, serde_json::to_string(&absolute).unwrap());
+    }
+}
+
+#[test]
+fn a_relative_pathname_can_be_answered_from_another_directory() {
+    let sandbox = Sandbox::new();
+    sandbox.directory("dir");
+    let _listen = sandbox.listen(["--echo", "s"]);
+    sandbox
+        .shell("cd dir && exec udgram send --reply -t 20s --bind me ../s 1")
+        .run()
+        .succeeds("1\n");
+    assert!(!sandbox.exists("dir/me"));
+}
+
+#[test]
+fn a_relative_pathname_too_long_in_its_absolute_form_is_bound_as_written() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("peer");
+    let deep = sandbox.long_path("me");
+    let script = format!(
+        "cd {} && exec udgram send --bind me {} 1",
+        text(deep.parent().unwrap()),
+        text(&sandbox.path("peer"))
+    );
+    sandbox.shell(&script).run().succeeds("");
+    let (_, from) = peer.take_from();
+    assert_eq!(from.as_pathname(), Some(Path::new("me")));
+}
+
+#[test]
+fn a_relative_pathname_whose_absolute_form_leads_elsewhere_is_bound_as_written() {
+    root!();
+    let sandbox = Sandbox::new();
+    sandbox.directory("dir");
+    let peer = sandbox.bind("peer");
+    let script = "cd dir && mount -t tmpfs none \"$PWD\" && exec udgram send --bind me ../peer 1";
+    sandbox
+        .command("unshare", ["-m", "sh", "-c", script])
+        .run()
+        .succeeds("");
+    let (_, from) = peer.take_from();
+    assert_eq!(from.as_pathname(), Some(Path::new("me")));
+    assert!(!sandbox.exists("dir/me"));
+}
+
 /// Sends from `written` and returns what the receiver prints as `from`, in JSON.
 #[track_caller]
 fn printed_sender(sandbox: &Sandbox, written: &Path) -> String {
@@ -160,9 +221,6 @@ fn a_sender_is_printed_as_it_is_written() {
     let unique = sandbox.unique();
     for address in [
         text(&sandbox.path("absolute")).to_owned(),
-        "relative".to_owned(),
-        "./dotted".to_owned(),
-        "./@not-abstract".to_owned(),
         format!("@{unique}"),
         format!(r"@{unique}\\"),
         format!(r"@{unique}\0\0x"),
@@ -195,7 +253,12 @@ fn a_pathname_that_is_not_utf8_is_printed_with_its_bytes_beside_it() {
     let sandbox = Sandbox::new();
     assert_eq!(
         printed_sender(&sandbox, &bytes_path(b"caf\xe9")),
-        "\"caf\u{fffd}\",\"from_raw\":\"Y2Fm6Q==\""
+        format!(
+            "\"{}/caf\u{fffd}\",\"from_raw\":\"{}\"",
+            text(sandbox.dir()),
+            data_encoding::BASE64
+                .encode(&[sandbox.dir().as_os_str().as_bytes(), b"/caf\xe9"].concat())
+        )
     );
 }
 
@@ -264,6 +327,20 @@ fn a_peer_can_answer_a_pathname_too_long_for_the_kernel() {
     assert_eq!(bytes, b"1");
     peer.send_to_addr(b"2", &from).unwrap();
     running.finish().succeeds("2\n");
+}
+
+#[test]
+fn a_peer_can_answer_a_file_name_too_long_for_the_kernel() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("peer");
+    let running = sandbox
+        .udgram(["send", "--reply", "--bind", &"n".repeat(120), "peer", "1"])
+        .start();
+    let (bytes, from) = peer.take_from();
+    assert_eq!(bytes, b"1");
+    peer.send_to_addr(b"2", &from).unwrap();
+    running.finish().succeeds("2\n");
+    assert_eq!(std::fs::read_dir(sandbox.dir()).unwrap().count(), 1);
 }
 
 #[test]

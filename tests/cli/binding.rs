@@ -1,12 +1,12 @@
-//! The socket file: whose it is, who may use it, whom it may replace, and that it goes away.
+//! The socket file: whose it is, who may use it, and that it goes away.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::MetadataExt;
 
+use nix::libc;
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, bind_abstract, close, peer, root, text};
+use crate::harness::{Peer, Sandbox, peer, root};
 use crate::running::{Running, Watch};
 
 /// Starts `recv` and waits until it is bound to `s`.
@@ -124,109 +124,6 @@ fn an_owner_that_may_not_be_given_leaves_no_file() {
 }
 
 #[test]
-fn a_stale_socket_file_is_replaced() {
-    let sandbox = Sandbox::new();
-    sandbox.stale("s");
-    let running = receiver(&sandbox, &[]);
-    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-    running.finish().succeeds("1\n");
-    assert!(!sandbox.exists("s"));
-}
-
-#[test]
-fn a_stale_stream_socket_file_is_replaced_too() {
-    let sandbox = Sandbox::new();
-    close(UnixListener::bind(sandbox.path("s")).unwrap());
-    let running = receiver(&sandbox, &[]);
-    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-    running.finish().succeeds("1\n");
-}
-
-#[test]
-fn a_live_socket_is_not_replaced_unasked() {
-    let sandbox = Sandbox::new();
-    let owner = sandbox.bind("s");
-    sandbox
-        .udgram(["recv", "s"])
-        .run()
-        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
-    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-    assert_eq!(owner.take(), b"1");
-    owner.has_nothing_more();
-}
-
-#[test]
-fn a_live_stream_socket_is_not_replaced_unasked() {
-    let sandbox = Sandbox::new();
-    let owner = UnixListener::bind(sandbox.path("s")).unwrap();
-    sandbox
-        .udgram(["recv", "s"])
-        .run()
-        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
-    std::os::unix::net::UnixStream::connect(sandbox.path("s")).unwrap();
-    drop(owner);
-}
-
-#[test]
-fn a_live_socket_that_is_connected_to_somebody_else_is_live() {
-    let sandbox = Sandbox::new();
-    let other = sandbox.bind("other");
-    let owner = sandbox.bind("s");
-    owner.connect(sandbox.path("other")).unwrap();
-    sandbox
-        .udgram(["recv", "s"])
-        .run()
-        .fails(1, "udgram: cannot bind 's': another socket is bound to it and in use (hint: --replace takes the name from it)");
-    owner.send(b"1").unwrap();
-    assert_eq!(other.take(), b"1");
-}
-
-#[test]
-fn a_live_socket_is_replaced_on_demand() {
-    let sandbox = Sandbox::new();
-    let before = sandbox.bind("s");
-    let inode = fs::metadata(sandbox.path("s")).unwrap().ino();
-    let running = sandbox.udgram(["recv", "--replace", "s"]).start();
-    running.wait_until("s", || {
-        fs::metadata(sandbox.path("s")).is_ok_and(|file| file.ino() != inode)
-    });
-    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-    running.finish().succeeds("1\n");
-    before.has_nothing_more();
-    assert!(!sandbox.exists("s"));
-}
-
-#[test]
-fn what_is_no_socket_is_never_replaced() {
-    let sandbox = Sandbox::new();
-    sandbox.file("file", "precious");
-    sandbox.directory("dir");
-    nix::unistd::mkfifo(&sandbox.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    std::os::unix::fs::symlink("file", sandbox.path("link")).unwrap();
-    for name in ["file", "dir", "fifo", "link"] {
-        for options in [&["recv", name][..], &["recv", "--replace", name]] {
-            sandbox
-                .udgram(options)
-                .run()
-                .refuses(1, &[&format!("'{name}'")]);
-        }
-    }
-    assert_eq!(fs::read(sandbox.path("file")).unwrap(), b"precious");
-    assert!(fs::metadata(sandbox.path("dir")).unwrap().is_dir());
-    assert!(
-        fs::metadata(sandbox.path("fifo"))
-            .unwrap()
-            .file_type()
-            .is_fifo()
-    );
-    assert!(
-        fs::symlink_metadata(sandbox.path("link"))
-            .unwrap()
-            .is_symlink()
-    );
-}
-
-#[test]
 fn a_missing_directory_is_named() {
     let sandbox = Sandbox::new();
     sandbox
@@ -337,8 +234,15 @@ fn the_file_of_a_successor_is_left_alone() {
     let running = receiver(&sandbox, &[]);
     fs::remove_file(sandbox.path("s")).unwrap();
     let successor = sandbox.bind("s");
+    let touched = || {
+        let file = fs::metadata(sandbox.path("s")).unwrap();
+        (file.ctime(), file.ctime_nsec())
+    };
+    let before = touched();
     running.signal(Signal::SIGTERM);
     running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+    // Renaming it would change its time.
+    assert_eq!(touched(), before);
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     assert_eq!(successor.take(), b"1");
 }
@@ -361,7 +265,7 @@ fn the_local_address_of_send_is_bound_and_removed_like_any_other() {
         .udgram(["send", "--reply", "-b", "me", "-m", "0666", "peer", "1"])
         .start();
     let (_, from) = peer.take_from();
-    assert_eq!(from.as_pathname().map(text), Some("me"));
+    assert_eq!(from.as_pathname(), Some(sandbox.path("me").as_path()));
     assert_eq!(sandbox.mode("me"), 0o666);
     peer.send_to(b"2", sandbox.path("me")).unwrap();
     running.finish().succeeds("2\n");
@@ -369,28 +273,19 @@ fn the_local_address_of_send_is_bound_and_removed_like_any_other() {
 }
 
 #[test]
-fn the_local_address_of_send_is_not_taken_from_a_live_socket() {
+fn a_file_that_takes_the_name_while_udgram_ends_is_left_alone() {
+    peer!("strace");
     let sandbox = Sandbox::new();
-    let peer = sandbox.bind("peer");
-    let owner = sandbox.bind("me");
-    sandbox
-        .udgram(["send", "--bind", "me", "peer", "1"])
-        .run()
-        .fails(1, "udgram: cannot bind 'me': another socket is bound to it and in use (hint: --replace takes the name from it)");
-    peer.has_nothing_more();
-    close(owner);
-    sandbox
-        .udgram(["send", "--bind", "me", "peer", "1"])
-        .run()
-        .succeeds("");
-    assert_eq!(peer.take(), b"1");
-}
-
-#[test]
-fn a_live_abstract_name_is_never_taken() {
-    let sandbox = Sandbox::new();
-    let name = sandbox.unique();
-    let _owner = bind_abstract(&name);
-    let address = format!("@{name}");
-    sandbox.udgram(["recv", &address]).run().fails(1, format!("udgram: cannot bind '{address}': Address already in use (hint: another socket has this abstract name)"));
+    let delay = "inject=renameat2,unlinkat:delay_enter=500000";
+    let script = format!("exec strace -o trace -e {delay} udgram recv -t 0 s");
+    let receiver = sandbox.shell(&script).start();
+    // It has looked at its file, and is about to remove it.
+    receiver.wait_child_in(&[libc::SYS_renameat2, libc::SYS_unlinkat]);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let successor = sandbox.bind("s");
+    receiver.finish().refuses(124, &["no packet"]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(successor.take(), b"1");
+    // The socket file and the trace of strace.
+    assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 2);
 }

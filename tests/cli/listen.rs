@@ -320,9 +320,10 @@ fn a_command_is_told_of_the_sender() {
         .start();
     let pid = sender.pid();
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let from = sandbox.path("me").display().to_string();
     sender
         .finish()
-        .succeeds(format!("\"me {pid} {uid} {gid}\"\n"));
+        .succeeds(format!("\"{from} {pid} {uid} {gid}\"\n"));
     running.finish().succeeds("1\n");
 }
 
@@ -396,10 +397,11 @@ fn credentials_make_envelopes() {
     let pid = sender.pid();
     sender.finish().succeeds("");
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let from = sandbox.path("me").display().to_string();
     assert_eq!(
         timeless(&running.finish().one_line()),
         format!(
-            "{{\"from\":\"me\",\"size\":1,\"packet\":1,\
+            "{{\"from\":\"{from}\",\"size\":1,\"packet\":1,\
              \"creds\":{{\"pid\":{pid},\"uid\":{uid},\"gid\":{gid}}}}}"
         )
     );

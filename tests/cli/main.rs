@@ -22,5 +22,7 @@ mod recv;
 mod reply;
 mod send;
 mod sockopt;
+mod takeover;
 mod wait;
 mod watching;
+mod without_proc;

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -283,6 +284,28 @@ impl Running {
         let timeout = PollTimeout::try_from(limit).unwrap();
         while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
         watched[0].any() == Some(true)
+    }
+
+    /// Waits until the program's child is stopped in one of these system calls.
+    #[track_caller]
+    pub(crate) fn wait_child_in(&self, calls: &[libc::c_long]) {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let start = Instant::now();
+        loop {
+            let child = fs::read_to_string(&children).unwrap_or_default();
+            let call = fs::read_to_string(format!("/proc/{}/syscall", child.trim()));
+            let call = call.unwrap_or_default();
+            let number = call.split(' ').next().and_then(|word| word.parse().ok());
+            if number.is_some_and(|number| calls.contains(&number)) {
+                return;
+            }
+            assert!(
+                start.elapsed() < LIMIT && !self.has_ended(),
+                "the child was never seen in {calls:?}, but in {call:?}\n{}",
+                self.context()
+            );
+            thread::yield_now();
+        }
     }
 
     /// How many descriptors the program has open.

@@ -481,7 +481,7 @@ fn the_verbose_program_names_both_addresses() {
         .run();
     assert_eq!(peer.take(), b"1");
     let lines = outcome.diagnostics().join("\n");
-    assert!(lines.contains("'me'") && lines.contains("'s'"), "{lines}");
+    assert!(lines.contains("/me'") && lines.contains("'s'"), "{lines}");
     let _ = outcome.ends(0, "");
 }
 

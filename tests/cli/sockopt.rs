@@ -161,7 +161,7 @@ fn a_new_socket_is_bound_and_connected_on_demand() {
         .udgram(["sockopt", "--bind", "me", "--connect", "peer"])
         .run()
         .one_line();
-    assert!(line.contains("\"me\"") && line.contains("peer"), "{line}");
+    assert!(line.contains("/me\"") && line.contains("peer"), "{line}");
     assert!(!sandbox.exists("me"));
 }
 

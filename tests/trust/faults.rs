@@ -55,9 +55,9 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "write" => &["EINTR", "ENOSPC", "EAGAIN", "EIO", "EPIPE"],
         "openat" => &["EMFILE", "ENFILE", "EACCES", "ENOENT", "EINTR", "ENOMEM"],
         "fstat" | "newfstatat" | "statx" => &["ENOMEM", "EIO", "ENOENT"],
-        "fchmod" | "fchmodat" | "fchownat" => &["EPERM", "EROFS", "EIO"],
+        "fchmod" | "fchmodat" | "fchmodat2" | "fchownat" => &["EPERM", "EROFS", "EIO"],
         "flock" => &["EINTR", "EWOULDBLOCK", "ENOLCK"],
-        "unlinkat" | "unlink" => &["EPERM", "EBUSY", "EROFS"],
+        "unlinkat" | "unlink" | "renameat2" => &["EPERM", "EBUSY", "EROFS"],
         "linkat" => &["EPERM", "EMLINK", "EEXIST"],
         "clone" | "clone3" | "vfork" => &["EAGAIN", "ENOMEM"],
         "pipe2" | "fcntl" | "dup" | "dup2" | "eventfd2" | "epoll_create1" | "memfd_create"

@@ -6,6 +6,7 @@ use anyhow::Error;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use udgram::ErrorKind;
 
 /// Which diagnostics are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +42,12 @@ impl Report {
 
     /// Prints an error with its causes and its hint.
     pub(crate) fn error(self, error: &Error) {
-        let hint = error.chain().find_map(|cause| {
-            cause
-                .downcast_ref::<udgram::Error>()
-                .and_then(udgram::Error::hint)
-                .or_else(|| cause.downcast_ref::<Failure>()?.hint())
-        });
+        let hint = error
+            .chain()
+            .find_map(|cause| match cause.downcast_ref::<udgram::Error>() {
+                Some(error) => error.hint().or_else(|| option_for(error.kind())),
+                None => cause.downcast_ref::<Failure>()?.hint(),
+            });
         match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
             Some(hint) => self.line(&format!("{error:#} (hint: {hint})")),
             None => self.line(&format!("{error:#}")),
@@ -82,6 +83,11 @@ impl Report {
             .lock()
             .write_all(format!("udgram: {message}\n").as_bytes());
     }
+}
+
+/// Names the option that overcomes an error of the library, which does not know of options.
+fn option_for(kind: ErrorKind) -> Option<&'static str> {
+    (kind == ErrorKind::InUse).then_some("--replace takes the name from it")
 }
 
 /// Prints what is wrong with a command line as one diagnostic, or the help or version asked for to
