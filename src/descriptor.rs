@@ -1,18 +1,25 @@
 //! What an open descriptor refers to.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{SFlag, fstat};
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use nix::sys::statfs::{FsType, fstatfs};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
+
+/// `PIDFS_MAGIC` of linux/magic.h.
+const PIDFS: FsType = FsType(0x5049_4446);
 
 /// An open descriptor, described.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// `file`, `dir`, `pipe`, `socket`, `tty`, `char`, `block`, `symlink`, `memfd`, or the name the
-    /// kernel gives an anonymous inode: `pidfd`, `eventfd`, `epoll`, `timerfd`, `signalfd`, …
+    /// kernel gives an anonymous inode: `pidfd`, `eventfd`, `epoll`, `timerfd`, `signalfd`, … That name is
+    /// `unknown` if /proc is not mounted, except for `pidfd` since Linux 6.9.
     pub kind: String,
-    /// What /proc/self/fd says that it refers to: a path, `pipe:[INODE]`, `socket:[INODE]`, …
+    /// What /proc/self/fd says that it refers to: a path, `pipe:[INODE]`, `socket:[INODE]`, …; empty if
+    /// /proc is not mounted.
     pub target: OsString,
     /// How it is open; `None` for one that only names a file (`O_PATH`).
     pub access: Option<Access>,
@@ -41,7 +48,7 @@ impl Access {
     }
 }
 
-/// Describes an open descriptor; nothing is read from it, and nothing about it changes.
+/// Describes an open descriptor. Reads nothing from it, and changes nothing about it.
 #[must_use]
 pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
@@ -56,8 +63,7 @@ pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
     };
     let mode = fstat(fd).map_or(0, |status| status.st_mode);
     let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG if target.as_bytes().starts_with(b"/memfd:") => "memfd",
-        SFlag::S_IFREG => "file",
+        SFlag::S_IFREG => regular(fd, target.as_bytes()),
         SFlag::S_IFDIR => "dir",
         SFlag::S_IFIFO => "pipe",
         SFlag::S_IFSOCK => "socket",
@@ -67,17 +73,11 @@ pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
         SFlag::S_IFLNK => "symlink",
         _ => {
             return Description {
-                kind: anonymous(&target),
+                kind: anonymous(fd, &target),
                 target,
                 access,
             };
         }
-    };
-    // A pidfd is a regular file of its own file system.
-    let kind = if target.as_bytes().starts_with(b"pidfd:") {
-        "pidfd"
-    } else {
-        kind
     };
     Description {
         kind: kind.to_owned(),
@@ -86,13 +86,38 @@ pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
     }
 }
 
-/// The kind in `anon_inode:[eventfd]`; epoll's is called `eventpoll` there.
-fn anonymous(target: &OsString) -> String {
+/// Returns the kind of a regular file. A memfd is one, and a pidfd on some kernels.
+fn regular(fd: BorrowedFd<'_>, target: &[u8]) -> &'static str {
+    if target.starts_with(b"/memfd:") {
+        "memfd"
+    } else if target.starts_with(b"pidfd:") {
+        "pidfd"
+    } else if target.is_empty() {
+        by_file_system(fd).unwrap_or("file")
+    } else {
+        "file"
+    }
+}
+
+/// Returns the kind of a file of the kernel's own file systems, for use without /proc.
+fn by_file_system(fd: BorrowedFd<'_>) -> Option<&'static str> {
+    if fstatfs(fd).is_ok_and(|system| system.filesystem_type() == PIDFS) {
+        return Some("pidfd");
+    }
+    // All memfds are on one file system, where nothing else can be opened.
+    let memfd = memfd_create("", MFdFlags::MFD_CLOEXEC).ok()?;
+    let device = |fd: BorrowedFd<'_>| fstat(fd).map(|status| status.st_dev);
+    (device(fd).ok()? == device(memfd.as_fd()).ok()?).then_some("memfd")
+}
+
+/// Returns the kind in `anon_inode:[eventfd]`; epoll's is called `eventpoll` there.
+fn anonymous(fd: BorrowedFd<'_>, target: &OsStr) -> String {
     let target = target.to_string_lossy();
     let name = target.strip_prefix("anon_inode:").unwrap_or(&target);
     match name.trim_matches(['[', ']']) {
-        "eventpoll" => "epoll".to_owned(),
-        "" => "unknown".to_owned(),
-        name => name.to_owned(),
+        "eventpoll" => "epoll",
+        "" => by_file_system(fd).unwrap_or("unknown"),
+        name => name,
     }
+    .to_owned()
 }

@@ -140,7 +140,9 @@ fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &
         let mut object = Object::begin(json, Layout::Compact);
         object.literal("fd", number.unwrap_or(descriptor.as_raw_fd()));
         object.string("type", &description.kind);
-        object.string("path", &description.target.to_string_lossy());
+        if !description.target.is_empty() {
+            object.string("path", &description.target.to_string_lossy());
+        }
         if str::from_utf8(description.target.as_bytes()).is_err() {
             object.base64("path_raw", description.target.as_bytes());
         }
