@@ -5,6 +5,7 @@ use crate::cli::setting::Setting;
 use crate::cli::value::Descriptor;
 use crate::cli::{Inherited, Receive, SocketFile};
 use crate::exit::Failure;
+use crate::process::require_open_at_start;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use nix::libc::c_int;
@@ -228,6 +229,7 @@ impl Endpoint {
         settings: &[Setting],
     ) -> Result<Self> {
         let Descriptor { pid, number } = descriptor;
+        require_open_at_start(pid, number)?;
         let socket = DatagramSocket::from_number(pid, number)?;
         let mut cleanup = Cleanup::default();
         for option in request.needs {

@@ -6,6 +6,7 @@ use crate::cli::{Protocol, Send};
 use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, PrintOnly, Receiver, wake};
@@ -36,6 +37,7 @@ pub(crate) enum Target {
 }
 
 fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
+    require_open_at_start(descriptor.pid, descriptor.number)?;
     Ok(duplicate(descriptor.pid, descriptor.number)?)
 }
 

@@ -7,7 +7,10 @@ use crate::endpoint::{Cleanup, Endpoint, Request};
 use crate::exit::{Exit, Failure, has_kind};
 use crate::output::Output;
 use crate::printer::ReceiveOptions;
-use crate::process::{forget_overwritten, place_descriptors, set_signal_mask, spawn_failure};
+use crate::process::{
+    forget_overwritten, hand_on_signals, place_descriptors, replace_process, require_command,
+    spawn_failure,
+};
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, PrintOnly, Receiver, wake};
 use crate::report::Report;
@@ -16,7 +19,6 @@ use anyhow::Result;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::Deadline;
@@ -31,8 +33,9 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let wanted = ReceiveOptions::from_args(receive, !options.command.is_empty());
     let needs = wanted.needs();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
-    if options.command.is_empty() {
-        Output::require()?;
+    match options.command.first() {
+        None => Output::require()?,
+        Some(name) => require_command(name)?,
     }
     let signals = Signals::install()?;
     let Endpoint {
@@ -127,12 +130,12 @@ fn hand_to_command(
         ));
     }
     let mut command = command(&options.command, packet, from)?;
-    set_signal_mask(&mut command, signals.found());
+    hand_on_signals(&mut command);
     hand_over(&mut command, descriptors, &numbers);
     // CMD replaces udgram: nothing is dropped after exec(3).
     drop(receiver);
     drop(cleanup);
-    let error = command.exec();
+    let error = replace_process(&mut command, &numbers);
     Err(spawn_failure(&options.command[0], &error))
 }
 

@@ -27,11 +27,7 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     };
     // With no file to remove and no replies or totals to print, a signal may end the process at once.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
-    let signals = if bound || options.reply.is_some() || options.counting.stats {
-        Some(Signals::install()?)
-    } else {
-        None
-    };
+    let signals = Signals::install_if(bound || options.reply.is_some() || options.counting.stats)?;
     let Endpoint {
         socket,
         origin,
