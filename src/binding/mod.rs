@@ -69,17 +69,22 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Returns a descriptor that becomes readable when the socket file may have lost its name: then
-    /// call [`lost`](Self::lost), which also makes it unreadable again. The first call makes the
-    /// descriptor and does not report what happened before: call [`lost`](Self::lost) once after it.
-    ///
-    /// Returns `None` if the file cannot be watched: no inotify instance is left
-    /// (`fs.inotify.max_user_instances`), or the process may not read the file.
+    /// Begins to watch the socket file: see [`notice`](Self::notice). What happened before is not
+    /// reported: call [`lost`](Self::lost) once after it.
     #[doc(alias = "inotify")]
-    pub fn watch(&mut self) -> Option<BorrowedFd<'_>> {
+    pub fn watch(&mut self) {
         if self.watch.is_none() {
             self.watch = self.place.watch(&self.file).ok();
         }
+    }
+
+    /// Returns a descriptor that becomes readable when the socket file may have lost its name: then
+    /// call [`lost`](Self::lost), which also makes it unreadable again.
+    ///
+    /// Returns `None` if the file is not watched: [`watch`](Self::watch) was not called, no inotify
+    /// instance is left (`fs.inotify.max_user_instances`), or the process may not read the file.
+    #[must_use]
+    pub fn notice(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
@@ -185,7 +190,8 @@ mod tests {
     }
 
     fn is_readable(binding: &mut Binding) -> bool {
-        let watch = binding.watch().unwrap();
+        binding.watch();
+        let watch = binding.notice().unwrap();
         poll(
             &mut [PollFd::new(watch, PollFlags::POLLIN)],
             PollTimeout::ZERO,

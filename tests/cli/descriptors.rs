@@ -518,10 +518,19 @@ fn the_status_of_the_command_is_the_status_of_recv() {
 fn a_command_that_is_not_found_or_cannot_be_run_has_its_own_status() {
     let sandbox = Sandbox::new();
     sandbox.file("not-executable", "");
-    for (command, status) in [("./not-executable", 126), ("no-such-command-anywhere", 127)] {
-        let running = receiver(&sandbox, &["s", "--", command]);
-        sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-        running.finish().refuses(status, &[command]);
+    sandbox.directory("directory");
+    for (command, status) in [
+        ("./not-executable", 126),
+        ("./directory", 126),
+        ("no-such-command-anywhere", 127),
+        ("./no-such-file", 127),
+        ("", 127),
+    ] {
+        // It ends before a packet comes, and takes none.
+        sandbox
+            .udgram(["recv", "s", "--", command])
+            .run()
+            .refuses(status, &[command]);
         assert!(!sandbox.exists("s"));
     }
 }

@@ -5,6 +5,7 @@ use crate::cli::setting::Setting;
 use crate::cli::value::{Descriptor, parse_peer};
 use crate::cli::{Inherited, Receive, SocketFile};
 use crate::exit::{Exit, Failure};
+use crate::process::require_open_at_start;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use nix::libc::{self, c_int};
@@ -219,12 +220,17 @@ pub(crate) struct Opened {
 /// of an inherited socket, which other processes may share.
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
-    _binding: Option<Binding>,
+    binding: Option<Binding>,
     /// A copy of the socket, and the values that its options had.
     options: Option<(OwnedFd, Vec<(c_int, c_int)>)>,
 }
 
 impl Cleanup {
+    /// Hands over the socket file, which is removed when that is dropped.
+    pub(crate) fn take_binding(&mut self) -> Option<Binding> {
+        self.binding.take()
+    }
+
     /// Sets an option of `SOL_SOCKET`, which is restored on drop.
     pub(crate) fn set(
         &mut self,
@@ -308,7 +314,7 @@ impl Endpoint {
         Ok(Self {
             socket,
             cleanup: Cleanup {
-                _binding: binding,
+                binding,
                 options: None,
             },
             opened: Opened {
@@ -327,6 +333,7 @@ impl Endpoint {
         report: Report,
     ) -> Result<Self> {
         let Descriptor { pid, number } = inherited.descriptor;
+        require_open_at_start(pid, number)?;
         let socket = DatagramSocket::from_number(pid, number)?;
         if inherited.passed > 1 {
             report.warning(format_args!(

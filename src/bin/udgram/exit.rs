@@ -28,6 +28,8 @@ pub(crate) enum Exit {
     Command(u8),
     /// Ended by a signal, which is let through once all is cleaned up.
     Signal(Signal),
+    /// The signal that ended CMD: udgram ends by the same one, which may be a real-time signal.
+    CommandSignal(i32),
 }
 
 impl Exit {
@@ -58,8 +60,19 @@ impl Exit {
             Self::NotFound => 127,
             Self::Command(status) => status,
             // Only where the signal itself did not end the process.
-            Self::Signal(signal) => 128 + u8::try_from(signal as i32).unwrap_or(0),
+            Self::Signal(_) | Self::CommandSignal(_) => {
+                128 + u8::try_from(self.signal().unwrap_or(0)).unwrap_or(0)
+            }
         })
+    }
+
+    /// Returns the number of the signal that is to end the program.
+    pub(crate) fn signal(self) -> Option<i32> {
+        match self {
+            Self::Signal(signal) => Some(signal as i32),
+            Self::CommandSignal(number) => Some(number),
+            _ => None,
+        }
     }
 }
 

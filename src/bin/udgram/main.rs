@@ -24,21 +24,18 @@ mod serve;
 mod signal;
 mod stats;
 mod terminal;
+mod witness;
 
 use cli::{Cli, Command};
-use exit::{Exit, Failure};
+use exit::{Exit, Failure, has_kind};
 use nix::sys::signal::Signal;
 use report::Report;
 use stats::Stats;
 use std::process::ExitCode;
+use udgram::ErrorKind;
 
 fn main() -> ExitCode {
-    // The Rust runtime ignores SIGPIPE; restore it. Commands that clean up block it in
-    // `Signals::install`.
-    let _ = process::default_action(Signal::SIGPIPE);
-    // If the parent ignored SIGCHLD, we inherited that and waitpid(2) would fail with ECHILD. Restore
-    // the default.
-    let _ = process::default_action(Signal::SIGCHLD);
+    process::set_actions();
     let (exit, report) = match Cli::read(std::env::args_os()) {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics.verbosity());
@@ -47,6 +44,12 @@ fn main() -> ExitCode {
         Err(error) => return report::report_usage(&error),
     };
     let exit = exit.unwrap_or_else(|error| {
+        // A command that has nothing to do at its end returns this error as it is.
+        if has_kind(&error, ErrorKind::Stopped)
+            && let Some(signal) = signal::taken()
+        {
+            return Exit::Signal(signal);
+        }
         let exit = Exit::of(&error);
         // The reader of stdout is gone: udgram ends silently, like other programs.
         if exit != Exit::Signal(Signal::SIGPIPE) {
@@ -54,14 +57,20 @@ fn main() -> ExitCode {
         }
         exit
     });
-    if let Exit::Signal(signal) = exit {
-        signal::die_of(signal);
+    if let Some(signal) = exit.signal() {
+        process::die_of(signal);
     }
     exit.code()
 }
 
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     command.check().map_err(Failure::usage)?;
+    // `exec` waits for SIGCHLD itself.
+    if process::inherits_orphans() && !matches!(command, Command::Exec(_)) {
+        signal::on_each(Signal::SIGCHLD, process::reap_orphans)?;
+        // One that ended earlier, before a shell executed udgram, sends no signal again.
+        process::reap_orphans();
+    }
     let stats = if command.stats() {
         Some(Stats::start(report)?)
     } else {

@@ -1,19 +1,31 @@
 //! Processes: the signals, descriptors and environment of the commands that udgram runs, and what
-//! the process itself found at its start. This is the program's only module with `unsafe` code: it
-//! holds what runs between fork(2) and execve(2) and what runs before `main`.
+//! the process itself found at its start. This module and those below it have the program's only
+//! `unsafe` code: what runs between fork(2) and execve(2), what runs before `main`, and system calls
+//! that nix does not offer, or not for real-time signals.
 #![allow(unsafe_code)]
+
+mod children;
+mod signals;
+mod start;
+
+pub(crate) use children::{
+    AwaitedChild, WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn,
+};
+pub(crate) use signals::{die_of, hand_on_signals, pass_on, set_actions, stop_by};
+pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
 
 use crate::exit::{Exit, Failure};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::libc;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use udgram::Quoted;
 
 /// Opens a descriptor that becomes readable when the process has ended; pidfd_open(2).
@@ -25,12 +37,6 @@ pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
         .and_then(|number| RawFd::try_from(number).map_err(|_| Errno::EBADF))?;
     // SAFETY: the call has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
-}
-
-/// Restores the default action of a signal; signal(7).
-pub(crate) fn default_action(number: Signal) -> nix::Result<()> {
-    // SAFETY: the default action runs no code of ours.
-    unsafe { signal(number, SigHandler::SigDfl) }.map(drop)
 }
 
 /// Makes `command` start with `descriptors` at these numbers, which are distinct, without
@@ -45,7 +51,12 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
         .iter()
         .map(|(source, _)| source.as_raw_fd())
         .collect();
+    let reserved: Vec<OwnedFd> = descriptors
+        .iter()
+        .filter_map(|(source, target)| reserve(*target, source.as_raw_fd()))
+        .collect();
     let place = move || {
+        let _ = &reserved;
         // First above all targets: a source may have the number that another one is to get.
         for source in &mut sources {
             // The copy is close-on-exec, so execve(2) closes it.
@@ -63,11 +74,44 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
     unsafe { command.pre_exec(place) };
 }
 
-/// Makes `command` start with exactly these signals blocked, whatever this thread has blocked.
-pub(crate) fn set_signal_mask(command: &mut Command, blocked: SigSet) {
-    let set = move || Ok(blocked.thread_set_mask()?);
-    // SAFETY: the closure makes a system call and allocates nothing.
-    unsafe { command.pre_exec(set) };
+/// Occupies a number that is to be a descriptor of a command, if it is free: the pipe through which the
+/// standard library reports a failure of execve(2) must not get it.
+fn reserve(number: RawFd, source: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the call takes any number and checks it.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0 {
+        return None;
+    }
+    // SAFETY: the call takes numbers and checks them. It gives the lowest free number, which is `number`.
+    let copy = unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, number) };
+    // SAFETY: the call has just returned this descriptor, and nothing else owns it.
+    (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Runs `command` in place of this process. Returns only if that fails: what it was to have at `numbers`
+/// is then replaced by what this process has there, so that the error goes to the former stderr.
+pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::Error {
+    let above = numbers.iter().max().map_or(0, |number| number + 1);
+    let mut saved = Vec::new();
+    for number in numbers {
+        // SAFETY: the call takes any number and checks it.
+        let flags = unsafe { libc::fcntl(*number, libc::F_GETFD) };
+        if flags < 0 {
+            continue;
+        }
+        // SAFETY: the call takes numbers and checks them.
+        let copy = unsafe { libc::fcntl(*number, libc::F_DUPFD_CLOEXEC, above) };
+        if copy < 0 {
+            return io::Error::last_os_error();
+        }
+        saved.push((copy, *number, flags & libc::FD_CLOEXEC));
+    }
+    let error = command.exec();
+    for (copy, number, flags) in saved {
+        let flags = if flags == 0 { 0 } else { libc::O_CLOEXEC };
+        // SAFETY: the call takes numbers and checks them. It gives `number` back to its former owner.
+        unsafe { libc::dup3(copy, number, flags) };
+    }
+    error
 }
 
 /// Sets `LISTEN_PID` to the number of the command's own process, which is known only after fork(2).
@@ -129,14 +173,16 @@ pub(crate) fn set_listen_pid(command: &mut Command) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes `UDGRAM_SOCKET_FD` from the environment of `command` if one of `numbers` replaces the
-/// inherited socket that it names.
+/// Removes `UDGRAM_SOCKET_FD` and `UDGRAM_PEER` from the environment of `command` if one of `numbers`
+/// replaces the inherited socket that they describe.
 pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
     let inherited = std::env::var("UDGRAM_SOCKET_FD")
         .ok()
         .and_then(|number| number.parse().ok());
     if inherited.is_some_and(|number| numbers.contains(&number)) {
-        command.env_remove("UDGRAM_SOCKET_FD");
+        command
+            .env_remove("UDGRAM_SOCKET_FD")
+            .env_remove("UDGRAM_PEER");
     }
 }
 
@@ -155,29 +201,42 @@ pub(crate) fn spawn_failure(command: &OsStr, error: &io::Error) -> anyhow::Error
     Failure::error(exit, format!("cannot run {}: {cause}", Quoted(command)))
 }
 
-/// Which of stdin, stdout and stderr were closed when the process started. Before `main`, Rust's
-/// runtime opens /dev/null in their place, where packets would be lost without an error.
-static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
-
-extern "C" fn look_at_standard_descriptors() {
-    for (number, closed) in (0..).zip(&CLOSED_AT_START) {
-        // SAFETY: the call takes any number and checks it.
-        closed.store(
-            unsafe { libc::fcntl(number, libc::F_GETFD) } < 0,
-            Ordering::Relaxed,
-        );
-    }
+/// Fails if execvp(3) would not find `command`, or not be permitted to run it: status 127 or 126. To be
+/// called before anything is done for the command.
+pub(crate) fn require_command(command: &OsStr) -> anyhow::Result<()> {
+    let checked = if command.as_bytes().contains(&b'/') {
+        check_executable(Path::new(command))
+    } else if command.is_empty() {
+        Err(Errno::ENOENT)
+    } else {
+        // What execvp(3) takes if there is no PATH.
+        let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+        // An empty entry is the current directory.
+        find_executable(std::env::split_paths(&path).map(|directory| directory.join(command)))
+    };
+    checked.map_err(|errno| spawn_failure(command, &errno.into()))
 }
 
-// SAFETY: the C library runs what this section points to before `main`; the function makes three
-// system calls and needs nothing that is set up later.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static BEFORE_MAIN: extern "C" fn() = look_at_standard_descriptors;
+/// Fails if none of the files can be run. One that is there and may not be run is the reason then, as for
+/// execvp(3).
+fn find_executable(files: impl Iterator<Item = PathBuf>) -> nix::Result<()> {
+    let mut failure = Errno::ENOENT;
+    for file in files {
+        match check_executable(&file) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EACCES) => failure = Errno::EACCES,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
+}
 
-/// Returns whether descriptor 0, 1 or 2 was closed when the process started.
-pub(crate) fn was_closed_at_start(number: usize) -> bool {
-    CLOSED_AT_START
-        .get(number)
-        .is_some_and(|closed| closed.load(Ordering::Relaxed))
+fn check_executable(file: &Path) -> nix::Result<()> {
+    faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
+    // A directory has the same permission bit; execve(2) of one is EACCES.
+    if file.is_file() {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    }
 }

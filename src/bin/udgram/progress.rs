@@ -2,8 +2,11 @@
 //!
 //! A progress bar crate would link the mathematics library, which every start of the program loads.
 
+use crate::process;
+use nix::libc;
 use nix::sys::stat::{SFlag, fstat};
 use std::io::{IsTerminal, Write, stderr, stdin};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Nothing is shown of what takes no longer than this.
@@ -11,13 +14,16 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the line is redrawn.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How many characters of a line are on the terminal. Locked while the line is written.
+static SHOWN: Mutex<usize> = Mutex::new(0);
+
 pub(crate) struct Progress {
     since: Instant,
     /// When the line is redrawn next.
     due: Instant,
     length: u64,
-    /// How many characters of a line are on the terminal.
-    shown: usize,
+    /// Whether Ctrl-C erases the line.
+    erased_on_interrupt: bool,
 }
 
 impl Progress {
@@ -30,7 +36,7 @@ impl Progress {
             since,
             due: since + PATIENCE,
             length: u64::try_from(status.st_size).unwrap_or(0),
-            shown: 0,
+            erased_on_interrupt: false,
         })
     }
 
@@ -49,25 +55,54 @@ impl Progress {
             size(self.length),
             size(u64::try_from(rate).unwrap_or(u64::MAX)),
         );
-        self.write(&line);
-    }
-
-    /// Writes `line` in place of the one that is there.
-    fn write(&mut self, line: &str) {
-        let shown = std::mem::replace(&mut self.shown, line.len());
-        // A terminal that is gone has nobody to watch.
-        let _ = write!(stderr(), "\r{line:shown$}");
+        if !self.erased_on_interrupt {
+            self.erased_on_interrupt = true;
+            // It fails if SIGINT is ignored, which then does not end the program. Where the command
+            // holds the signals, SIGINT never gets here: `drop` erases the line.
+            let _ = ctrlc::try_set_handler(erase_and_die);
+        }
+        write_line(&line);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        // The line belongs to what is told next.
-        if self.shown > 0 {
-            self.write("");
-            let _ = write!(stderr(), "\r");
-        }
+        erase_line();
     }
+}
+
+/// Writes `line` in place of the one that is there.
+fn write_line(line: &str) {
+    if let Ok(mut shown) = SHOWN.lock() {
+        let before = std::mem::replace(&mut *shown, line.len());
+        // A terminal that is gone has nobody to watch.
+        let _ = write!(stderr(), "\r{line:before$}");
+    }
+}
+
+/// Erases the line: the next one belongs to what is reported then.
+fn erase_line() {
+    if let Ok(mut shown) = SHOWN.lock() {
+        erase(&mut shown);
+    }
+}
+
+fn erase(shown: &mut usize) {
+    let before = std::mem::take(shown);
+    if before > 0 {
+        let _ = write!(stderr(), "\r{:before$}\r", "");
+    }
+}
+
+/// Erases the line and ends the program by SIGINT, in the thread of ctrlc.
+fn erase_and_die() {
+    // Held to the end, so that no new line is written. If it is being written, to a terminal that may have
+    // stopped, nothing waits for that.
+    let mut line = SHOWN.try_lock();
+    if let Ok(shown) = &mut line {
+        erase(shown);
+    }
+    process::die_of(libc::SIGINT);
 }
 
 /// A number of bytes as a person reads it, with one digit after the point.

@@ -11,9 +11,10 @@ use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
 use nix::sys::signal::Signal;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
+use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, ReceiveMode, sockopt};
 
 /// How often a receiver that never has to wait checks whether it is to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -139,6 +140,8 @@ pub(crate) struct Receiver<H> {
     pub(crate) received: u64,
     /// How many more are wanted.
     left: Option<u64>,
+    /// The socket file, until its loss is reported.
+    binding: Option<Binding>,
 }
 
 impl<H: Handler> Receiver<H> {
@@ -169,7 +172,29 @@ impl<H: Handler> Receiver<H> {
             called: SystemTime::UNIX_EPOCH,
             received: 0,
             left: None,
+            binding: None,
         })
+    }
+
+    /// Owns the socket file, and reports once if it loses its name.
+    pub(crate) fn watch(&mut self, binding: Option<Binding>) {
+        self.binding = binding;
+        if let Some(binding) = &mut self.binding {
+            binding.watch();
+        }
+        self.report_loss();
+    }
+
+    fn report_loss(&mut self) {
+        let Some(lost) = self.binding.as_ref().and_then(Binding::lost) else {
+            return;
+        };
+        self.printer.report.warning(match lost {
+            Lost::Removed => "the socket file was removed: nobody can reach this socket any more",
+            Lost::Replaced => "the socket file was replaced: senders reach another socket",
+        });
+        // Dropped, it removes nothing: the name is not its own any more.
+        self.binding = None;
     }
 
     /// Returns whether other processes may send from the socket.
@@ -186,7 +211,10 @@ impl<H: Handler> Receiver<H> {
         signals: Option<&Signals>,
     ) -> Result<Exit> {
         let stop = signals.map(Signals::stop);
-        let wake = Wake::new(stop, self.printer.output.watched());
+        let notice = self.binding.as_ref().and_then(Binding::notice);
+        let notice = notice.and_then(|notice| notice.try_clone_to_owned().ok());
+        let mut wake = Wake::new(stop, self.printer.output.watched());
+        wake.notice = notice.as_ref().map(AsFd::as_fd);
         let intake = Intake {
             wake: &wake,
             full: Full::Write,
@@ -226,6 +254,7 @@ impl<H: Handler> Receiver<H> {
                 if time.deadline(&self.printer).passed() {
                     return Ok(limits.expired);
                 }
+                self.report_loss();
                 continue;
             }
             let later = over && self.came_after(began);
@@ -243,7 +272,9 @@ impl<H: Handler> Receiver<H> {
             let now = Instant::now();
             self.printer.output.flush_if_stale(now, intake.wake)?;
             if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
-                intake.wake.check()?;
+                if intake.wake.check()? {
+                    self.report_loss();
+                }
                 checked = now;
             }
         }

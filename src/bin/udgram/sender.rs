@@ -7,6 +7,7 @@ use crate::endpoint::never_came;
 use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
+use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
@@ -39,6 +40,7 @@ pub(crate) enum Target {
 }
 
 fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
+    require_open_at_start(descriptor.pid, descriptor.number)?;
     Ok(duplicate(descriptor.pid, descriptor.number)?)
 }
 

@@ -5,7 +5,8 @@ use crate::cli::Protocol;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::process::{
-    forget_overwritten, pidfd, place_descriptors, set_signal_mask, spawn_failure,
+    AwaitedChild, forget_overwritten, hand_on_signals, pidfd, place_descriptors, spawn,
+    spawn_failure,
 };
 use crate::protocol::Client;
 use crate::receive::Handler;
@@ -19,7 +20,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{Address, BATCH, Datagram, Destination, ErrorKind, Outgoing, Quoted};
@@ -115,7 +116,7 @@ impl ShellCommand<'_> {
     }
 
     /// Starts the command with the datagram on its stdin and its descriptors from 3 up.
-    fn start(&self, datagram: &mut Datagram<'_>) -> Result<Child> {
+    fn start(&self, datagram: &mut Datagram<'_>) -> Result<AwaitedChild> {
         // A file takes a datagram of any size at once. A pipe would have to be filled while the
         // command runs.
         let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
@@ -153,19 +154,17 @@ impl ShellCommand<'_> {
         let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
         let placed: Vec<_> = descriptors.into_iter().zip(3..).collect();
         let numbers: Vec<RawFd> = placed.iter().map(|(_, number)| *number).collect();
-        set_signal_mask(&mut shell, self.signals.found());
+        hand_on_signals(&mut shell);
         forget_overwritten(&mut shell, &numbers);
         place_descriptors(&mut shell, placed);
-        shell
-            .spawn()
-            .map_err(|error| spawn_failure(OsStr::new("sh"), &error))
+        spawn(&mut shell).map_err(|error| spawn_failure(OsStr::new("sh"), &error))
     }
 
     /// Waits for the command. Returns what it printed, and whether udgram is to stop: a signal lets
     /// the command finish and then stops udgram, a second one kills the command, too.
     fn finish(
         &self,
-        mut handler: Child,
+        mut handler: AwaitedChild,
         report: Report,
         wake: &Wake<'_>,
     ) -> Result<(Vec<u8>, Result<()>)> {

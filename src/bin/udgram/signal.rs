@@ -1,119 +1,128 @@
-//! The signals that end the program. They are noticed while it waits, so that it can write what it has
-//! and remove what it made; then it ends by the same signal, as a shell and systemd expect.
+//! The signals that end the program: SIGINT, SIGTERM, SIGHUP and SIGPIPE. They are held in a
+//! signalfd(2), which every wait watches, so that the program can write what it has and remove what it
+//! made. It then ends by the same signal, as a shell and systemd expect.
 
 use crate::process;
-use crate::stats;
 use anyhow::{Context, Result};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::cell::Cell;
+use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-/// One descriptor that becomes readable on SIGINT, SIGTERM, SIGHUP and SIGPIPE.
+/// The signals of this process, once a command holds them.
+static HELD: OnceLock<Held> = OnceLock::new();
+
+#[derive(Debug)]
+struct Held {
+    descriptor: SignalFd,
+    /// The number of the last signal that was taken.
+    last: AtomicI32,
+}
+
+impl Held {
+    /// Consumes and returns the pending signal; if none is pending, the last one again.
+    fn take(&self) -> Signal {
+        // signalfd(2) returns one signal a read: another one keeps the descriptor readable.
+        let pending = self.descriptor.read_signal().ok().flatten();
+        let number = match pending.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
+            Some(number) => {
+                self.last.store(number, Ordering::Relaxed);
+                number
+            }
+            None => self.last.load(Ordering::Relaxed),
+        };
+        Signal::try_from(number).unwrap_or(Signal::SIGTERM)
+    }
+}
+
+/// Proof that the signals are held: from then on they end nothing by themselves.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    either: Epoll,
-    others: SignalFd,
-    interrupted: Arc<EventFd>,
-    /// The one that came last.
-    taken: Cell<Signal>,
-    found: SigSet,
+    held: &'static Held,
 }
 
 impl Signals {
-    /// From here on the signals end nothing by themselves. One that is ignored (by nohup(1), or by
-    /// a shell for what it runs in the background) stays ignored.
+    /// Blocks the signals and opens the descriptor that reports them. A signal that was ignored when
+    /// udgram started (by nohup(1), or by a shell for a background job) stays ignored.
     pub(crate) fn install() -> Result<Self> {
-        let ignored = ignored();
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
-            // A blocked signal would come even if it is ignored.
-            if !ignored(signal) {
-                set.add(signal);
-            }
+        if let Some(held) = HELD.get() {
+            return Ok(Self { held });
         }
-        // Blocked before ctrlc makes its thread, which then has them blocked as well.
-        let found = block(&set)?;
-        let others = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .context("cannot wait for signals")?;
-        let interrupted = Arc::new(
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-                .context("cannot wait for signals")?,
-        );
-        if !ignored(Signal::SIGINT) {
-            let interrupt = Arc::clone(&interrupted);
-            ctrlc::set_handler(move || {
-                // A counter at its limit is as readable as any.
-                let _ = interrupt.write(1);
-            })
-            .context("cannot wait for SIGINT")?;
-        }
-        let either =
-            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot wait for signals")?;
-        for fd in [others.as_fd(), interrupted.as_fd()] {
-            either
-                .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
-                .context("cannot wait for signals")?;
-        }
-        Ok(Self {
-            either,
-            others,
-            interrupted,
-            taken: Cell::new(Signal::SIGINT),
-            found,
-        })
+        let set: SigSet = [
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGPIPE,
+        ]
+        .into_iter()
+        // A blocked signal is queued even if it is ignored.
+        .filter(|signal| !process::is_ignored(*signal))
+        .collect();
+        set.thread_block().context("cannot block signals")?;
+        let descriptor = open(&set)?;
+        let held = HELD.get_or_init(|| Held {
+            descriptor,
+            last: AtomicI32::new(Signal::SIGTERM as i32),
+        });
+        Ok(Self { held })
     }
 
-    /// The signals that were blocked before: what a program that is run starts with.
-    pub(crate) fn found(&self) -> SigSet {
-        stats::without_ours(self.found)
+    /// Installs them if the command has something to write or to remove at its end (`needed`), or if
+    /// this process is PID 1: the kernel drops a signal to PID 1 whose action is the default one. With
+    /// `None`, a signal ends the process at once.
+    pub(crate) fn install_if(needed: bool) -> Result<Option<Self>> {
+        if needed || Pid::this().as_raw() == 1 {
+            return Self::install().map(Some);
+        }
+        Ok(None)
     }
 
-    /// Readable when a signal has come.
-    pub(crate) fn stop(&self) -> BorrowedFd<'_> {
-        self.either.0.as_fd()
+    /// Returns the descriptor that is readable while a signal is pending.
+    pub(crate) fn stop(&self) -> BorrowedFd<'static> {
+        self.held.descriptor.as_fd()
     }
 
     /// Consumes and returns the pending signal; if none is pending, the last one again.
     pub(crate) fn take(&self) -> Signal {
-        let pending = self.others.read_signal().ok().flatten();
-        let pending =
-            pending.and_then(|info| Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok());
-        let interrupted = self.interrupted.read().is_ok().then_some(Signal::SIGINT);
-        if let Some(signal) = pending.or(interrupted) {
-            self.taken.set(signal);
-        }
-        self.taken.get()
+        self.held.take()
     }
 }
 
-/// Blocks the signals of `set` and returns those that were blocked before.
-pub(crate) fn block(set: &SigSet) -> Result<SigSet> {
-    set.thread_swap_mask(SigmaskHow::SIG_BLOCK)
-        .context("cannot block signals")
+/// Returns the descriptor that is readable while a signal is pending that is to end the program, if the
+/// command holds the signals: what any wait of the program watches.
+pub(crate) fn stop_descriptor() -> Option<BorrowedFd<'static>> {
+    HELD.get().map(|held| held.descriptor.as_fd())
 }
 
-/// Tells which signals this process ignores, as /proc/self/status has it.
-fn ignored() -> impl Fn(Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    move |signal| mask & (1 << (signal as i32 - 1)) != 0
+/// Returns the signal that ended a wait, if the command holds the signals.
+pub(crate) fn taken() -> Option<Signal> {
+    HELD.get().map(Held::take)
 }
 
-/// Ends the process by `signal`, as if it had never been blocked.
-pub(crate) fn die_of(signal: Signal) {
-    let mut set = SigSet::empty();
-    set.add(signal);
-    // Each of these can only fail for a signal that cannot be caught; the exit status then says
-    // what the signal would have said.
-    let _ = process::default_action(signal);
-    let _ = set.thread_unblock();
-    let _ = raise(signal);
+/// Opens a descriptor that reports the signals of `set`, which are blocked.
+pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
+    SignalFd::with_flags(set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("cannot wait for signals")
+}
+
+/// Calls `action` in a thread whenever `signal` comes. To be called before any other thread is there:
+/// a thread that has not blocked the signal would take it.
+pub(crate) fn on_each(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
+    let set = SigSet::from(signal);
+    // The thread takes no other signal: those that end the program are for the command.
+    let before = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+        .context("cannot block signals")?;
+    let thread = std::thread::Builder::new().spawn(move || {
+        while set.wait().is_ok() {
+            action();
+        }
+    });
+    let mut after = before;
+    after.add(signal);
+    after.thread_set_mask().context("cannot unblock signals")?;
+    thread.with_context(|| format!("cannot wait for {signal}"))?;
+    Ok(())
 }

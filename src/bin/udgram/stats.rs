@@ -1,9 +1,10 @@
 //! `--stats`: how much has come and gone, told at the end and whenever SIGUSR1 asks.
 
 use crate::report::Report;
-use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::signal::on_each;
+use anyhow::Result;
+use nix::sys::signal::Signal;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The totals of this process.
@@ -12,8 +13,6 @@ pub(crate) static TOTALS: Totals = Totals {
     not_packets: AtomicU64::new(0),
     sent: Total::zero(),
 };
-/// Whether SIGUSR1 asks for them.
-static ASKED: AtomicBool = AtomicBool::new(false);
 
 #[derive(Debug)]
 pub(crate) struct Totals {
@@ -65,22 +64,7 @@ impl Stats {
             report,
             since: Instant::now(),
         };
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGUSR1);
-        // The thread takes no other signal: what ends the program is for those who clean up.
-        let found = SigSet::all()
-            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-            .context("cannot block signals")?;
-        ASKED.store(true, Ordering::Relaxed);
-        let asking = std::thread::Builder::new().spawn(move || {
-            while set.wait().is_ok() {
-                stats.tell();
-            }
-        });
-        let mut after = found;
-        after.add(Signal::SIGUSR1);
-        after.thread_set_mask().context("cannot unblock signals")?;
-        asking.context("cannot wait for SIGUSR1")?;
+        on_each(Signal::SIGUSR1, move || stats.tell())?;
         Ok(stats)
     }
 
@@ -96,12 +80,4 @@ impl Stats {
             self.since.elapsed().as_secs_f64(),
         ));
     }
-}
-
-/// The signals that a program which is run starts with, of those that were `found` blocked.
-pub(crate) fn without_ours(mut found: SigSet) -> SigSet {
-    if ASKED.load(Ordering::Relaxed) {
-        found.remove(Signal::SIGUSR1);
-    }
-    found
 }

@@ -3,6 +3,7 @@
 use crate::cli::{Completions, Shell};
 use crate::exit::Exit;
 use crate::output::Output;
+use crate::signal::{Signals, stop_descriptor};
 use anyhow::Result;
 use udgram::wait::Wake;
 
@@ -14,8 +15,9 @@ pub(crate) fn run(options: &Completions) -> Result<Exit> {
         Shell::Elvish => include_bytes!("../../../../completions/udgram.elv"),
         Shell::Powershell => include_bytes!("../../../../completions/_udgram.ps1"),
     };
+    Signals::install_if(false)?;
     let mut output = Output::new();
     output.lines.extend_from_slice(script);
-    output.flush(&Wake::default())?;
+    output.flush(&Wake::new(stop_descriptor(), None))?;
     Ok(Exit::Done)
 }

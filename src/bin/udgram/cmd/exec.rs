@@ -3,33 +3,33 @@
 use crate::cli::Exec;
 use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::Exit;
-use crate::process::{place_descriptors, set_listen_pid, set_signal_mask, spawn_failure};
+use crate::process::{
+    self, hand_on_signals, place_descriptors, require_command, set_listen_pid, spawn_failure,
+};
 use crate::report::Report;
-use crate::signal::block;
+use crate::signal::{self, Signals};
+use crate::witness::Witness;
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::SignalFd;
-use nix::unistd::Pid;
-use std::io::ErrorKind;
+use nix::libc::{self, c_int};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SignalFd, siginfo};
+use nix::unistd::{Pid, getpgid, getpgrp};
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use udgram::wait::{Deadline, Until, Wake, wait};
+use udgram::{Address, DatagramSocket};
 
 /// Where sd_listen_fds(3) looks for the first passed descriptor.
 const FIRST: i32 = 3;
-/// The signals that are forwarded to CMD.
-const FORWARDED: [Signal; 7] = [
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-    Signal::SIGPIPE,
-    Signal::SIGQUIT,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
+/// How many signals are looked at together.
+const TOGETHER: usize = 64;
 
 pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
+    require_command(&options.command[0])?;
     let request = Request {
         source: Source::of(
             options.bind.as_ref(),
@@ -42,69 +42,116 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         needs: &[],
         purpose: Purpose::Leave,
     };
+    // A blocked stderr watches these. They are passed on like all others, and do not end this process.
+    Signals::install()?;
     // Blocked before the socket is bound, so that no signal skips the cleanup.
-    let mut set: SigSet = FORWARDED.into_iter().collect();
-    set.add(Signal::SIGCHLD);
-    let found = block(&set)?;
-    let signals = SignalFd::new(&set).context("cannot wait for signals")?;
+    SigSet::all()
+        .thread_block()
+        .context("cannot block signals")?;
+    let signals = signal::open(&SigSet::all())?;
     let Endpoint {
         socket,
         cleanup: _cleanup,
         ..
     } = Endpoint::open(&request, report)?;
+    let mut command = command(options, &socket)?;
+    // Before CMD: a signal that reaches CMD reaches the witness, too.
+    let witness = Witness::start()?;
+    let child =
+        process::spawn(&mut command).map_err(|error| spawn_failure(&options.command[0], &error))?;
+    let pid = i32::try_from(child.id()).context("no process number")?;
+    let status = supervise(Pid::from_raw(pid), witness, &signals)?;
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => Exit::CommandSignal(signal.unwrap_or_default()),
+    })
+}
+
+/// Returns CMD with a copy of the socket and the variables that describe it.
+fn command(options: &Exec, socket: &DatagramSocket) -> Result<Command> {
     let mut command = Command::new(&options.command[0]);
     command
         .args(&options.command[1..])
         .env("UDGRAM_SOCKET_FD", FIRST.to_string())
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "udgram");
+    match &options.connect {
+        Some(peer) => command.env("UDGRAM_PEER", absolute(peer)),
+        None => command.env_remove("UDGRAM_PEER"),
+    };
     let socket = socket
         .as_fd()
         .try_clone_to_owned()
         .context("cannot copy the socket")?;
-    set_signal_mask(&mut command, found);
+    hand_on_signals(&mut command);
     place_descriptors(&mut command, vec![(socket, FIRST)]);
     set_listen_pid(&mut command).context("cannot run CMD")?;
-    let child = command
-        .spawn()
-        .map_err(|error| spawn_failure(&options.command[0], &error))?;
-    let status = wait_forwarding_signals(child, &signals)?;
-    Ok(
-        match (status.code(), status.signal().map(Signal::try_from)) {
-            (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
-            (None, Some(Ok(signal))) => Exit::Signal(signal),
-            (None, _) => Exit::Refused,
-        },
-    )
+    Ok(command)
 }
 
-/// Waits for CMD and forwards signals to it.
-fn wait_forwarding_signals(mut child: Child, signals: &SignalFd) -> Result<ExitStatus> {
-    // The number stays valid until the process is waited for.
-    let pid = Pid::from_raw(i32::try_from(child.id()).context("no process number")?);
-    loop {
-        let info = match signals.read_signal() {
-            Err(Errno::EINTR) => continue,
-            read => read.context("cannot wait for signals")?,
-        };
-        let ended = loop {
-            match child.try_wait() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                ended => break ended.context("cannot wait for CMD")?,
-            }
-        };
-        if let Some(status) = ended {
-            return Ok(status);
+/// Returns an address as text that means the same in every working directory.
+fn absolute(address: &Address<'_>) -> OsString {
+    match address {
+        Address::Pathname(path) => {
+            let path = Path::new(OsStr::from_bytes(path));
+            // Without a current directory, the relative form is as good as any.
+            std::path::absolute(path).map_or_else(|_| path.into(), OsString::from)
         }
-        let Some(info) = info else { continue };
-        let signal = i32::try_from(info.ssi_signo)
-            .ok()
-            .and_then(|number| Signal::try_from(number).ok());
-        // The terminal sends its signals to the whole process group: CMD has them already.
-        let from_terminal = info.ssi_code == nix::libc::SI_KERNEL;
-        if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD && !from_terminal) {
-            // This fails if CMD has ended meanwhile, which the next round notices.
-            let _ = kill(pid, signal);
+        other => other.to_os_string(),
+    }
+}
+
+/// Waits for CMD. Passes signals on to it, stops with it, and reaps what it leaves to PID 1.
+fn supervise(cmd: Pid, mut witness: Witness, signals: &SignalFd) -> Result<ExitStatus> {
+    loop {
+        let came = next(signals)?;
+        // A number stays valid until the process is waited for, which this does.
+        match process::poll_child(cmd).context("cannot wait for CMD")? {
+            None => {}
+            Some(status) => match status.stopped_signal() {
+                Some(signal) => process::stop_by(signal),
+                None => return Ok(status),
+            },
+        }
+        process::reap_orphans();
+        let own = std::process::id();
+        let came: Vec<&siginfo> = came
+            .iter()
+            .filter(|info| number(info) != libc::SIGCHLD && info.ssi_pid != own)
+            .collect();
+        let numbers: Vec<c_int> = came.iter().map(|info| number(info)).collect();
+        // In a process group of its own, CMD does not get what is sent to that of the witness.
+        let missing = if numbers.is_empty() || getpgid(Some(cmd)) != Ok(getpgrp()) {
+            numbers
+        } else {
+            witness.missing(&numbers)
+        };
+        for info in came {
+            if missing.contains(&number(info)) {
+                // This fails if CMD has ended meanwhile, which the next round notices.
+                let _ = process::pass_on(info, cmd);
+            }
         }
     }
+}
+
+/// Waits for signals and returns those that are pending.
+fn next(signals: &SignalFd) -> Result<Vec<siginfo>> {
+    wait(
+        signals.as_fd(),
+        Until::Readable,
+        Deadline::NEVER,
+        &Wake::default(),
+    )?;
+    let mut came = Vec::new();
+    while came.len() < TOGETHER
+        && let Some(info) = signals.read_signal().context("cannot wait for signals")?
+    {
+        came.push(info);
+    }
+    Ok(came)
+}
+
+fn number(info: &siginfo) -> c_int {
+    c_int::try_from(info.ssi_signo).unwrap_or_default()
 }

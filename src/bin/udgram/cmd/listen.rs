@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let Endpoint {
         socket,
         opened,
-        cleanup: _cleanup,
+        mut cleanup,
         ..
     } = Endpoint::open(&request, report)?;
     let client = Client::new(socket, wanted.protocol)?;
@@ -44,6 +44,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         (None, false) => Action::Nothing,
     };
     let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
+    receiver.watch(cleanup.take_binding());
     receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::of_environment(report);
     service.tell("READY=1");

@@ -7,7 +7,10 @@ use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
-use crate::process::{forget_overwritten, place_descriptors, set_signal_mask, spawn_failure};
+use crate::process::{
+    forget_overwritten, hand_on_signals, place_descriptors, replace_process, require_command,
+    spawn_failure,
+};
 use crate::protocol::Client;
 use crate::receive::{Handler, Limits, Patience, PrintOnly, Receiver, Replies};
 use crate::report::Report;
@@ -16,7 +19,6 @@ use anyhow::Result;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::Wake;
@@ -31,8 +33,9 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let wanted = ReceiveOptions::from_args(receive, !options.command.is_empty());
     let needs = wanted.needs();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
-    if options.command.is_empty() {
-        Output::require()?;
+    match options.command.first() {
+        None => Output::require()?,
+        Some(name) => require_command(name)?,
     }
     let signals = Signals::install()?;
     let Endpoint {
@@ -49,19 +52,18 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     }
     let handler = HandOver {
         options,
-        signals: &signals,
-        command: None,
+        ready: None,
     };
     let mut receiver = Receiver::new(&client, opened, wanted, handler, count, report)?;
     let exit = receive_count(options, &client, &mut receiver, &signals)?;
-    let Some(mut command) = receiver.handler.command.take() else {
+    let Some((mut command, numbers)) = receiver.handler.ready.take() else {
         return Ok(exit);
     };
     // CMD replaces udgram: nothing is dropped after exec(3).
     drop(receiver);
     drop(client);
     drop(cleanup);
-    let error = command.exec();
+    let error = replace_process(&mut command, &numbers);
     Err(spawn_failure(&options.command[0], &error))
 }
 
@@ -94,9 +96,8 @@ fn receive_count<H: Handler>(
 /// Makes the command that the packet is handed to.
 struct HandOver<'o> {
     options: &'o Recv,
-    signals: &'o Signals,
-    /// CMD with the packet; none if it was not a valid one.
-    command: Option<Command>,
+    /// CMD with the packet, and the numbers of its descriptors; none if it was not a valid packet.
+    ready: Option<(Command, Vec<RawFd>)>,
 }
 
 impl Handler for HandOver<'_> {
@@ -124,9 +125,9 @@ impl Handler for HandOver<'_> {
             ));
         }
         let mut command = command(&self.options.command, packet, from)?;
-        set_signal_mask(&mut command, self.signals.found());
+        hand_on_signals(&mut command);
         hand_over(&mut command, descriptors, &numbers);
-        self.command = Some(command);
+        self.ready = Some((command, numbers));
         Ok(())
     }
 }

@@ -22,11 +22,7 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let wanted = reply_options(options);
     // With no file to remove and no replies or totals to print, a signal may end the process at once.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
-    let signals = if bound || options.reply.is_some() || options.counting.stats {
-        Some(Signals::install()?)
-    } else {
-        None
-    };
+    let signals = Signals::install_if(bound || options.reply.is_some() || options.counting.stats)?;
     let sent = send(options, &route, wanted, signals.as_ref(), report);
     match (sent, &signals) {
         (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::json::{Layout, Object, write_option_value};
 use crate::output::Output;
 use crate::report::Report;
-use crate::signal::Signals;
+use crate::signal::{Signals, stop_descriptor};
 use crate::terminal::{Controls, escape};
 use anyhow::Result;
 use nix::errno::Errno;
@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
         needs: &[],
         purpose: Purpose::Leave,
     };
-    let _signals = Signals::install()?;
+    Signals::install()?;
     let Endpoint {
         socket,
         cleanup: _cleanup,
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
         color::paint(&mut output.lines, 0);
     }
     output.lines.push(b'\n');
-    output.flush(&Wake::default())?;
+    output.flush(&Wake::new(stop_descriptor(), None))?;
     Ok(Exit::Done)
 }
 

@@ -1,0 +1,196 @@
+//! Children: those that somebody waits for, orphans, and the witness of `udgram exec`.
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::{ForkResult, Pid, fork, getppid};
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The children that somebody waits for.
+static AWAITED: Mutex<Vec<libc::pid_t>> = Mutex::new(Vec::new());
+
+fn awaited() -> MutexGuard<'static, Vec<libc::pid_t>> {
+    // The list is never left half changed.
+    AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A child whose owner waits for it: [`reap_orphans`] leaves it alone.
+#[derive(Debug)]
+pub(crate) struct AwaitedChild(Child);
+
+/// Starts a command.
+pub(crate) fn spawn(command: &mut Command) -> io::Result<AwaitedChild> {
+    // Locked until the child is in the list: it may end at once.
+    let mut awaited = awaited();
+    let child = command.spawn()?;
+    awaited.push(child.id().cast_signed());
+    Ok(AwaitedChild(child))
+}
+
+impl Deref for AwaitedChild {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for AwaitedChild {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for AwaitedChild {
+    fn drop(&mut self) {
+        await_no_more(self.0.id().cast_signed());
+    }
+}
+
+fn await_no_more(pid: libc::pid_t) {
+    awaited().retain(|awaited| *awaited != pid);
+    // Those behind it in the kernel's list of children, see there.
+    reap_orphans();
+}
+
+/// Reaps the children that have ended and that nobody waits for: those of commands, which PID 1 and a
+/// subreaper inherit.
+pub(crate) fn reap_orphans() {
+    let awaited = awaited();
+    loop {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: the call writes to the live `info`.
+        if unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags) } != 0 {
+            return;
+        }
+        // SAFETY: all zeros is a valid `siginfo_t`, and so is what the call has written.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: the kernel sets this field for children; it stays 0 if none has ended.
+        let pid = unsafe { info.si_pid() };
+        // waitid(2) returns the same child again until it is reaped. Its owner does that, and then
+        // calls this function.
+        if pid == 0 || awaited.contains(&pid) {
+            return;
+        }
+        // SAFETY: the call takes a number, and no place to write to.
+        unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG) };
+    }
+}
+
+/// Returns whether the process inherits the orphans among its descendants.
+pub(crate) fn inherits_orphans() -> bool {
+    Pid::this().as_raw() == 1 || prctl::get_child_subreaper().unwrap_or(false)
+}
+
+/// Reaps a child if it has ended, and returns its status. Also returns the status of one that was
+/// stopped, once. waitpid(2)
+pub(crate) fn poll_child(pid: Pid) -> nix::Result<Option<ExitStatus>> {
+    let mut status = 0;
+    let flags = libc::WNOHANG | libc::WUNTRACED;
+    // SAFETY: the call writes to the live `status`.
+    let changed = Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) })?;
+    Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
+}
+
+/// A process that receives the signals that are sent to the process group or to the cgroup, as a command
+/// beside it does, and reports them. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct WitnessProcess {
+    pid: Pid,
+    /// The number of each signal that it has received, one byte each, and 0 after [`ask`](Self::ask).
+    pub(crate) reports: PipeReader,
+}
+
+impl WitnessProcess {
+    /// Starts it. This thread is the only one and has all signals blocked, which the witness inherits.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (reports, writer) = io::pipe()?;
+        let parent = Pid::this();
+        let mut awaited = awaited();
+        // SAFETY: the child makes system calls, allocates nothing and takes no lock until it ends.
+        match unsafe { fork() }? {
+            ForkResult::Child => {
+                // It ends by SIGKILL, or because it cannot do its work: `reports` then ends.
+                let _ = witness(&writer, parent);
+                // SAFETY: the call ends the process and runs nothing of the parent's.
+                unsafe { libc::_exit(0) }
+            }
+            ForkResult::Parent { child } => {
+                awaited.push(child.as_raw());
+                Ok(Self {
+                    pid: child,
+                    reports,
+                })
+            }
+        }
+    }
+
+    /// Makes it report 0 after all the signals that it has received. SIGCHLD asks for that: no other
+    /// process sends it to somebody who has no children.
+    pub(crate) fn ask(&self) -> nix::Result<()> {
+        kill(self.pid, Signal::SIGCHLD)
+    }
+}
+
+impl Drop for WitnessProcess {
+    fn drop(&mut self) {
+        // Both fail only if it is gone.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        // SAFETY: the call takes a number, and no place to write to.
+        unsafe { libc::waitpid(self.pid.as_raw(), ptr::null_mut(), 0) };
+        await_no_more(self.pid.as_raw());
+    }
+}
+
+/// What the witness runs.
+fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
+    /// The size of one record of signalfd(2).
+    const RECORD: usize = size_of::<siginfo>();
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Ok(());
+    }
+    prctl::set_name(c"udgram-witness")?;
+    close_all_but(writer.as_raw_fd())?;
+    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
+    loop {
+        // One more than there are signals: a read returns them in the order of their numbers.
+        let mut records = [0; 65 * RECORD];
+        let read = nix::unistd::read(&signals, &mut records)?;
+        let mut report = [0; 65];
+        let (mut count, mut asked) = (0, false);
+        for record in records[..read].chunks_exact(RECORD) {
+            // The first field is the number.
+            let [a, b, c, d, ..] = *record else { continue };
+            let number = u32::from_ne_bytes([a, b, c, d]);
+            if number == libc::SIGCHLD.cast_unsigned() {
+                asked = true;
+            } else {
+                report[count] = u8::try_from(number).unwrap_or(0);
+                count += 1;
+            }
+        }
+        // The array ends with a 0, which SIGCHLD has left room for.
+        nix::unistd::write(writer, &report[..count + usize::from(asked)])?;
+    }
+}
+
+/// Closes all descriptors of the process but one; close_range(2).
+fn close_all_but(kept: RawFd) -> nix::Result<()> {
+    let kept = libc::c_uint::try_from(kept).map_err(|_| Errno::EBADF)?;
+    for (first, last) in [(0, kept - 1), (kept + 1, libc::c_uint::MAX)] {
+        // SAFETY: the call takes numbers and checks them. The process uses none of the descriptors again.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! The structure of the code: imports run one way, and files and functions stay short.
+//!
+//! It reads the source as text: `use crate::…` lines outside of test modules are the imports. A
+//! module is a file of `src` or of `src/bin/udgram`, or a folder there with all its files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The longest file, in lines.
+const LONGEST_FILE: usize = 600;
+/// The longest function, in lines from its signature to its closing brace.
+const LONGEST_FUNCTION: usize = 60;
+/// The longest file of a subcommand, in lines.
+const LONGEST_COMMAND: usize = 200;
+
+/// A source file: its path below `src`, and its text up to its test module.
+struct Source {
+    path: PathBuf,
+    lines: Vec<String>,
+}
+
+fn sources(below: &str) -> Vec<Source> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut folders = vec![src.join(below)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(&src).unwrap().to_owned();
+            if path.is_dir() {
+                // The program is a crate of its own.
+                if below.is_empty() && name == Path::new("bin") {
+                    continue;
+                }
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let lines = text.lines().map(str::to_owned);
+                sources.push(Source {
+                    path: name,
+                    lines: lines.take_while(|line| line != "#[cfg(test)]").collect(),
+                });
+            }
+        }
+    }
+    sources
+}
+
+/// The module that a path below the crate's folder belongs to.
+fn module(path: &Path) -> String {
+    let first = path.components().next().unwrap();
+    let name = first.as_os_str().to_str().unwrap();
+    name.strip_suffix(".rs").unwrap_or(name).to_owned()
+}
+
+/// The modules that each module imports.
+fn imports(below: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Source { path, lines } in sources(below) {
+        let from = module(path.strip_prefix(below).unwrap());
+        // These two name every module: they are the roots.
+        if ["lib", "main"].contains(&from.as_str()) {
+            continue;
+        }
+        // A link in a comment is no import.
+        let code = lines
+            .iter()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let text = code.map(String::as_str).collect::<Vec<_>>().join("\n");
+        let to = imports.entry(from.clone()).or_default();
+        for rest in text.split("crate::").skip(1) {
+            let name: String = rest
+                .chars()
+                .take_while(|character| character.is_alphanumeric() || *character == '_')
+                .collect();
+            if name != from && !name.is_empty() {
+                to.insert(name);
+            }
+        }
+    }
+    let known: BTreeSet<String> = imports.keys().cloned().collect();
+    for to in imports.values_mut() {
+        to.retain(|name| known.contains(name));
+    }
+    imports
+}
+
+/// The modules of a circle, if there is one: what stays when all without imports are taken away.
+fn circle(mut imports: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    loop {
+        let leaf = imports.iter().find(|(_, to)| to.is_empty());
+        let Some(leaf) = leaf.map(|(name, _)| name.clone()) else {
+            return imports.into_keys().collect();
+        };
+        imports.remove(&leaf);
+        for to in imports.values_mut() {
+            to.remove(&leaf);
+        }
+    }
+}
+
+#[test]
+fn the_imports_of_the_library_run_one_way() {
+    assert_eq!(
+        circle(imports("")),
+        [""; 0],
+        "modules that import each other"
+    );
+}
+
+#[test]
+fn the_imports_of_the_program_run_one_way() {
+    assert_eq!(
+        circle(imports("bin/udgram")),
+        [""; 0],
+        "modules that import each other"
+    );
+}
+
+#[test]
+fn a_circle_is_found() {
+    let to = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let imports = BTreeMap::from([
+        ("a".to_owned(), to(&["b"])),
+        ("b".to_owned(), to(&["c"])),
+        ("c".to_owned(), to(&["b"])),
+        ("d".to_owned(), to(&[])),
+    ]);
+    assert_eq!(circle(imports), ["a", "b", "c"]);
+}
+
+#[test]
+fn no_file_is_longer_than_600_lines_and_no_subcommand_longer_than_200() {
+    for source in sources("").into_iter().chain(sources("bin/udgram")) {
+        let text = fs::read_to_string(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("src")
+                .join(&source.path),
+        );
+        let lines = text.unwrap().lines().count();
+        let command = source.path.starts_with("bin/udgram/cmd");
+        let longest = if command {
+            LONGEST_COMMAND
+        } else {
+            LONGEST_FILE
+        };
+        assert!(lines <= longest, "{}: {lines} lines", source.path.display());
+    }
+}
+
+#[test]
+fn no_function_is_longer_than_60_lines() {
+    for source in sources("").into_iter().chain(sources("bin/udgram")) {
+        let mut start: Option<(usize, String)> = None;
+        for (number, line) in source.lines.iter().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            let is_function = line.trim_start().split(' ').any(|word| word == "fn")
+                && !line.trim_start().starts_with("//")
+                && !line.ends_with(';');
+            if is_function && start.is_none() {
+                start = Some((number, format!("{}}}", " ".repeat(indent))));
+            }
+            if let Some((first, end)) = &start
+                && (line == end || (first == &number && line.ends_with('}')))
+            {
+                let length = number - first + 1;
+                assert!(
+                    length <= LONGEST_FUNCTION,
+                    "{}:{}: a function of {length} lines",
+                    source.path.display(),
+                    first + 1
+                );
+                start = None;
+            }
+        }
+    }
+}
+
+#[test]
+fn documentation_begins_with_a_verb() {
+    let interrogatives = [
+        "What", "Who", "Whom", "Whose", "Whether", "How", "Where", "Which", "That",
+    ];
+    for source in sources("").into_iter().chain(sources("bin/udgram")) {
+        let mut documented = false;
+        for (number, line) in source.lines.iter().enumerate() {
+            let text = line.trim_start().strip_prefix("/// ");
+            if let Some(text) = text.filter(|_| !documented) {
+                let word = text.split(' ').next().unwrap_or_default();
+                // A field or a variant is named by what it holds; a function says what it does.
+                let function = source.lines[number..]
+                    .iter()
+                    .map(|line| line.trim_start())
+                    .find(|line| !line.starts_with("///") && !line.starts_with("#["))
+                    .is_some_and(|line| line.contains("fn "));
+                assert!(
+                    !function || !interrogatives.contains(&word),
+                    "{}:{}: {text}",
+                    source.path.display(),
+                    number + 1
+                );
+            }
+            documented = line.trim_start().starts_with("///");
+        }
+    }
+}
