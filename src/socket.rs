@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
 use nix::sys::stat::fstat;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -326,7 +327,33 @@ impl DatagramSocket {
         }
     }
 
+    /// Sends one message as [`try_send`](Self::try_send) does. Returns whether there was room for it.
+    ///
+    /// Fails with the bare error of the system call; [`explain`](Self::explain) finds out its cause.
+    pub fn try_send_one(&self, message: &Outgoing<'_>) -> io::Result<bool> {
+        let sent = self.send_bare(message, std::slice::from_ref(message))?;
+        Ok(matches!(sent, Sent::Some(_)))
+    }
+
+    /// Finds out why `message` could not be sent. That may take a look at every socket of the system.
+    #[must_use]
+    pub fn explain(&self, message: &Outgoing<'_>, error: &io::Error) -> Error {
+        self.send_error(
+            message,
+            Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        )
+    }
+
     fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<Sent> {
+        self.send_bare(head, messages)
+            .map_err(|errno| self.send_error(head, errno))
+    }
+
+    fn send_bare(
+        &self,
+        head: &Outgoing<'_>,
+        messages: &[Outgoing<'_>],
+    ) -> std::result::Result<Sent, Errno> {
         loop {
             let raw = messages.iter().map(|message| MessageToSend {
                 bytes: message.bytes,
@@ -340,12 +367,7 @@ impl DatagramSocket {
                 Err(Errno::ETOOMANYREFS) => return Ok(Sent::TooManyInFlight),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
-                Err(Errno::EMSGSIZE) => return Err(self.too_long(head)),
-                // The largest datagram is far below what memory pressure would refuse.
-                Err(Errno::ENOBUFS) if head.bytes.len() > 4_000_000 => {
-                    return Err(self.too_long(head));
-                }
-                Err(errno) => return Err(self.send_error(head, errno)),
+                Err(errno) => return Err(errno),
             }
         }
     }
@@ -468,6 +490,9 @@ impl DatagramSocket {
 
     fn send_error(&self, head: &Outgoing<'_>, errno: Errno) -> Error {
         match (errno, head.to) {
+            (Errno::EMSGSIZE, _) => return self.too_long(head),
+            // The largest datagram is far below what memory pressure would refuse.
+            (Errno::ENOBUFS, _) if head.bytes.len() > 4_000_000 => return self.too_long(head),
             // sendmmsg(2) loses the ECONNREFUSED of a message behind the first; the kernel has then
             // disconnected the socket (`unix_dgram_sendmsg`), and the next call says ENOTCONN.
             (Errno::ENOTCONN, Some(to)) => return peer_lost("send to", to.address()),

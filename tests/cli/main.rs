@@ -9,12 +9,14 @@ mod running;
 mod sys;
 
 mod addresses;
+mod answers;
 mod binding;
 mod credentials;
 mod descriptors;
 mod errors;
 mod exec;
 mod existing_socket;
+mod handlers;
 mod iter;
 mod listen;
 mod peers;

@@ -1,86 +1,95 @@
-//! Whose packets are taken in: `--allow-uid`, by the kernel's word for the sender.
+//! Which packets are taken: with `--allow-uid`, those of some users only, as the kernel names the
+//! senders.
 
 use crate::report::Report;
+use crate::users::{Sender, Users};
 use udgram::Datagram;
-use udgram::ancillary::Credentials;
-
-/// What the kernel says where it cannot name a user: a datagram that was queued before
-/// `SO_PASSCRED` was on (then it names no process either), a user of another user namespace.
-const OVERFLOW_UID: u32 = 65534;
 
 /// Everybody, or some users only.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    /// Nobody named: everybody.
-    users: Vec<u32>,
+    /// `None`: everybody.
+    list: Option<AllowList>,
+}
+
+#[derive(Debug)]
+struct AllowList {
+    allowed: Vec<u32>,
+    users: Users,
     refused: u64,
+    /// The causes that were reported, without the number of a user.
+    reported: Vec<Sender>,
 }
 
 impl Admission {
-    /// The packets of these users only; of everybody, if none is given.
-    pub(crate) fn of(users: &[u32]) -> Self {
-        Self {
-            users: users.to_vec(),
+    /// Admits the packets of these users only; of everybody, if none is given.
+    pub(crate) fn of(allowed: &[u32]) -> Self {
+        let list = (!allowed.is_empty()).then(|| AllowList {
+            allowed: allowed.to_vec(),
+            users: Users::of_this_process(),
             refused: 0,
-        }
+            reported: Vec::new(),
+        });
+        Self { list }
     }
 
-    /// Whether `datagram` is to be taken in. Of one that is not, the descriptors are closed, and
-    /// the first is reported.
+    /// Returns whether `datagram` is taken. The descriptors of one that is not are closed, and the
+    /// first for each cause is reported.
     pub(crate) fn admits(&mut self, datagram: &mut Datagram<'_>, report: Report) -> bool {
-        if self.users.is_empty() {
-            return true;
-        }
-        let credentials = datagram.ancillary.credentials;
-        if credentials.is_some_and(|sender| self.names(sender)) {
-            return true;
-        }
-        datagram.ancillary.descriptors.clear();
-        self.refused += 1;
-        if self.refused == 1 {
-            let sender = datagram.sender();
-            let from = sender.quoted();
-            match credentials {
-                Some(Credentials { pid, uid, .. }) => report.warning(format_args!(
-                    "a packet of {from} was dropped: it comes from user {uid} (process {pid}), whom --allow-uid does not name"
-                )),
-                None => report.warning(format_args!(
-                    "a packet of {from} was dropped: the kernel does not say which user it comes from"
-                )),
-            }
-        }
-        false
+        self.list
+            .as_mut()
+            .is_none_or(|list| list.admits(datagram, report))
     }
 
-    fn names(&self, sender: Credentials) -> bool {
-        let unknown = sender.pid == 0 && sender.uid == OVERFLOW_UID;
-        !unknown && self.users.contains(&sender.uid)
-    }
-
-    /// Tells at the end how many were dropped, unless that has been told.
+    /// Reports at the end how many packets were dropped, unless each was reported.
     pub(crate) fn conclude(&self, report: Report) {
-        if self.refused > 1 {
+        if let Some(list) = &self.list
+            && list.refused > list.reported.len() as u64
+        {
             report.warning(format_args!(
                 "{} packets of users whom --allow-uid does not name were dropped",
-                self.refused
+                list.refused
             ));
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sender_whom_the_kernel_cannot_name_is_nobody() {
-        let admission = Admission::of(&[OVERFLOW_UID, 7]);
-        let sender = |pid, uid| Credentials { pid, uid, gid: 0 };
-        assert!(admission.names(sender(1, 7)));
-        // From another pid namespace.
-        assert!(admission.names(sender(0, 7)));
-        assert!(admission.names(sender(1, OVERFLOW_UID)));
-        assert!(!admission.names(sender(0, OVERFLOW_UID)));
-        assert!(!admission.names(sender(1, 0)));
+impl AllowList {
+    fn admits(&mut self, datagram: &mut Datagram<'_>, report: Report) -> bool {
+        let credentials = datagram.ancillary.credentials;
+        let sender = self.users.sender(credentials);
+        if matches!(sender, Sender::User(user) if self.allowed.contains(&user)) {
+            return true;
+        }
+        datagram.ancillary.descriptors.clear();
+        self.refused += 1;
+        let kind = match sender {
+            Sender::User(_) => Sender::User(0),
+            unnamed => unnamed,
+        };
+        if self.reported.contains(&kind) {
+            return false;
+        }
+        self.reported.push(kind);
+        let from = datagram.sender();
+        let dropped = format!("a packet of {} was dropped", from.quoted());
+        match sender {
+            Sender::User(user) => {
+                let pid = credentials.map_or(0, |credentials| credentials.pid);
+                report.warning(format_args!(
+                    "{dropped}: it comes from user {user} (process {pid}), whom --allow-uid does not name"
+                ));
+            }
+            Sender::Unmapped => report.warning(format_args!(
+                "{dropped}: its user has no number in this user namespace"
+            )),
+            Sender::Unknown => report.warning(format_args!(
+                "{dropped}: the kernel does not say who sent it, it was queued before SO_PASSCRED was on (hint: for systemd's socket activation, PassCredentials=yes in the socket unit)"
+            )),
+            Sender::Unasked => report.warning(format_args!(
+                "{dropped}: the kernel does not say which user it comes from"
+            )),
+        }
+        false
     }
 }

@@ -2,6 +2,7 @@
 //! exit status.
 
 mod admission;
+mod answers;
 mod cli;
 mod cmd;
 mod color;
@@ -17,13 +18,18 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
+mod recipient;
 mod reply;
 mod report;
+mod send_buffer;
 mod sender;
 mod serve;
+mod shell_command;
 mod signal;
 mod stats;
 mod terminal;
+mod unanswered;
+mod users;
 mod witness;
 
 use cli::{Cli, Command};

@@ -15,6 +15,18 @@ use std::os::fd::RawFd;
 use udgram::Datagram;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 
+/// The number that CMD has for the first descriptor of a packet.
+pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
+
+/// Who takes the descriptors of a packet, and so has numbers for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taker {
+    /// They are described and closed.
+    Envelope,
+    /// CMD, from [`FIRST_DESCRIPTOR`] up.
+    Command,
+}
+
 /// What a command line asks for about received packets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReceiveOptions {
@@ -22,6 +34,7 @@ pub(crate) struct ReceiveOptions {
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) space: ControlSpace,
+    pub(crate) taker: Taker,
     pub(crate) color: When,
 }
 
@@ -40,6 +53,11 @@ impl ReceiveOptions {
             envelope,
             credentials: receive.creds,
             space,
+            taker: if descriptors {
+                Taker::Command
+            } else {
+                Taker::Envelope
+            },
             color: receive.counting.shown.color,
         }
     }
@@ -69,6 +87,7 @@ pub(crate) struct Printer {
     /// Packets for which CMD could not be run.
     unhandled: u64,
     space: ControlSpace,
+    taker: Taker,
 }
 
 impl Printer {
@@ -77,6 +96,7 @@ impl Printer {
             protocol,
             credentials,
             space,
+            taker,
             ..
         } = options;
         let envelope = options
@@ -94,6 +114,7 @@ impl Printer {
             dropped: 0,
             unhandled: 0,
             space,
+            taker,
         }
     }
 
@@ -129,7 +150,10 @@ impl Printer {
 
     fn show(&mut self, client: &Client, datagram: &Datagram<'_>, arrival: Arrival) {
         let start = self.output.lines.len();
-        self.append(client, datagram, None, arrival);
+        let count = datagram.ancillary.descriptors.len();
+        let numbers: Option<Vec<RawFd>> = (self.taker == Taker::Command && count > 0)
+            .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
+        self.append(client, datagram, numbers.as_deref(), arrival);
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),

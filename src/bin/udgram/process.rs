@@ -21,7 +21,7 @@ use nix::libc;
 use nix::unistd::{AccessFlags, faccessat};
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,50 @@ pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::E
         unsafe { libc::dup3(copy, number, flags) };
     }
     error
+}
+
+/// Makes `command` start without the descriptors from `first` up. Call it after
+/// [`place_descriptors`].
+pub(crate) fn close_others(command: &mut Command, first: RawFd) {
+    let close = move || {
+        let from = libc::c_uint::try_from(first).unwrap_or(0);
+        // Close-on-exec, because std reports a failing execve(2) through a descriptor of its own.
+        let flags = libc::CLOSE_RANGE_CLOEXEC;
+        // SAFETY: the call takes three numbers and checks them.
+        let closed =
+            unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, flags) };
+        if closed < 0 {
+            // ENOSYS before Linux 5.9, EINVAL before 5.11.
+            close_each_on_exec(first);
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls and allocates nothing.
+    unsafe { command.pre_exec(close) };
+}
+
+/// Makes the descriptors from `first` up close-on-exec, one by one. It allocates nothing.
+fn close_each_on_exec(first: RawFd) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the call fills the structure that it is given.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    // The kernel's own limit, unless fs.nr_open is raised.
+    let end = RawFd::try_from(limit.rlim_cur.min(1 << 20)).unwrap_or(1 << 20);
+    for number in first..end {
+        // SAFETY: the call takes numbers and checks them.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Returns how many bytes a pipe holds; ioctl_pipe(2), FIONREAD.
+pub(crate) fn bytes_in_pipe(pipe: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one int.
+    Errno::result(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Sets `LISTEN_PID` to the number of the command's own process, which is known only after fork(2).

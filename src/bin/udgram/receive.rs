@@ -18,7 +18,8 @@ use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, Receive
 
 /// How often a receiver that never has to wait checks whether it is to stop.
 const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
-/// How long the queue of a shared socket, which cannot be shut down, is drained at the end.
+/// How long what is queued is handled at the end, and how long the queue of a shared socket, which
+/// cannot be shut down, is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a queue is peeked into that senders and the socket's owner keep changing. Time spent
 /// writing does not count.
@@ -85,6 +86,15 @@ pub(crate) trait Handler {
         let _ = (client, report);
         Ok(None)
     }
+
+    /// Prepares for the datagrams that are handled after a signal: stdout may be blocked, and the next
+    /// signal ends what is under way.
+    fn stop(&mut self) {}
+
+    /// Gives what is pending a last chance, until `until` at most, and reports what is not done.
+    fn finish(&mut self, client: &Client, report: Report, until: Deadline, wake: &Wake<'_>) {
+        let _ = (client, report, until, wake);
+    }
 }
 
 /// Datagrams are printed only.
@@ -120,6 +130,8 @@ struct Intake<'w> {
     wake: &'w Wake<'w>,
     full: Full,
     replies: Replies,
+    /// None is handled after this.
+    until: Deadline,
 }
 
 pub(crate) struct Receiver<H> {
@@ -138,6 +150,8 @@ pub(crate) struct Receiver<H> {
     called: SystemTime,
     /// How many datagrams have come and were taken in, good or bad.
     pub(crate) received: u64,
+    /// How many of them were printed and not handled.
+    unhandled: u64,
     /// How many more are wanted.
     left: Option<u64>,
     /// The socket file, until its loss is reported.
@@ -171,6 +185,7 @@ impl<H: Handler> Receiver<H> {
             stamped: opened.stamped,
             called: SystemTime::UNIX_EPOCH,
             received: 0,
+            unhandled: 0,
             left: None,
             binding: None,
         })
@@ -219,10 +234,14 @@ impl<H: Handler> Receiver<H> {
             wake: &wake,
             full: Full::Write,
             replies,
+            until: Deadline::NEVER,
         };
         self.left = limits.count;
         let exit = self.receive(client, limits, intake).and_then(|exit| {
-            self.printer.output.flush(&Wake::new(stop, None))?;
+            let wake = Wake::new(stop, None);
+            self.printer.output.flush(&wake)?;
+            let report = self.printer.report;
+            self.handler.finish(client, report, Deadline::NEVER, &wake);
             Ok(exit)
         });
         let exit = match (exit, signals) {
@@ -231,9 +250,19 @@ impl<H: Handler> Receiver<H> {
             }
             (exit, _) => exit,
         };
-        if exit.is_err() {
+        if let Err(error) = &exit {
             // The error is returned; the lines that are ready are printed before it.
             let _ = self.printer.output.flush_at_exit();
+            if Exit::of(error) != Exit::Signal(Signal::SIGPIPE) {
+                let (report, now) = (self.printer.report, Deadline::after(Some(Duration::ZERO)));
+                self.handler.finish(client, report, now, &Wake::default());
+            }
+        }
+        if self.unhandled > 0 && self.handler.answers() {
+            self.printer.report.warning(format_args!(
+                "stopped: {} more of the packets printed were not answered",
+                self.unhandled
+            ));
         }
         exit
     }
@@ -315,7 +344,7 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
-    /// are printed, even if handling one fails; how many were not handled is reported.
+    /// are printed, even if handling one fails.
     fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
         let late = match intake.replies {
             Replies::All => false,
@@ -324,7 +353,7 @@ impl<H: Handler> Receiver<H> {
         };
         self.stamped |= self.batch.has_been_empty();
         let connected = self.only_from.is_none() || is_connected(client);
-        let (mut taken, mut unhandled, mut bytes, mut handled) = (0_u64, 0, 0, Ok(()));
+        let (mut taken, mut bytes, mut handled) = (0_u64, 0, Ok(()));
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             if !self.stamped {
@@ -352,8 +381,8 @@ impl<H: Handler> Receiver<H> {
             if self.handler.prints() {
                 printer.print(client, &datagram);
             }
-            if handled.is_err() {
-                unhandled += 1;
+            if handled.is_err() || intake.until.passed() {
+                self.unhandled += 1;
                 continue;
             }
             handled = self
@@ -363,11 +392,6 @@ impl<H: Handler> Receiver<H> {
                 // A batch of large datagrams must not be held in memory twice.
                 handled = printer.output.flush_if_full(intake.wake);
             }
-        }
-        if unhandled > 0 && self.handler.answers() {
-            printer.report.warning(format_args!(
-                "stopped: {unhandled} more of the packets printed were not answered"
-            ));
         }
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
@@ -383,6 +407,7 @@ impl<H: Handler> Receiver<H> {
             wake,
             full: Full::Write,
             replies: Replies::Late,
+            until: Deadline::NEVER,
         };
         self.called = SystemTime::now();
         while client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0 {
@@ -514,17 +539,18 @@ impl<H: Handler> Receiver<H> {
 
     /// Takes in what is queued, but never more than is wanted.
     fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
-        let until = Deadline::after(Some(DRAIN_TIMEOUT));
+        self.handler.stop();
         if self.origin == Origin::New {
             // From here on senders get EPIPE: none is accepted behind the last datagram read.
             client.socket()?.shutdown_read()?;
         }
         // A second signal ends a handler that takes too long, and the draining.
         let wake = Wake::new(Some(signals.stop()), None);
-        let intake = Intake {
+        let mut intake = Intake {
             wake: &wake,
             full: Full::Keep,
             replies: Replies::All,
+            until: Deadline::after(Some(DRAIN_TIMEOUT)),
         };
         while self.left != Some(0) {
             let max = self.max();
@@ -533,13 +559,18 @@ impl<H: Handler> Receiver<H> {
                 break;
             }
             match self.take_in(client, intake).1 {
-                Err(error) if has_kind(&error, ErrorKind::Stopped) => break,
+                // What follows is only printed.
+                Err(error) if has_kind(&error, ErrorKind::Stopped) => {
+                    intake.until = Deadline::after(Some(Duration::ZERO));
+                }
                 handled => handled?,
             }
-            if self.origin == Origin::Inherited && until.passed() {
+            if self.origin == Origin::Inherited && intake.until.passed() {
                 break;
             }
         }
+        let report = self.printer.report;
+        self.handler.finish(client, report, intake.until, &wake);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::admission::Admission;
 use crate::cli::Listen;
 use crate::cmd::timed_out;
-use crate::endpoint::{Endpoint, Request};
+use crate::endpoint::{Cleanup, Endpoint, Origin, Request};
 use crate::exit::Exit;
 use crate::notify::Service;
 use crate::output::Output;
@@ -11,16 +11,22 @@ use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
-use crate::serve::{Action, ShellCommand};
+use crate::send_buffer::Growth;
+use crate::serve::{Action, Server};
+use crate::shell_command::ShellCommand;
 use crate::signal::Signals;
 use anyhow::Result;
 use nix::libc;
+use udgram::{Address, DatagramSocket, sockopt};
 
 pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, options.exec.is_some());
     let mut needs = wanted.needs();
-    let who = options.exec.is_some() || !options.allow_uid.is_empty();
+    // An answer to a pathname needs the sender's user. For a socket that is not bound here, see
+    // `ask_for_credentials`.
+    let answers = options.exec.is_some() || (options.echo && options.address.is_some());
+    let who = answers || !options.allow_uid.is_empty();
     if who && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
@@ -33,16 +39,11 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         mut cleanup,
         ..
     } = Endpoint::open(&request, report)?;
+    if options.echo {
+        ask_for_credentials(&socket, &mut cleanup)?;
+    }
     let client = Client::new(socket, wanted.protocol)?;
-    let handler = match (&options.exec, options.echo) {
-        (Some(command), _) => Action::Run(ShellCommand {
-            command,
-            protocol: wanted.protocol,
-            signals: &signals,
-        }),
-        (None, true) => Action::Echo,
-        (None, false) => Action::Nothing,
-    };
+    let handler = server(options, opened.origin, &signals);
     let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
     receiver.watch(cleanup.take_binding());
     receiver.admission = Admission::of(&options.allow_uid);
@@ -74,4 +75,32 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         ));
     }
     receiver.conclude(&client, exit)
+}
+
+/// Returns what answers the packets.
+fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Server<'l> {
+    let protocol = options.receive.packets.protocol;
+    let action = match (&options.exec, options.echo) {
+        (Some(command), _) => Action::Run(ShellCommand::new(command, protocol, signals)),
+        (None, true) => Action::Echo,
+        (None, false) => Action::Nothing,
+    };
+    let growth = match origin {
+        Origin::New => Growth::Allowed,
+        // Others that share the socket find its options unchanged.
+        Origin::Inherited => Growth::Forbidden,
+    };
+    Server::new(action, growth)
+}
+
+/// Asks for credentials on a socket that has a name. One that has none is the end of a
+/// socketpair(2), whose peer is known, and `SO_PASSCRED` would bind it to an abstract name with the
+/// first answer (`unix_dgram_sendmsg`).
+fn ask_for_credentials(socket: &DatagramSocket, cleanup: &mut Cleanup) -> Result<()> {
+    if sockopt::get_int(socket, libc::SO_PASSCRED)? == 0
+        && socket.local_address()? != Address::Unnamed
+    {
+        cleanup.set(socket, libc::SO_PASSCRED, 1)?;
+    }
+    Ok(())
 }

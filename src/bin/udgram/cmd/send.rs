@@ -4,7 +4,7 @@ use crate::cli::Send;
 use crate::cli::value::parse_peer;
 use crate::endpoint::{Connect, Endpoint, InheritedSocket, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
-use crate::printer::ReceiveOptions;
+use crate::printer::{ReceiveOptions, Taker};
 use crate::protocol::Client;
 use crate::receive::Receiver;
 use crate::reply::Awaiting;
@@ -86,6 +86,7 @@ fn reply_options(options: &Send) -> ReceiveOptions {
         } else {
             ControlSpace::NoDescriptors
         },
+        taker: Taker::Envelope,
         color: options.counting.shown.color,
     }
 }

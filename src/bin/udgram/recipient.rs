@@ -1,0 +1,160 @@
+//! The recipient of an answer: the socket that asked, and nothing else that its path may lead to.
+
+use crate::users::{Sender, Users};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, describe};
+
+/// A client that asked, told apart from others as far as an answer needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Asker {
+    address: Address<'static>,
+    /// The user that sent it, for a pathname; `None` if the kernel does not name one.
+    user: Option<u32>,
+    /// The process that sent it, for a relative pathname; 0 if the kernel does not name one.
+    process: i32,
+}
+
+/// Reason why an asker cannot be answered.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It has no address.
+    Unnamed,
+    /// Its path may lead to a socket that is not the sender's: why, and a hint.
+    Untrusted(String),
+    /// Its socket cannot be reached.
+    Unreachable(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Unreachable(error)
+    }
+}
+
+impl Asker {
+    /// Returns who sent `datagram`.
+    pub(crate) fn of(datagram: &Datagram<'_>, users: Users) -> Self {
+        let address = datagram.sender().into_owned();
+        let credentials = datagram.ancillary.credentials;
+        let (user, process) = match &address {
+            Address::Pathname(path) => {
+                let user = match users.sender(credentials) {
+                    Sender::User(user) => Some(user),
+                    Sender::Unmapped | Sender::Unknown | Sender::Unasked => None,
+                };
+                let relative = credentials.filter(|_| !path.starts_with(b"/"));
+                (user, relative.map_or(0, |credentials| credentials.pid))
+            }
+            Address::Abstract(_) | Address::Unnamed => (None, 0),
+        };
+        Self {
+            address,
+            user,
+            process,
+        }
+    }
+
+    pub(crate) fn address(&self) -> &Address<'static> {
+        &self.address
+    }
+
+    /// Finds the way to the asker; `None` is the peer that `socket` is connected to. `own` is the
+    /// effective user of this process.
+    ///
+    /// The pathname of another user is only a claim: this process may write where the sender may
+    /// not. Such a path is opened without following a final link, and the socket file must belong to
+    /// the sender's user.
+    pub(crate) fn destination(
+        &self,
+        socket: &DatagramSocket,
+        own: u32,
+    ) -> Result<Option<Destination>, Refusal> {
+        let Some(path) = self.address.as_path() else {
+            return match self.address {
+                // The other end of a socketpair(2) has no name, but is the peer.
+                Address::Unnamed if socket.peer_name()?.is_some() => Ok(None),
+                Address::Unnamed => Err(Refusal::Unnamed),
+                _ => Ok(Some(Destination::named(&self.address)?)),
+            };
+        };
+        let Some(user) = self.user else {
+            return Err(Refusal::Untrusted(
+                "the kernel does not say which user sent the packet (hint: for systemd's socket activation, PassCredentials=yes in the socket unit)"
+                    .to_owned(),
+            ));
+        };
+        let file = if user == own {
+            match self.directory(path) {
+                Ok(None) | Err(_) => return Ok(Some(Destination::named(&self.address)?)),
+                Ok(Some(directory)) => self.open(directory.as_fd(), path, OFlag::empty())?,
+            }
+        } else {
+            let directory = self.directory(path).map_err(|errno| {
+                Refusal::Untrusted(format!(
+                    "its path is relative, and the working directory of process {} cannot be opened: {}",
+                    self.process,
+                    describe(errno)
+                ))
+            })?;
+            let directory = directory.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
+            let file = self.open(directory, path, OFlag::O_NOFOLLOW)?;
+            check_owner(&file, user)?;
+            file
+        };
+        Ok(Some(Destination::of_file(&self.address, file)?))
+    }
+
+    /// Opens the directory that a relative path is below: the working directory of the sender.
+    fn directory(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
+        if path.is_absolute() {
+            return Ok(None);
+        }
+        if self.process == 0 {
+            return Err(Errno::ESRCH);
+        }
+        let directory = format!("/proc/{}/cwd", self.process);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(directory.as_str(), flags, Mode::empty()).map(Some)
+    }
+
+    fn open(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &Path,
+        flags: OFlag,
+    ) -> Result<OwnedFd, Refusal> {
+        let flags = flags | OFlag::O_PATH | OFlag::O_CLOEXEC;
+        openat(directory, path, flags, Mode::empty()).map_err(|errno| {
+            let subject = Subject::Address(self.address.clone());
+            Refusal::Unreachable(match errno {
+                Errno::ENOENT | Errno::ENOTDIR => {
+                    Error::new(ErrorKind::NobodyThere, "send to", subject, describe(errno))
+                }
+                errno => Error::system("send to", subject, errno),
+            })
+        })
+    }
+}
+
+/// Fails unless `file` is a socket that belongs to `user`.
+fn check_owner(file: &OwnedFd, user: u32) -> Result<(), Refusal> {
+    let untrusted = |reason: String| Err(Refusal::Untrusted(reason));
+    match fstat(file) {
+        Err(errno) => untrusted(format!("its file cannot be examined: {}", describe(errno))),
+        Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFSOCK if status.st_uid == user => Ok(()),
+            SFlag::S_IFSOCK => untrusted(format!(
+                "its file belongs to user {}, and user {user} sent the packet",
+                status.st_uid
+            )),
+            SFlag::S_IFLNK => untrusted(format!(
+                "its path is a symbolic link, and user {user} sent the packet"
+            )),
+            _ => untrusted("its path leads to no socket".to_owned()),
+        },
+    }
+}

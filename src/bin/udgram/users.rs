@@ -1,0 +1,79 @@
+//! Which user sent a datagram, as far as the kernel can name users in this namespace.
+
+use std::fs;
+use udgram::ancillary::Credentials;
+
+/// Overflow user id, unless `kernel.overflowuid` says otherwise.
+const OVERFLOW_UID: u32 = 65534;
+/// Content of /proc/self/uid_map, with single spaces, where every user has its own id.
+const IDENTITY: &str = "0 0 4294967295";
+
+/// Sender of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The kernel names its user.
+    User(u32),
+    /// The user has no id in this user namespace: the kernel says the overflow id for all of them.
+    Unmapped,
+    /// The kernel names neither user nor process: the datagram was queued before `SO_PASSCRED` was
+    /// on.
+    Unknown,
+    /// The datagram carries no credentials.
+    Unasked,
+}
+
+/// Meaning of user ids in this user namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Users {
+    overflow: u32,
+    /// Whether every user has an id here, so that the overflow id is nobody's but its own.
+    all_mapped: bool,
+}
+
+impl Users {
+    /// Reads what /proc says of this process. Without /proc, users may be unmapped.
+    pub(crate) fn of_this_process() -> Self {
+        let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid")
+            .ok()
+            .and_then(|number| number.trim().parse().ok());
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        Self {
+            overflow: overflow.unwrap_or(OVERFLOW_UID),
+            all_mapped: map.split_whitespace().eq(IDENTITY.split(' ')),
+        }
+    }
+
+    /// Returns the sender with these credentials.
+    pub(crate) fn sender(self, credentials: Option<Credentials>) -> Sender {
+        match credentials {
+            None => Sender::Unasked,
+            Some(Credentials { pid: 0, uid, .. }) if uid == self.overflow => Sender::Unknown,
+            Some(Credentials { uid, .. }) if uid == self.overflow && !self.all_mapped => {
+                Sender::Unmapped
+            }
+            Some(Credentials { uid, .. }) => Sender::User(uid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overflow_id_names_a_user_only_where_all_users_are_mapped() {
+        let users = |all_mapped| Users {
+            overflow: 7,
+            all_mapped,
+        };
+        let sender = |pid, uid| Some(Credentials { pid, uid, gid: 0 });
+        assert_eq!(users(true).sender(sender(1, 7)), Sender::User(7));
+        assert_eq!(users(false).sender(sender(1, 7)), Sender::Unmapped);
+        for all_mapped in [true, false] {
+            // A process of another pid namespace has no number here.
+            assert_eq!(users(all_mapped).sender(sender(0, 1)), Sender::User(1));
+            assert_eq!(users(all_mapped).sender(sender(0, 7)), Sender::Unknown);
+            assert_eq!(users(all_mapped).sender(None), Sender::Unasked);
+        }
+    }
+}

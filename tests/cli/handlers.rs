@@ -1,0 +1,321 @@
+//! The commands of `listen --exec`: what they find, how they end, and what they cannot hold up.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+
+use crate::harness::{Peer, Sandbox, limited, peer};
+use crate::running::Watch;
+use crate::sys::send_descriptors;
+
+/// A FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
+fn fifo(sandbox: &Sandbox, name: &str) -> File {
+    mkfifo(&sandbox.path(name), Mode::S_IRWXU).unwrap();
+    File::options()
+        .read(true)
+        .write(true)
+        .open(sandbox.path(name))
+        .unwrap()
+}
+
+#[test]
+fn a_background_child_that_keeps_the_output_open_holds_nobody_up() {
+    let sandbox = Sandbox::new();
+    let fifo = fifo(&sandbox, "fifo");
+    let server = sandbox.listen([
+        "--exec",
+        "exec 8<fifo; cat <&8 2>&1 & echo answer",
+        "-p",
+        "text",
+        "-n",
+        "2",
+        "s",
+    ]);
+    let client = sandbox.bind("client");
+    for _ in 0..2 {
+        client.send_to(b"question", sandbox.path("s")).unwrap();
+        assert_eq!(client.take(), b"answer");
+    }
+    crate::harness::close(fifo);
+    server.finish().succeeds("question\nquestion\n");
+}
+
+#[test]
+fn a_background_child_that_never_stops_printing_holds_nobody_up() {
+    let sandbox = Sandbox::new();
+    // It ends when its output is closed.
+    let server = sandbox.listen(["--exec", "yes 2>&1 & exit 0", "-p", "text", "-n", "2", "s"]);
+    for packet in ["one", "two"] {
+        sandbox
+            .udgram(["send", "-p", "text", "s", packet])
+            .run()
+            .succeeds("");
+    }
+    let outcome = server.finish();
+    assert_eq!(outcome.stdout(), b"one\ntwo\n");
+}
+
+#[test]
+fn a_command_that_prints_more_than_a_datagram_carries_is_ended_and_reported() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.listen([
+        "--exec",
+        "read line; test \"$line\" = end && echo done || yes",
+        "-p",
+        "text",
+        "s",
+    ]);
+    let client = sandbox.bind("client");
+    client.send_to(b"endless\n", sandbox.path("s")).unwrap();
+    client.send_to(b"end\n", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b"done");
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: usize = peak
+        .unwrap()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .unwrap();
+    assert!(peak < 100_000, "{peak} KiB");
+    server.signal(Signal::SIGTERM);
+    server.finish().dies_of(Signal::SIGTERM, "endless\nend\n").says(
+        "udgram: warning: 'read line; test \"$line\" = end && echo done || yes' was ended: it printed more than a datagram carries",
+    );
+}
+
+#[test]
+fn an_interrupt_from_the_terminal_lets_the_running_command_finish() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let server = sandbox.listen(["--exec", ": >started; read x <fifo; echo $x", "s"]);
+    let watch = Watch::on(sandbox.dir());
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    let _ = watch.created(&server, |name| name == "started");
+    // The terminal sends it to the whole process group.
+    killpg(Pid::from_raw(server.pid()), Signal::SIGINT).unwrap();
+    fifo.write_all(b"2\n").unwrap();
+    assert_eq!(client.take(), b"2");
+    server
+        .finish()
+        .dies_of(Signal::SIGINT, "1\n")
+        .says_nothing();
+}
+
+#[test]
+fn a_second_signal_ends_the_command_and_what_it_has_started() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let server = sandbox.listen(["--exec", ": >started; cat fifo; true", "s"]);
+    let watch = Watch::on(sandbox.dir());
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    let _ = watch.created(&server, |name| name == "started");
+    server.signal(Signal::SIGINT);
+    server.signal(Signal::SIGTERM);
+    // Its end includes the end of stderr, which cat has.
+    let outcome = server.finish();
+    assert_eq!(outcome.stdout(), b"1\n");
+    client.has_nothing_more();
+}
+
+#[test]
+fn a_command_finds_no_variable_that_is_for_udgram_itself() {
+    let sandbox = Sandbox::new();
+    let script = "env | grep -E '^(LISTEN|WATCHDOG|NOTIFY|UDGRAM)' | sort";
+    let server = sandbox
+        .udgram(["listen", "--exec", script, "-p", "text", "-n", "1", "s"])
+        .env("WATCHDOG_PID", "1")
+        .env("WATCHDOG_USEC", "1")
+        .env("UDGRAM_SOCKET_FD", "0")
+        .env("UDGRAM_PEER", "peer")
+        .env("UDGRAM_FDS", "9")
+        .env("LISTEN_PID", "1")
+        .env("LISTEN_FDS", "1")
+        .env("LISTEN_FDNAMES", "name")
+        .env("LISTEN_PIDFDID", "1")
+        .start_ready();
+    let client = limited(crate::harness::bind_abstract(sandbox.unique()));
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    assert_eq!(
+        String::from_utf8(client.take()).unwrap(),
+        format!(
+            "UDGRAM_FDS=0\nUDGRAM_FROM=@{}\nUDGRAM_GID={gid}\nUDGRAM_PID={}\nUDGRAM_UID={uid}",
+            sandbox.unique(),
+            std::process::id()
+        )
+    );
+    server.finish().succeeds("1\n");
+}
+
+/// Prints the descriptors from 3 to 9 that the command has, and how many it is told of.
+const DESCRIPTORS: &str =
+    "for n in 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] && printf %s $n; done; echo \" $UDGRAM_FDS\"";
+
+#[test]
+fn a_command_has_the_descriptors_of_its_packet_and_no_other() {
+    let sandbox = Sandbox::new();
+    let null = File::open("/dev/null").unwrap();
+    let server = sandbox
+        .udgram([
+            "listen",
+            "--exec",
+            DESCRIPTORS,
+            "-p",
+            "text",
+            "-n",
+            "3",
+            "s",
+        ])
+        .descriptor(&null, 3)
+        .descriptor(&null, 7)
+        .start_ready();
+    let client = sandbox.bind("client");
+    for (count, found) in [(0, " 0"), (2, "34 2"), (0, " 0")] {
+        if count == 0 {
+            client.send_to(b"1", sandbox.path("s")).unwrap();
+        } else {
+            let descriptors = vec![null.as_fd(); count];
+            send_descriptors(&client, &sandbox.path("s"), b"1", &descriptors);
+        }
+        assert_eq!(String::from_utf8(client.take()).unwrap(), found);
+    }
+    server.finish().succeeds("1\n1\n1\n");
+}
+
+#[test]
+fn a_command_does_not_have_the_inherited_socket() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    let server = sandbox
+        .udgram(["listen", "--exec", DESCRIPTORS, "-p", "text", "-n", "1"])
+        .args(["--socket-fd", "3"])
+        .descriptor(&socket, 3)
+        .start_ready();
+    let client = limited(crate::harness::bind_abstract(sandbox.unique()));
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b" 0");
+    server.finish().succeeds("1\n");
+}
+
+#[test]
+fn envelopes_show_the_numbers_that_the_command_has() {
+    let sandbox = Sandbox::new();
+    let null = File::open("/dev/null").unwrap();
+    let server = sandbox.listen(["-e", "--exec", "true", "-n", "1", "s"]);
+    let client = UnixDatagram::unbound().unwrap();
+    let descriptors = [null.as_fd(), null.as_fd()];
+    send_descriptors(&client, &sandbox.path("s"), b"1", &descriptors);
+    let line = server.finish().one_line();
+    let envelope: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(envelope["fds"][0]["fd"], 3, "{line}");
+    assert_eq!(envelope["fds"][1]["fd"], 4, "{line}");
+}
+
+#[test]
+fn kernels_without_pidfd_open_and_close_range_serve_the_same() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let fifo = fifo(&sandbox, "fifo");
+    let null = File::open("/dev/null").unwrap();
+    let script = format!("exec 8<fifo; cat <&8 2>&1 & exec 8<&-; {DESCRIPTORS}");
+    let server = sandbox
+        .command("strace", ["-f", "-qq", "-o", "trace"])
+        .args(["-e", "trace=pidfd_open,close_range"])
+        .args(["-e", "inject=pidfd_open,close_range:error=ENOSYS"])
+        .args(["udgram", "listen", "--exec", &script])
+        .args(["-p", "text", "-n", "2", "s"])
+        .descriptor(&null, 7)
+        .start_ready();
+    let client = sandbox.bind("client");
+    for _ in 0..2 {
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(client.take(), b" 0");
+    }
+    crate::harness::close(fifo);
+    let outcome = server.finish();
+    assert_eq!(outcome.code(), Some(0));
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    for call in ["pidfd_open", "close_range"] {
+        assert!(trace.contains(call), "{trace}");
+    }
+}
+
+/// The number in `udgram: warning: stopped: N more of the packets …`; 0 without it.
+fn unhandled(lines: &[String]) -> usize {
+    let number = lines.iter().find_map(|line| {
+        let rest = line.strip_prefix("udgram: warning: stopped: ")?;
+        rest.split_once(" more of the packets printed were not answered")?
+            .0
+            .parse()
+            .ok()
+    });
+    number.unwrap_or(0)
+}
+
+#[test]
+fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_it() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let server = sandbox
+        .udgram(["listen", "-p", "text", "--exec", "echo >>log", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let line = format!("{}\n", "x".repeat(30_000));
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let mut accepted = 0;
+    // Until the pipe and the queue are full; how far the server has come does not matter.
+    while accepted < 3 || sender.send_to(line.as_bytes(), sandbox.path("s")).is_ok() {
+        if accepted < 3 {
+            sender.set_nonblocking(false).unwrap();
+            sender.send_to(line.as_bytes(), sandbox.path("s")).unwrap();
+            sender.set_nonblocking(true).unwrap();
+        }
+        accepted += 1;
+    }
+    server.signal(Signal::SIGTERM);
+    let outcome = server.finish().dies_of(Signal::SIGTERM, "");
+    drop(reader);
+    let lines = outcome.diagnostics();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("stdout takes nothing more")),
+        "{lines:?}"
+    );
+    let handled = fs::read_to_string(sandbox.path("log")).unwrap().len();
+    assert_eq!(handled + unhandled(&lines), accepted, "{lines:?}");
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn what_is_queued_at_the_end_is_handled_for_a_second_and_the_rest_is_counted() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let script = "echo >>log; test -e hurry && sleep 0.4 || read x <fifo";
+    let mut server = sandbox.listen(["--exec", script, "s"]);
+    let sender = limited(UnixDatagram::unbound().unwrap());
+    sender.send_to(b"0", sandbox.path("s")).unwrap();
+    assert_eq!(server.line(), "0");
+    for _ in 0..10 {
+        sender.send_to(b"1", sandbox.path("s")).unwrap();
+    }
+    sandbox.file("hurry", "");
+    server.signal(Signal::SIGTERM);
+    fifo.write_all(b"\n").unwrap();
+    let outcome = server
+        .finish()
+        .dies_of(Signal::SIGTERM, format!("0\n{}", "1\n".repeat(10)));
+    let lines = outcome.diagnostics();
+    let handled = fs::read_to_string(sandbox.path("log")).unwrap().len();
+    assert_eq!(handled + unhandled(&lines), 11, "{lines:?}");
+    assert!(unhandled(&lines) >= 7, "{lines:?}");
+}
