@@ -18,6 +18,7 @@ mod existing_socket;
 mod iter;
 mod listen;
 mod peers;
+mod processes;
 mod recv;
 mod reply;
 mod send;
