@@ -1,9 +1,19 @@
 //! `udgram exec`: one socket for several calls.
 
-use nix::sys::signal::Signal;
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 
-use crate::harness::{Peer, Sandbox, close, peer};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::harness::{LIMIT, Peer, Sandbox, close, peer, text};
 use crate::outcome::{SIGNALS, ordinary_signals};
+use crate::running::Running;
+use crate::sys;
 
 #[test]
 fn one_address_serves_several_calls() {
@@ -106,6 +116,248 @@ fn signals_are_passed_on() {
             .says_nothing();
         assert!(!sandbox.exists("me"));
     }
+}
+
+#[test]
+fn it_ends_by_a_real_time_signal_too() {
+    let sandbox = Sandbox::new();
+    let number = libc::SIGRTMIN() + 6;
+    let script = format!("kill -{number} $$");
+    let outcome = sandbox
+        .udgram(["exec", "--bind", "me", "--", "sh", "-c", &script])
+        .run();
+    assert_eq!(outcome.status.signal(), Some(number));
+    outcome.says_nothing();
+    assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn it_dumps_no_core_in_the_place_of_that_of_its_command() {
+    let sandbox = Sandbox::new();
+    let script = "ulimit -c unlimited; exec udgram exec -b '' -- sh -c 'kill -ABRT $$'";
+    let outcome = sandbox.shell(script).run();
+    assert!(!outcome.status.core_dumped());
+    outcome.dies_of(Signal::SIGABRT, "").says_nothing();
+}
+
+/// A command that prints `ready`, each signal that it is sent with its value, and ends at SIGRTMAX.
+const PRINTS_SIGNALS: &str = "
+import ctypes, os, signal
+expected = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+signal.pthread_sigmask(signal.SIG_BLOCK, expected)
+libc = ctypes.CDLL(None)
+waited = (ctypes.c_uint64 * 16)(*[2**64 - 1] * 16)
+info = (ctypes.c_int * 32)()
+print('ready', flush=True)
+while True:
+    number = libc.sigwaitinfo(ctypes.byref(waited), ctypes.byref(info))
+    if number == signal.SIGRTMAX:
+        break
+    if number > 0 and number != signal.SIGCHLD:
+        # SI_QUEUE
+        print(number, info[6] if info[2] == -1 else '', flush=True)
+";
+
+/// `exec` with a command that prints the signals it is sent.
+#[track_caller]
+fn prints_signals(sandbox: &Sandbox) -> Running {
+    let script = sandbox.file("prints_signals.py", PRINTS_SIGNALS);
+    let mut running = sandbox
+        .udgram(["exec", "--bind", "me", "--", "python3", text(&script)])
+        .start();
+    assert_eq!(running.line(), "ready");
+    running
+}
+
+/// Ends the command of [`prints_signals`] and returns what it has printed since `ready`.
+#[track_caller]
+fn printed_signals(running: Running) -> Vec<String> {
+    sys::signal(running.pid(), libc::SIGRTMAX());
+    let lines = running.finish().lines();
+    lines[1..].to_vec()
+}
+
+#[test]
+fn every_signal_is_passed_on() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD];
+    let ordinary = (1..32).filter(|number| !kept.contains(number));
+    for number in ordinary.chain(libc::SIGRTMIN()..libc::SIGRTMAX()) {
+        sys::signal(running.pid(), number);
+        assert_eq!(running.line(), format!("{number} "));
+    }
+    assert!(!printed_signals(running).is_empty());
+}
+
+#[test]
+fn real_time_signals_are_passed_on_each_and_with_their_values() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let running = prints_signals(&sandbox);
+    let number = libc::SIGRTMIN() + 1;
+    for value in [7, 8, 9] {
+        sys::signal_with_value(running.pid(), number, value);
+    }
+    let expected = [7, 8, 9].map(|value| format!("{number} {value}"));
+    assert_eq!(printed_signals(running), expected);
+}
+
+/// The processes that `exec` has started: its witness and its command.
+#[track_caller]
+fn children(running: &Running) -> Vec<i32> {
+    let pid = running.pid();
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace()
+        .map(|number| number.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_signal_to_the_process_group_reaches_the_command_once() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGWINCH] {
+        // udgram is held until the command has it: two that are pending at once would be one.
+        running.signal(Signal::SIGSTOP);
+        killpg(Pid::from_raw(running.pid()), signal).unwrap();
+        assert_eq!(running.line(), format!("{} ", signal as i32));
+        running.signal(Signal::SIGCONT);
+        assert_eq!(running.line(), format!("{} ", libc::SIGCONT));
+    }
+    assert_eq!(printed_signals(running).len(), 6);
+}
+
+#[test]
+fn a_signal_to_each_process_of_a_cgroup_reaches_the_command_once() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    let pids = children(&running);
+    assert_eq!(pids.len(), 2);
+    running.signal(Signal::SIGSTOP);
+    // As systemd does it: one after the other.
+    for pid in pids.into_iter().chain([running.pid()]) {
+        sys::signal(pid, libc::SIGTERM);
+    }
+    assert_eq!(running.line(), format!("{} ", libc::SIGTERM));
+    running.signal(Signal::SIGCONT);
+    let expected = [libc::SIGTERM, libc::SIGCONT].map(|number| format!("{number} "));
+    assert_eq!(printed_signals(running), expected);
+}
+
+#[test]
+fn a_command_in_a_process_group_of_its_own_is_sent_what_the_group_of_udgram_gets() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let script = format!("import os\nos.setpgid(0, 0)\n{PRINTS_SIGNALS}");
+    let script = sandbox.file("own_group.py", script);
+    let mut running = sandbox
+        .udgram(["exec", "--bind", "me", "--", "python3", text(&script)])
+        .start();
+    assert_eq!(running.line(), "ready");
+    killpg(Pid::from_raw(running.pid()), Signal::SIGTERM).unwrap();
+    assert_eq!(running.line(), format!("{} ", libc::SIGTERM));
+    assert_eq!(printed_signals(running).len(), 1);
+}
+
+#[test]
+fn signals_are_passed_on_when_the_witness_is_gone() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    // It is started first.
+    sys::signal(children(&running)[0], libc::SIGKILL);
+    for number in [libc::SIGTERM, libc::SIGTERM, libc::SIGRTMIN()] {
+        sys::signal(running.pid(), number);
+        assert_eq!(running.line(), format!("{number} "));
+    }
+    assert_eq!(printed_signals(running).len(), 3);
+}
+
+#[test]
+fn no_witness_outlives_it() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--",
+            "sh",
+            "-c",
+            "echo ready; exec cat",
+        ])
+        .stdin_open()
+        .start();
+    assert_eq!(running.line(), "ready");
+    let witness = sys::pidfd(children(&running)[0]);
+    running.signal(Signal::SIGKILL);
+    let outcome = running.finish();
+    let mut watched = [PollFd::new(witness.as_fd(), PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(LIMIT).unwrap();
+    assert_eq!(poll(&mut watched, limit), Ok(1));
+    outcome.dies_of(Signal::SIGKILL, "ready\n").says_nothing();
+}
+
+#[test]
+fn it_stops_and_continues_with_its_command() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let script = "
+import os, signal
+signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'continued\\n'))
+os.write(1, b'ready\\n')
+while True:
+    signal.pause()
+";
+    let mut running = sandbox
+        .udgram(["exec", "--bind", "me", "--", "python3", "-c", script])
+        .start();
+    assert_eq!(running.line(), "ready");
+    let pid = Pid::from_raw(running.pid());
+    let is_stopped = || {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        let stopped = waitid(Id::Pid(pid), flags).unwrap();
+        stopped == WaitStatus::Stopped(pid, Signal::SIGTSTP)
+    };
+    // To udgram alone, and to the process group, as the terminal does at Ctrl-Z.
+    for number in [pid.as_raw(), -pid.as_raw()] {
+        sys::signal(number, libc::SIGTSTP);
+        assert!(is_stopped());
+        sys::signal(number, libc::SIGCONT);
+        assert_eq!(running.line(), "continued");
+    }
+    running.signal(Signal::SIGTERM);
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, "ready\ncontinued\ncontinued\n")
+        .says_nothing();
+    assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn the_command_finds_the_address_of_the_peer_in_its_environment() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("app");
+    let directory = sandbox.dir().to_str().unwrap().to_owned();
+    let run = |connect: &[&str]| {
+        sandbox
+            .udgram(["exec", "-b", "me"])
+            .args(connect)
+            .args(["--", "sh", "-c", "echo \"${UDGRAM_PEER-unset}\""])
+            .env("UDGRAM_PEER", "outer")
+            .run()
+    };
+    run(&["-c", "app"]).succeeds(format!("{directory}/app\n"));
+    run(&["-c", "./app"]).succeeds(format!("{directory}/app\n"));
+    run(&["-c", &format!("{directory}/app")]).succeeds(format!("{directory}/app\n"));
+    let name = format!("{}\\x01", sandbox.unique());
+    let _abstract = crate::harness::bind_abstract(format!("{}\x01", sandbox.unique()));
+    run(&["-c", &format!("@{name}")]).succeeds(format!("@{name}\n"));
+    run(&[]).succeeds("unset\n");
 }
 
 #[test]
@@ -247,7 +499,7 @@ fn send_waits_for_the_peer_of_an_inherited_socket_to_come_back() {
     close(peer);
     running.write("\n");
     let _ = watch.created(&running, |name| name == "gone");
-    std::fs::remove_file(sandbox.path("s")).unwrap();
+    fs::remove_file(sandbox.path("s")).unwrap();
     let successor = crate::harness::limited(sandbox.bind("s"));
     let mut packet = [0; 8];
     assert_eq!(successor.recv(&mut packet).unwrap(), 1);

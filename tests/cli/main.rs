@@ -20,6 +20,7 @@ mod handlers;
 mod iter;
 mod listen;
 mod peers;
+mod processes;
 mod recv;
 mod reply;
 mod send;

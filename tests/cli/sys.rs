@@ -176,3 +176,31 @@ pub(crate) fn send_descriptors(
     )
     .unwrap();
 }
+
+/// Sends a signal by its number, which may be that of a real-time signal.
+#[track_caller]
+pub(crate) fn signal(pid: i32, number: i32) {
+    // SAFETY: the call takes numbers and checks them.
+    Errno::result(unsafe { libc::kill(pid, number) }).unwrap();
+}
+
+/// Sends a signal with a value; sigqueue(3).
+#[track_caller]
+pub(crate) fn signal_with_value(pid: i32, number: i32, value: usize) {
+    let value = libc::sigval {
+        sival_ptr: std::ptr::without_provenance_mut(value),
+    };
+    // SAFETY: the call takes numbers and checks them; the value is for the receiver alone.
+    Errno::result(unsafe { libc::sigqueue(pid, number, value) }).unwrap();
+}
+
+/// A descriptor that is readable once this process has ended; pidfd_open(2).
+#[must_use]
+#[track_caller]
+pub(crate) fn pidfd(pid: i32) -> OwnedFd {
+    // SAFETY: the call takes two numbers and checks them.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let pidfd = Errno::result(pidfd).unwrap().try_into().unwrap();
+    // SAFETY: the call has just returned this descriptor, and nothing else knows of it.
+    unsafe { OwnedFd::from_raw_fd(pidfd) }
+}

@@ -41,6 +41,9 @@ pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
 
 /// Makes `command` start with `descriptors` at these numbers, which are distinct, without
 /// close-on-exec.
+///
+/// The pipe through which the standard library reports a failure of execve(2) must not be at one of them:
+/// numbers from 3 up without a gap are all open in this process, which has more descriptors than that.
 pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
     let above = descriptors
         .iter()
@@ -51,12 +54,7 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
         .iter()
         .map(|(source, _)| source.as_raw_fd())
         .collect();
-    let reserved: Vec<OwnedFd> = descriptors
-        .iter()
-        .filter_map(|(source, target)| reserve(*target, source.as_raw_fd()))
-        .collect();
     let place = move || {
-        let _ = &reserved;
         // First above all targets: a source may have the number that another one is to get.
         for source in &mut sources {
             // The copy is close-on-exec, so execve(2) closes it.
@@ -72,19 +70,6 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
     };
     // SAFETY: the closure makes system calls and allocates nothing.
     unsafe { command.pre_exec(place) };
-}
-
-/// Occupies a number that is to be a descriptor of a command, if it is free: the pipe through which the
-/// standard library reports a failure of execve(2) must not get it.
-fn reserve(number: RawFd, source: RawFd) -> Option<OwnedFd> {
-    // SAFETY: the call takes any number and checks it.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0 {
-        return None;
-    }
-    // SAFETY: the call takes numbers and checks them. It gives the lowest free number, which is `number`.
-    let copy = unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, number) };
-    // SAFETY: the call has just returned this descriptor, and nothing else owns it.
-    (copy >= 0).then(|| unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Runs `command` in place of this process. Returns only if that fails: what it was to have at `numbers`

@@ -88,9 +88,10 @@ fn erase_line() {
 }
 
 fn erase(shown: &mut usize) {
-    let before = std::mem::take(shown);
-    if before > 0 {
-        let _ = write!(stderr(), "\r{:before$}\r", "");
+    if *shown > 0 {
+        // The terminal has shown Ctrl-C as ^C behind it.
+        let width = std::mem::take(shown) + "^C".len();
+        let _ = write!(stderr(), "\r{:width$}\r", "");
     }
 }
 

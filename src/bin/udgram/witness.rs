@@ -1,6 +1,6 @@
-//! Whether a signal that came to `udgram exec` has also come to its CMD: one that was sent to the process
-//! group (by a terminal, by timeout(1)) or to the cgroup (by systemd) has, and must not be passed on a
-//! second time. A witness, a process beside CMD, receives what CMD receives.
+//! Tells the signals that came to `udgram exec` alone from those that also came to its CMD: a signal that
+//! was sent to the process group (by a terminal, by timeout(1)) or to the cgroup (by systemd) must not be
+//! passed on a second time. A witness, a process beside CMD, receives such a signal as CMD does.
 
 use crate::process::WitnessProcess;
 use anyhow::{Context, Result};

@@ -1,7 +1,7 @@
 //! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
 
 use crate::cli::Exec;
-use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
+use crate::endpoint::{Connect, Endpoint, PEER_VARIABLE, Purpose, Request, Source};
 use crate::exit::Exit;
 use crate::process::{
     self, hand_on_signals, place_descriptors, require_command, set_listen_pid, spawn_failure,
@@ -10,6 +10,7 @@ use crate::report::Report;
 use crate::signal::{self, Signals};
 use crate::witness::Witness;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SignalFd, siginfo};
@@ -76,8 +77,8 @@ fn command(options: &Exec, socket: &DatagramSocket) -> Result<Command> {
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "udgram");
     match &options.connect {
-        Some(peer) => command.env("UDGRAM_PEER", absolute(peer)),
-        None => command.env_remove("UDGRAM_PEER"),
+        Some(peer) => command.env(PEER_VARIABLE, absolute(peer)),
+        None => command.env_remove(PEER_VARIABLE),
     };
     let socket = socket
         .as_fd()
@@ -144,10 +145,13 @@ fn next(signals: &SignalFd) -> Result<Vec<siginfo>> {
         &Wake::default(),
     )?;
     let mut came = Vec::new();
-    while came.len() < TOGETHER
-        && let Some(info) = signals.read_signal().context("cannot wait for signals")?
-    {
-        came.push(info);
+    while came.len() < TOGETHER {
+        match signals.read_signal() {
+            Ok(Some(info)) => came.push(info),
+            Ok(None) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("cannot wait for signals"),
+        }
     }
     Ok(came)
 }

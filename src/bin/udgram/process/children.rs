@@ -97,8 +97,13 @@ pub(crate) fn inherits_orphans() -> bool {
 pub(crate) fn poll_child(pid: Pid) -> nix::Result<Option<ExitStatus>> {
     let mut status = 0;
     let flags = libc::WNOHANG | libc::WUNTRACED;
-    // SAFETY: the call writes to the live `status`.
-    let changed = Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) })?;
+    let changed = loop {
+        // SAFETY: the call writes to the live `status`.
+        match Errno::result(unsafe { libc::waitpid(pid.as_raw(), &raw mut status, flags) }) {
+            Err(Errno::EINTR) => {}
+            changed => break changed?,
+        }
+    };
     Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
 }
 
@@ -152,7 +157,7 @@ impl Drop for WitnessProcess {
     }
 }
 
-/// What the witness runs.
+/// Runs the witness: reports each signal that it receives.
 fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
     /// The size of one record of signalfd(2).
     const RECORD: usize = size_of::<siginfo>();
@@ -166,7 +171,10 @@ fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
     loop {
         // One more than there are signals: a read returns them in the order of their numbers.
         let mut records = [0; 65 * RECORD];
-        let read = nix::unistd::read(&signals, &mut records)?;
+        let read = match nix::unistd::read(&signals, &mut records) {
+            Err(Errno::EINTR) => continue,
+            read => read?,
+        };
         let mut report = [0; 65];
         let (mut count, mut asked) = (0, false);
         for record in records[..read].chunks_exact(RECORD) {
