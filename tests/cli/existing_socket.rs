@@ -1,9 +1,12 @@
 //! A socket that is already open: `--socket-fd`, `UDGRAM_SOCKET_FD` and socket activation.
 
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 
-use crate::harness::{Peer, Sandbox, limited};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
+
+use crate::harness::{Peer, Sandbox, limited, timeless};
 
 #[test]
 fn a_connected_socket_needs_no_peer() {
@@ -309,4 +312,135 @@ fn a_process_that_is_not_there_is_named() {
         lines.len() == 1 && lines[0].contains("no such process"),
         "{lines:?}"
     );
+}
+
+#[test]
+fn of_several_activated_sockets_the_one_that_is_used_is_named() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let (_stream, stream) = UnixStream::pair().unwrap();
+    let recv = |three: BorrowedFd<'_>, four: BorrowedFd<'_>| {
+        ours.send(b"1").unwrap();
+        sandbox
+            .shell("LISTEN_PID=$$ LISTEN_FDS=2 exec udgram recv")
+            .descriptor(three, 3)
+            .descriptor(four, 4)
+            .run()
+    };
+    let other = sandbox.bind("other");
+    recv(theirs.as_fd(), other.as_fd())
+        .ends(0, "1\n")
+        .says("udgram: warning: LISTEN_FDS passes 2 sockets; only descriptor 3 is used");
+    recv(stream.as_fd(), theirs.as_fd())
+        .ends(0, "1\n")
+        .says("udgram: warning: LISTEN_FDS passes 2 sockets; only descriptor 4 is used");
+}
+
+#[test]
+fn activated_sockets_none_of_which_is_usable_are_a_usage_error_about_the_first() {
+    let sandbox = Sandbox::new();
+    let (one, other) = UnixStream::pair().unwrap();
+    sandbox
+        .shell("LISTEN_PID=$$ LISTEN_FDS=2 exec udgram recv")
+        .descriptor(&one, 3)
+        .descriptor(&other, 4)
+        .run()
+        .refuses(2, &["descriptor 3", "SOCK_STREAM"]);
+}
+
+/// The timestamps that a socket asks for, by the names of their options.
+fn stamps(socket: &UnixDatagram) -> (bool, bool) {
+    (
+        getsockopt(socket, sockopt::ReceiveTimestamp).unwrap(),
+        getsockopt(socket, sockopt::ReceiveTimestampns).unwrap(),
+    )
+}
+
+#[test]
+fn the_timestamps_of_an_open_socket_are_found_as_they_were() {
+    let sandbox = Sandbox::new();
+    let (_ours, theirs) = UnixDatagram::pair().unwrap();
+    let iter = || {
+        sandbox
+            .udgram(["iter", "-e", "-s", "5"])
+            .descriptor(&theirs, 5)
+            .run()
+            .succeeds("");
+    };
+    iter();
+    assert_eq!(stamps(&theirs), (false, false));
+    setsockopt(&theirs, sockopt::ReceiveTimestamp, &true).unwrap();
+    iter();
+    assert_eq!(stamps(&theirs), (true, false));
+    setsockopt(&theirs, sockopt::ReceiveTimestampns, &true).unwrap();
+    iter();
+    assert_eq!(stamps(&theirs), (false, true));
+}
+
+#[test]
+fn a_packet_has_a_time_if_the_kernel_noted_when_it_came() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let receive = || {
+        sandbox
+            .udgram(["recv", "-e", "-n", "3", "-s", "5"])
+            .descriptor(&theirs, 5)
+            .start()
+    };
+    let bare = "{\"from\":null,\"size\":1,\"packet\":1}";
+    for _ in 0..2 {
+        ours.send(b"1").unwrap();
+    }
+    let mut running = receive();
+    assert_eq!([running.line(), running.line()], [bare, bare]);
+    ours.send(b"1").unwrap();
+    assert_eq!(timeless(&running.line()), bare);
+    assert_eq!(running.finish().code(), Some(0));
+    // A socket that asks for times has them from before the program was started.
+    setsockopt(&theirs, sockopt::ReceiveTimestamp, &true).unwrap();
+    for _ in 0..3 {
+        ours.send(b"1").unwrap();
+    }
+    for line in receive().finish().lines() {
+        assert_eq!(timeless(&line), bare);
+    }
+}
+
+#[test]
+fn another_kind_of_timestamp_that_was_asked_for_is_as_good() {
+    let sandbox = Sandbox::new();
+    for option in ["1:64=1", "1:63=1", "timestamp=on", "timestampns=on"] {
+        let running = sandbox.udgram(["recv", "-e", "-o", option, "s"]).start();
+        running.wait_bound("s");
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(b"1", sandbox.path("s")).unwrap();
+        let bare = "{\"from\":null,\"size\":1,\"packet\":1}";
+        assert_eq!(timeless(&running.finish().one_line()), bare, "{option}");
+    }
+}
+
+#[test]
+fn a_peer_that_connects_elsewhere_and_loses_its_queue_ends_no_receiver() {
+    let sandbox = Sandbox::new();
+    let elsewhere = sandbox.bind("elsewhere");
+    for command in ["recv", "listen", "iter"] {
+        let own = UnixDatagram::bind(sandbox.path("own")).unwrap();
+        let peer = sandbox.bind("s");
+        own.connect(sandbox.path("s")).unwrap();
+        peer.connect(sandbox.path("own")).unwrap();
+        own.send(b"lost").unwrap();
+        let mut running = sandbox
+            .udgram([command, "-n", "1", "-t", "none", "-s", "5"])
+            .descriptor(&own, 5)
+            .start();
+        running.wait_asleep();
+        // The kernel tells the socket of the loss by ECONNRESET.
+        peer.connect(sandbox.path("elsewhere")).unwrap();
+        peer.send_to(b"1", sandbox.path("own")).unwrap();
+        assert_eq!(running.line(), "1");
+        running.finish().succeeds("1\n");
+        std::fs::remove_file(sandbox.path("own")).unwrap();
+        std::fs::remove_file(sandbox.path("s")).unwrap();
+    }
+    elsewhere.has_nothing_more();
 }

@@ -4,7 +4,6 @@
 //! is there and alive (inotify and a probing connect), or when it has printed something. Every wait
 //! has one hard limit, after which the program is killed and the test fails with all that is known.
 
-use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,11 +13,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::RwLock;
+use std::sync::{OnceLock, RwLock};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
@@ -105,7 +105,7 @@ pub(crate) fn installed(program: &str) -> bool {
 pub(crate) struct Sandbox {
     dir: PathBuf,
     /// Where the program is for users who cannot reach the build directory.
-    program: OnceCell<PathBuf>,
+    program: OnceLock<PathBuf>,
 }
 
 impl Sandbox {
@@ -116,7 +116,7 @@ impl Sandbox {
         let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
         Self {
             dir,
-            program: OnceCell::new(),
+            program: OnceLock::new(),
         }
     }
 
@@ -252,6 +252,7 @@ impl Sandbox {
             input: Input::Empty,
             output: None,
             descriptors: Vec::new(),
+            descriptor_limit: None,
             notify: None,
         }
     }
@@ -310,6 +311,8 @@ pub(crate) trait Peer {
     /// The next datagram and its sender.
     #[must_use]
     fn take_from(&self) -> (Vec<u8>, SocketAddr);
+    /// Waits until a datagram is queued, and leaves it there.
+    fn wait_queued(&self);
     /// Fails unless the queue is empty.
     fn has_nothing_more(&self);
 }
@@ -331,6 +334,14 @@ impl Peer for UnixDatagram {
             }
             Err(error) => panic!("no datagram came within {LIMIT:?}: {error}"),
         }
+    }
+
+    #[track_caller]
+    fn wait_queued(&self) {
+        let mut watched = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(LIMIT).unwrap();
+        while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
+        assert!(watched[0].any() == Some(true), "no datagram came");
     }
 
     #[track_caller]
@@ -363,6 +374,7 @@ pub(crate) struct Invocation {
     input: Input,
     output: Option<Stdio>,
     descriptors: Vec<(OwnedFd, RawFd)>,
+    descriptor_limit: Option<u64>,
     notify: Option<UnixDatagram>,
 }
 
@@ -417,6 +429,12 @@ impl Invocation {
         self
     }
 
+    /// Lets the program have no descriptors from this number on.
+    pub(crate) fn descriptor_limit(mut self, limit: u64) -> Self {
+        self.descriptor_limit = Some(limit);
+        self
+    }
+
     #[track_caller]
     pub(crate) fn run(self) -> Outcome {
         self.start().finish()
@@ -434,6 +452,9 @@ impl Invocation {
             .stdout(self.output.take().unwrap_or_else(Stdio::piped))
             .stderr(Stdio::piped());
         sys::place_descriptors(&mut self.command, self.descriptors);
+        if let Some(limit) = self.descriptor_limit {
+            sys::limit_descriptors(&mut self.command, limit);
+        }
         let mut child = match spawn(&mut self.command) {
             Ok(child) => child,
             Err(error) => panic!("{shown} cannot be started: {error}"),

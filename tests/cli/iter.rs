@@ -1,9 +1,14 @@
 //! `udgram iter`: what is already waiting, within one total time.
 
+use std::io::{Read, pipe};
 use std::os::unix::net::UnixDatagram;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Peer, Sandbox, limited, peer};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer};
 use crate::running::Running;
 
 #[test]
@@ -172,4 +177,171 @@ fn the_activated_socket_is_found() {
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     let outcome = running.finish();
     assert_eq!((outcome.code(), outcome.stdout()), (Some(0), &b"1\n"[..]));
+}
+
+/// Queues so many packets, or as many as this user's send buffer has room for, and returns how many.
+/// The packets are numbered from 10000 on: each is five bytes long, and six with its line break.
+#[track_caller]
+fn queue(socket: &UnixDatagram, count: usize) -> usize {
+    if setsockopt(socket, sockopt::SndBufForce, &(256 << 20)).is_err() {
+        setsockopt(socket, sockopt::SndBuf, &(4 << 20)).unwrap();
+    }
+    socket.set_nonblocking(true).unwrap();
+    let sent = (0..count)
+        .take_while(|number| {
+            socket
+                .send((10_000 + number).to_string().as_bytes())
+                .is_ok()
+        })
+        .count();
+    socket.set_nonblocking(false).unwrap();
+    sent
+}
+
+/// The lines of the packets of [`queue`].
+fn numbers(count: usize) -> String {
+    (10_000..10_000 + count)
+        .map(|number| format!("{number}\n"))
+        .collect()
+}
+
+#[test]
+fn all_that_is_queued_is_printed_in_no_time() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    for arguments in [&["-s", "5"][..], &["-t", "0", "-s", "5"]] {
+        let queued = queue(&ours, 20_000);
+        sandbox
+            .udgram(["iter"])
+            .args(arguments)
+            .descriptor(&theirs, 5)
+            .run()
+            .succeeds(numbers(queued));
+    }
+}
+
+#[test]
+fn of_a_long_queue_no_more_is_taken_than_the_count() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 1000);
+    for count in [1, 70, 300] {
+        let count = count.to_string();
+        let _ = sandbox
+            .udgram(["iter", "-n", &count, "-s", "5"])
+            .descriptor(&theirs, 5)
+            .run()
+            .lines();
+    }
+    theirs.set_nonblocking(true).unwrap();
+    let left = (0..).take_while(|_| theirs.recv(&mut [0; 8]).is_ok());
+    assert_eq!(left.count(), queued - 371);
+}
+
+/// A reader that takes nothing from its pipe, which is as small as it can be, until `time` has passed
+/// from when the pipe was full: then it reads all, with the status of the program in the end.
+#[track_caller]
+fn read_slowly(sandbox: &Sandbox, iter: Invocation, time: &str) -> String {
+    let (mut reader, writer) = pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let running = iter.stdout_to(writer.try_clone().unwrap()).start();
+    running.wait_full(&writer);
+    // Its end says that the time has passed.
+    sandbox
+        .udgram(["recv", "-t", time, "clock"])
+        .run()
+        .refuses(124, &[time]);
+    close(writer);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    running.finish().succeeds("");
+    printed
+}
+
+#[test]
+fn a_slow_reader_gets_all_that_was_queued_although_the_time_is_short() {
+    let sandbox = Sandbox::new();
+    for time in ["0", "100ms"] {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let queued = queue(&ours, 20_000);
+        let iter = sandbox
+            .udgram(["iter", "-t", time, "-s", "5"])
+            .descriptor(&theirs, 5);
+        let printed = read_slowly(&sandbox, iter, "150ms");
+        assert!(
+            printed == numbers(queued),
+            "{} lines",
+            printed.lines().count()
+        );
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_all_that_is_peeked_at() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 3000);
+    for _ in 0..2 {
+        let iter = sandbox
+            .udgram(["iter", "--peek", "-s", "5"])
+            .descriptor(&theirs, 5);
+        let printed = read_slowly(&sandbox, iter, "50ms");
+        assert!(
+            printed == numbers(queued),
+            "{} lines",
+            printed.lines().count()
+        );
+    }
+    assert_eq!(limited(theirs).take(), b"10000");
+}
+
+#[test]
+fn it_ends_although_a_sender_never_stops() {
+    let sandbox = Sandbox::new();
+    for (time, least) in [("0", Duration::ZERO), ("60ms", Duration::from_millis(60))] {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let sender = thread::spawn(move || {
+            let sends = (0..).take_while(|_| ours.send(b"1").is_ok());
+            sends.count()
+        });
+        limited(theirs.try_clone().unwrap()).wait_queued();
+        let start = Instant::now();
+        let outcome = sandbox
+            .udgram(["iter", "-t", time, "-s", "5"])
+            .descriptor(&theirs, 5)
+            .run();
+        assert!(start.elapsed() >= least);
+        assert_eq!(outcome.code(), Some(0));
+        assert!(outcome.stdout().starts_with(b"1\n"));
+        close(theirs);
+        let sent = sender.join().unwrap();
+        assert!(outcome.stdout().len() / 2 <= sent);
+        outcome.says_nothing();
+    }
+}
+
+#[test]
+fn an_empty_packet_that_was_peeked_at_before_is_reported_when_it_heads_the_queue() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    for packet in ["", "2"] {
+        ours.send(packet.as_bytes()).unwrap();
+    }
+    let peek = || {
+        sandbox
+            .udgram(["iter", "--peek", "-p", "text", "-s", "5"])
+            .descriptor(&theirs, 5)
+            .run()
+    };
+    let hidden = "udgram: warning: an empty packet heads the queue that was peeked at before: the \
+                  kernel shows it once only";
+    peek().succeeds("\n2\n");
+    peek().ends(0, "2\n").says(hidden);
+    assert_eq!(theirs.recv(&mut [0; 8]).unwrap(), 0);
+    peek().succeeds("2\n");
+    assert_eq!(theirs.recv(&mut [0; 8]).unwrap(), 1);
+    peek().succeeds("");
+    ours.send(b"").unwrap();
+    peek().succeeds("\n");
+    peek().ends(0, "").says(hidden);
 }

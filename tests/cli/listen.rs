@@ -522,3 +522,18 @@ fn a_second_signal_ends_a_command_that_has_closed_its_output() {
     assert_eq!(outcome.stdout(), b"1\n");
     assert!(!sandbox.exists("s"));
 }
+
+#[test]
+fn a_signal_brings_no_more_packets_than_were_asked_for() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["-n", "2", "s"]);
+    running.wait_asleep();
+    running.stop();
+    let sender = UnixDatagram::unbound().unwrap();
+    for packet in [b"1", b"2", b"3", b"4", b"5"] {
+        sender.send_to(packet, sandbox.path("s")).unwrap();
+    }
+    running.signal(Signal::SIGTERM);
+    running.resume();
+    let _ = running.finish().dies_of(Signal::SIGTERM, "1\n2\n");
+}

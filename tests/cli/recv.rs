@@ -443,16 +443,35 @@ fn what_came_behind_the_last_packet_asked_for_is_told() {
     let running = sandbox.udgram(["recv", "s"]).start();
     running.wait_bound("s");
     // Stopped, it cannot be quicker than the second packet.
-    running.signal(Signal::SIGSTOP);
+    running.stop();
     let sender = UnixDatagram::unbound().unwrap();
     for packet in [b"1", b"2", b"3"] {
         sender.send_to(packet, sandbox.path("s")).unwrap();
     }
-    running.signal(Signal::SIGCONT);
+    running.resume();
     running
         .finish()
         .ends(0, "1\n")
         .mentions(&["2 more packets were queued and are lost"]);
+}
+
+#[test]
+fn what_a_command_does_not_get_is_reported() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["recv", "s", "--", "sh", "-c", "echo \"$UDGRAM_PACKET\""])
+        .start();
+    running.wait_bound("s");
+    running.stop();
+    let sender = UnixDatagram::unbound().unwrap();
+    for packet in [b"1", b"2", b"3"] {
+        sender.send_to(packet, sandbox.path("s")).unwrap();
+    }
+    running.resume();
+    running
+        .finish()
+        .ends(0, "1\n")
+        .says("udgram: warning: 2 more packets were queued and are lost");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::harness::{LIMIT, Peer};
@@ -121,6 +122,12 @@ impl Watch {
     }
 }
 
+/// The number of the system call that a process is in, if it sleeps or is stopped there.
+fn system_call(pid: &str) -> Option<libc::c_long> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    call.split(' ').next()?.parse().ok()
+}
+
 /// A program that runs; killed and reaped when dropped.
 #[must_use = "a running program is ended by finish()"]
 pub(crate) struct Running {
@@ -147,6 +154,64 @@ impl Running {
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Stops the program, and waits until it does nothing any more.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stopped = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        let pid = Pid::from_raw(self.pid());
+        while waitid(Id::Pid(pid), stopped) == Err(Errno::EINTR) {}
+    }
+
+    /// Lets the program that [`stop`](Self::stop) stopped go on.
+    #[track_caller]
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Waits until the program sleeps in poll(2).
+    #[track_caller]
+    pub(crate) fn wait_asleep(&self) -> &Self {
+        self.wait_yielding("it does not sleep in poll(2)", || {
+            system_call(&self.pid().to_string()) == Some(libc::SYS_ppoll)
+        })
+    }
+
+    /// Waits until the program waits for a change in a directory, as `--wait` does.
+    #[track_caller]
+    pub(crate) fn wait_watching(&self) -> &Self {
+        self.wait_yielding("it watches no directory", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+            open.flatten()
+                .filter_map(|entry| fs::read_link(entry.path()).ok())
+                .any(|target| target == Path::new("anon_inode:inotify"))
+        })
+    }
+
+    /// Waits until the pipe that the program writes to takes nothing more.
+    #[track_caller]
+    pub(crate) fn wait_full(&self, pipe: impl AsFd) -> &Self {
+        self.wait_yielding("the pipe has room", || {
+            let mut watched = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+            poll(&mut watched, PollTimeout::ZERO) == Ok(0)
+        })
+    }
+
+    /// Waits for a state of the program that no descriptor announces.
+    #[track_caller]
+    fn wait_yielding(&self, failure: &str, condition: impl Fn() -> bool) -> &Self {
+        let start = Instant::now();
+        while !condition() {
+            assert!(
+                start.elapsed() < LIMIT && !self.has_ended(),
+                "{failure}\n{}",
+                self.context()
+            );
+            thread::yield_now();
+        }
+        self
     }
 
     #[track_caller]
@@ -290,22 +355,10 @@ impl Running {
     #[track_caller]
     pub(crate) fn wait_child_in(&self, calls: &[libc::c_long]) {
         let children = format!("/proc/{0}/task/{0}/children", self.pid());
-        let start = Instant::now();
-        loop {
+        self.wait_yielding("the child was never seen in these system calls", || {
             let child = fs::read_to_string(&children).unwrap_or_default();
-            let call = fs::read_to_string(format!("/proc/{}/syscall", child.trim()));
-            let call = call.unwrap_or_default();
-            let number = call.split(' ').next().and_then(|word| word.parse().ok());
-            if number.is_some_and(|number| calls.contains(&number)) {
-                return;
-            }
-            assert!(
-                start.elapsed() < LIMIT && !self.has_ended(),
-                "the child was never seen in {calls:?}, but in {call:?}\n{}",
-                self.context()
-            );
-            thread::yield_now();
-        }
+            system_call(child.trim()).is_some_and(|number| calls.contains(&number))
+        });
     }
 
     /// How many descriptors the program has open.

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, bind, recvmsg,
     sendmsg, setsockopt, sockopt,
@@ -50,6 +51,13 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
     };
     // SAFETY: the closure calls nothing but dup2(2) and reads errno.
     unsafe { command.pre_exec(place) };
+}
+
+/// Lowers RLIMIT_NOFILE of the program to be run.
+pub(crate) fn limit_descriptors(command: &mut Command, limit: u64) {
+    let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?);
+    // SAFETY: the closure calls nothing but setrlimit(2) and reads errno.
+    unsafe { command.pre_exec(lower) };
 }
 
 /// A `sockaddr_un` with this pathname, which may take all 108 bytes and then has no final NUL.

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -182,4 +184,140 @@ fn a_reply_is_waited_for_after_the_wait_for_the_peer() {
     let (_, from) = peer.take_from();
     peer.send_to_addr(b"2", &from).unwrap();
     running.finish().succeeds("2\n");
+}
+
+#[test]
+fn an_address_in_an_envelope_that_is_waited_for_does_not_become_the_peer_of_the_socket() {
+    let sandbox = Sandbox::new();
+    let own = sandbox.bind("own");
+    let peer = sandbox.bind("s");
+    own.connect(sandbox.path("s")).unwrap();
+    for missing in ["missing", "stale"] {
+        if missing == "stale" {
+            sandbox.stale("stale");
+        }
+        let running = sandbox
+            .udgram(["send", "--wait", "--envelope", "--socket-fd", "5"])
+            .descriptor(&own, 5)
+            .stdin(format!(
+                "{{\"packet\":1}}\n{{\"to\":\"{missing}\",\"packet\":2}}\n{{\"packet\":3}}\n"
+            ))
+            .start();
+        assert_eq!(peer.take(), b"1");
+        running.wait_watching();
+        let other = sandbox.bind("new");
+        fs::rename(sandbox.path("new"), sandbox.path(missing)).unwrap();
+        assert_eq!(other.take(), b"2");
+        assert_eq!(peer.take(), b"3");
+        running.finish().succeeds("");
+        other.has_nothing_more();
+        peer.has_nothing_more();
+        assert_eq!(
+            own.peer_addr().unwrap().as_pathname(),
+            Some(sandbox.path("s").as_path())
+        );
+    }
+}
+
+#[test]
+fn a_socket_that_takes_the_place_of_another_at_a_long_path_is_found() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.long_path("s");
+    for arguments in [
+        &["--wait", "--to"][..],
+        &["--wait", "--"],
+        &["--to"],
+        &["--"],
+        &["--envelope", "--"],
+    ] {
+        let serve = || {
+            let peer = sandbox.bind("new");
+            fs::rename(sandbox.path("new"), &path).unwrap();
+            peer
+        };
+        let old = serve();
+        let mut running = sandbox
+            .udgram(["send"])
+            .args(arguments)
+            .arg(&path)
+            .stdin_open()
+            .start();
+        let envelope = arguments[0] == "--envelope";
+        let packet = |number: u32| match envelope {
+            true => format!("{{\"packet\":{number}}}\n"),
+            false => format!("{number}\n"),
+        };
+        running.write(packet(1));
+        assert_eq!(old.take(), b"1");
+        close(old);
+        let new = serve();
+        running.write(packet(2));
+        assert_eq!(new.take(), b"2", "{arguments:?}");
+        running.finish().succeeds("");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_peer_at_a_long_path_that_went_away_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.long_path("s");
+    for arguments in [&["--to"][..], &["--"]] {
+        let old = sandbox.bind("old");
+        fs::rename(sandbox.path("old"), &path).unwrap();
+        let mut running = sandbox
+            .udgram(["send", "--wait"])
+            .args(arguments)
+            .arg(&path)
+            .stdin_open()
+            .start();
+        running.write("1\n");
+        assert_eq!(old.take(), b"1");
+        close(old);
+        fs::remove_file(&path).unwrap();
+        running.write("2\n");
+        running.wait_watching();
+        let new = sandbox.bind("new");
+        fs::rename(sandbox.path("new"), &path).unwrap();
+        assert_eq!(new.take(), b"2");
+        running.finish().succeeds("");
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_peer_that_goes_away_in_the_middle_of_batches_again_and_again_gets_the_last_packet() {
+    const ROUNDS: usize = 200;
+    let sandbox = Sandbox::new();
+    let mut running = sandbox
+        .udgram(["send", "--wait", "--timeout", "20s", "s"])
+        .stdin_open()
+        .start();
+    let done = AtomicBool::new(false);
+    let serve = |round: usize| {
+        let peer = sandbox.bind("s");
+        for _ in 0..=round % 37 {
+            assert_eq!(peer.take(), b"1");
+        }
+        peer
+    };
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            for round in 0..ROUNDS {
+                // What is in its queue is lost with it, which the sender cannot know.
+                close(serve(round));
+                fs::remove_file(sandbox.path("s")).unwrap();
+            }
+            let last = serve(ROUNDS);
+            done.store(true, Ordering::Relaxed);
+            while last.take() != b"\"last\"" {}
+            last.has_nothing_more();
+        });
+        while !done.load(Ordering::Relaxed) && !server.is_finished() {
+            running.write("1\n".repeat(100));
+        }
+        running.write("\"last\"\n");
+        server.join().unwrap();
+    });
+    running.finish().succeeds("");
 }

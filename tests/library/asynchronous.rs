@@ -1,6 +1,6 @@
 //! The asynchronous client, with the same code under each runtime.
 
-use crate::{LIMIT, named_socket, nobody_forks, within_limit};
+use crate::{LIMIT, bound_socket, named_socket, nobody_forks, within_limit};
 use futures_lite::{Stream, StreamExt, future};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -12,7 +12,7 @@ use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{Json, Raw, Text};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, DatagramSocket, Error, ErrorKind,
+    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, Binding, DatagramSocket, Error, ErrorKind,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -406,5 +406,78 @@ fn reading_shut_down_ends_receives_after_what_is_queued() {
         let end = client.recv_packet().await;
         assert_eq!(kind(end), ErrorKind::System(Errno::EPIPE));
         assert_eq!(kind(peer.send_packet("").await), ErrorKind::NobodyThere);
+    });
+}
+
+/// A server at a pathname.
+fn server_at(directory: &tempfile::TempDir) -> (AsyncUnixDatagramEndpoint<Text>, Binding) {
+    let (socket, _, binding) = bound_socket(directory);
+    (
+        AsyncUnixDatagramEndpoint::new(socket, Text).unwrap(),
+        binding,
+    )
+}
+
+/// Sends a packet to the client from an address of its own.
+async fn intrude(client: &Client) {
+    let (stranger, _) = named_socket();
+    let stranger = AsyncUnixDatagramEndpoint::new(stranger, Text).unwrap();
+    let to = client.local_address().unwrap();
+    stranger.send_packet_to("stranger", &to).await.unwrap();
+}
+
+#[test]
+fn a_client_whose_peer_has_gone_hears_nobody_until_it_is_reconnected() {
+    under_every_runtime(async |_| {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server_at(&directory);
+        let address = server.0.local_address().unwrap();
+        let client = Client::connect(&address, Text).unwrap();
+        let alone = nobody_forks();
+        drop(server);
+        drop(alone);
+        assert_eq!(kind(client.send_packet("1").await), ErrorKind::NobodyThere);
+        intrude(&client).await;
+        assert_eq!(kind(client.recv_packet().await), ErrorKind::NobodyThere);
+        assert_eq!(kind(client.recv_message().await), ErrorKind::NobodyThere);
+        assert_eq!(
+            rest(client.iter_received_packets(None)).await,
+            [Err(ErrorKind::NobodyThere)]
+        );
+        assert_eq!(kind(client.reconnect()), ErrorKind::NobodyThere);
+        let (server, _binding) = server_at(&directory);
+        client.reconnect().unwrap();
+        client.send_packet("question").await.unwrap();
+        let question = server.recv_message().await.unwrap();
+        server
+            .send_packet_to("answer", &question.sender)
+            .await
+            .unwrap();
+        assert_eq!(
+            rest(client.iter_received_packets(Duration::ZERO)).await,
+            [Ok("answer".to_owned())]
+        );
+        assert!(at_once(client.recv_packet()).await.is_none());
+    });
+}
+
+#[test]
+fn a_receive_in_another_task_returns_nothing_of_strangers() {
+    under_every_runtime(async |runtime| {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server_at(&directory);
+        let address = server.0.local_address().unwrap();
+        let client = Arc::new(Client::connect(&address, Text).unwrap());
+        let shared = client.clone();
+        let mut receive = Box::pin(runtime.spawn(async move { shared.recv_packet().await }));
+        // It is under way, and waits.
+        assert!(at_once(&mut receive).await.is_none());
+        future::yield_now().await;
+        let alone = nobody_forks();
+        drop(server);
+        drop(alone);
+        assert_eq!(kind(client.send_packet("1").await), ErrorKind::NobodyThere);
+        intrude(&client).await;
+        assert_eq!(kind(receive.await), ErrorKind::NobodyThere);
     });
 }

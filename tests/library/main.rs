@@ -6,6 +6,7 @@
 mod asynchronous;
 mod client;
 mod model;
+mod peer;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};

@@ -1,0 +1,236 @@
+//! `udgram send --reply`: which datagrams are answers to a question, and how the wait for them ends.
+
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Peer, Sandbox, close, limited, text, timeless};
+use crate::running::Running;
+
+/// Both ends of a socketpair; the first one is the test's.
+fn pair() -> (UnixDatagram, UnixDatagram) {
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    (limited(ours), theirs)
+}
+
+/// Starts `send --socket-fd 5` with this socket and these arguments.
+#[track_caller]
+fn ask(sandbox: &Sandbox, socket: &UnixDatagram, arguments: &[&str]) -> Running {
+    sandbox
+        .udgram(["send", "--socket-fd", "5"])
+        .args(arguments)
+        .descriptor(socket, 5)
+        .start()
+}
+
+const LATE: &str = "came before the question was received: it is not the answer";
+
+#[test]
+fn what_was_queued_before_the_question_is_reported_line_by_line_and_is_no_answer() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = pair();
+    for late in ["\"old\"", "10"] {
+        ours.send(late.as_bytes()).unwrap();
+    }
+    let running = ask(&sandbox, &theirs, &["--reply", "1"]);
+    assert_eq!(ours.take(), b"1");
+    ours.send(b"\"new\"").unwrap();
+    running.finish().ends(0, "\"new\"\n").says(format!(
+        "udgram: warning: a packet of 5 bytes from an unnamed socket {LATE}\n\
+         udgram: warning: a packet of 2 bytes from an unnamed socket {LATE}"
+    ));
+}
+
+#[test]
+fn with_envelopes_what_was_queued_before_the_question_is_printed_as_late_and_not_counted() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = pair();
+    ours.send(b"\"old\"").unwrap();
+    let running = ask(&sandbox, &theirs, &["-e", "--reply", "{\"packet\":1}"]);
+    assert_eq!(ours.take(), b"1");
+    ours.send(b"\"new\"").unwrap();
+    let lines = running.finish().lines();
+    let late = "{\"from\":null,\"size\":5,\"packet\":\"old\",\"late\":true}";
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    // The kernel has noted the arrival of the second one only.
+    assert_eq!(lines[0], late);
+    assert_eq!(
+        timeless(&lines[1]),
+        "{\"from\":null,\"size\":5,\"packet\":\"new\"}"
+    );
+}
+
+#[test]
+fn a_second_answer_to_one_question_is_not_the_answer_to_the_next() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let path = sandbox.path("s");
+    let running = sandbox
+        .udgram(["send", "--reply", "s", "\"a\"", "\"b\""])
+        .start();
+    let (question, from) = peer.take_from();
+    assert_eq!(question, b"\"a\"");
+    peer.send_to_addr(b"\"a1\"", &from).unwrap();
+    peer.wait_queued();
+    // It has asked again: this answers the question before.
+    peer.send_to_addr(b"\"a2\"", &from).unwrap();
+    running.wait_stderr("a packet of 4 bytes");
+    assert_eq!(peer.take(), b"\"b\"");
+    peer.send_to_addr(b"\"b1\"", &from).unwrap();
+    running.finish().ends(0, "\"a1\"\n\"b1\"\n").says(format!(
+        "udgram: warning: a packet of 4 bytes from '{}' {LATE}",
+        text(&path)
+    ));
+}
+
+#[test]
+fn a_second_answer_that_comes_between_two_questions_is_not_the_answer_to_the_second() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let path = sandbox.path("s");
+    let mut running = sandbox
+        .udgram(["send", "--reply", "s"])
+        .stdin_open()
+        .start();
+    running.write("\"a\"\n");
+    let (_, from) = peer.take_from();
+    for answer in [b"\"a1\"", b"\"a2\""] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    assert_eq!(running.line(), "\"a1\"");
+    running.write("\"b\"\n");
+    assert_eq!(peer.take(), b"\"b\"");
+    peer.send_to_addr(b"\"b1\"", &from).unwrap();
+    running.finish().ends(0, "\"a1\"\n\"b1\"\n").says(format!(
+        "udgram: warning: a packet of 4 bytes from '{}' {LATE}",
+        text(&path)
+    ));
+}
+
+/// Sends answers without a pause, until the socket that they go to is closed.
+fn answer_for_ever(peer: &UnixDatagram, to: &SocketAddr) -> usize {
+    (0..)
+        .take_while(|_| peer.send_to_addr(b"1", to).is_ok())
+        .count()
+}
+
+#[test]
+fn all_answers_end_with_the_time_although_more_keep_coming() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let start = Instant::now();
+    let running = sandbox
+        .udgram(["send", "--reply=all", "--timeout", "150ms", "s", "1"])
+        .start();
+    let (_, from) = peer.take_from();
+    let answers = thread::spawn(move || answer_for_ever(&peer, &from));
+    let outcome = running.finish();
+    assert!(start.elapsed() >= Duration::from_millis(150));
+    let sent = answers.join().unwrap();
+    let printed = outcome.stdout().len() / 2;
+    assert!(0 < printed && printed <= sent, "{printed} of {sent}");
+    assert_eq!(outcome.code(), Some(0));
+}
+
+#[test]
+fn all_answers_are_a_timeout_when_there_are_none() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram([
+            "send",
+            "--reply=all",
+            "-t",
+            "50ms",
+            "--bind",
+            "me",
+            "s",
+            "1",
+        ])
+        .start();
+    assert_eq!(peer.take(), b"1");
+    running.finish().fails(
+        124,
+        format!(
+            "udgram: cannot get a reply from 's': no reply came within 50ms (hint: the peer may not be \
+             permitted to write to '{}': --mode 0666; or it answers from another address: --to hears all)",
+            sandbox.path("me").display()
+        ),
+    );
+}
+
+#[test]
+fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_nobody_there() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox.udgram(["send", "--reply", "s", "1"]).start();
+    assert_eq!(peer.take(), b"1");
+    close(peer);
+    running.finish().fails(
+        4,
+        "udgram: cannot get a reply from 's': the peer has closed its socket",
+    );
+}
+
+#[test]
+fn a_socketpair_whose_other_end_is_closed_without_an_answer_is_nobody_there() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = pair();
+    let running = ask(&sandbox, &theirs, &["--reply", "1"]);
+    assert_eq!(ours.take(), b"1");
+    close(ours);
+    running.finish().fails(
+        4,
+        "udgram: cannot get a reply from an unnamed socket: the peer has closed its socket",
+    );
+}
+
+#[test]
+fn a_peer_that_answers_and_closes_its_socket_has_answered() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox.udgram(["send", "--reply=2", "s", "1"]).start();
+    let (_, from) = peer.take_from();
+    // Both are queued before it can look whether the peer is still there.
+    running.stop();
+    for answer in [b"2", b"3"] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    close(peer);
+    running.resume();
+    running.finish().succeeds("2\n3\n");
+}
+
+#[test]
+fn a_peer_that_closes_its_socket_after_one_of_two_answers_is_nobody_there() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox.udgram(["send", "--reply=2", "s", "1"]).start();
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"2", &from).unwrap();
+    close(peer);
+    running
+        .finish()
+        .ends(4, "2\n")
+        .says("udgram: cannot get a reply from 's': the peer has closed its socket");
+}
+
+#[test]
+fn packets_of_others_that_were_queued_before_the_socket_was_connected_are_no_answers() {
+    let sandbox = Sandbox::new();
+    let own = sandbox.bind("own");
+    let peer = sandbox.bind("s");
+    let stranger = sandbox.bind("stranger");
+    for packet in [b"1", b"2"] {
+        stranger.send_to(packet, sandbox.path("own")).unwrap();
+    }
+    own.connect(sandbox.path("s")).unwrap();
+    let running = ask(&sandbox, &own, &["--reply", "\"question\""]);
+    assert_eq!(peer.take(), b"\"question\"");
+    peer.send_to(b"\"answer\"", sandbox.path("own")).unwrap();
+    running.finish().ends(0, "\"answer\"\n").says(format!(
+        "udgram: warning: dropped a packet from '{}', which is not the peer\n\
+         udgram: warning: 2 packets of others than the peer were dropped",
+        text(&sandbox.path("stranger"))
+    ));
+}

@@ -1,0 +1,178 @@
+//! A session of `udgram exec`: a socket and the address of its peer in the environment. The peer may go
+//! away and come back between two commands.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use crate::harness::{Invocation, Peer, Sandbox, close, peer, text};
+
+/// An invocation within a session: with a socket that `udgram exec` has connected to the peer `s`.
+fn session<const N: usize>(
+    sandbox: &Sandbox,
+    socket: &UnixDatagram,
+    arguments: [&str; N],
+) -> Invocation {
+    sandbox
+        .udgram(arguments)
+        .env("UDGRAM_SOCKET_FD", "7")
+        .env("UDGRAM_PEER", sandbox.path("s"))
+        .descriptor(socket, 7)
+}
+
+/// A socket bound to `own` and connected to the peer `s`, which has gone: the kernel noticed that at
+/// a send.
+#[track_caller]
+fn session_without_peer(sandbox: &Sandbox) -> UnixDatagram {
+    let own = sandbox.bind("own");
+    let peer = sandbox.bind("s");
+    own.connect(sandbox.path("s")).unwrap();
+    session(sandbox, &own, ["send", "-", "1"])
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"1");
+    close(peer);
+    session(sandbox, &own, ["send", "-", "2"])
+        .run()
+        .refuses(4, &["cannot send to", text(&sandbox.path("s"))]);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    own
+}
+
+/// Sends a packet that comes from the address `stranger`.
+#[track_caller]
+fn intrude(sandbox: &Sandbox) {
+    let stranger = sandbox.bind("stranger");
+    stranger.send_to(b"666", sandbox.path("own")).unwrap();
+    fs::remove_file(sandbox.path("stranger")).unwrap();
+}
+
+#[test]
+fn a_session_whose_peer_has_gone_takes_nothing_from_strangers() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    intrude(&sandbox);
+    for command in ["recv", "iter", "listen"] {
+        session(&sandbox, &own, [command, "-t", "0"])
+            .run()
+            .refuses(4, &["cannot connect to", text(&sandbox.path("s"))]);
+    }
+    assert_eq!(own.take(), b"666");
+}
+
+#[test]
+fn a_session_reaches_the_socket_that_has_its_peers_address_now() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    intrude(&sandbox);
+    let waiting = session(&sandbox, &own, ["send", "--wait", "-", "3"]).start();
+    waiting.wait_watching();
+    let peer = sandbox.bind("s");
+    assert_eq!(peer.take(), b"3");
+    waiting.finish().succeeds("");
+    peer.send_to(b"4", sandbox.path("own")).unwrap();
+    let dropped = format!(
+        "udgram: warning: dropped a packet from '{}', which is not the peer",
+        text(&sandbox.path("stranger"))
+    );
+    session(&sandbox, &own, ["recv"])
+        .run()
+        .ends(0, "4\n")
+        .says(dropped);
+}
+
+#[test]
+fn a_session_needs_no_wait_for_a_peer_that_has_come_back() {
+    let sandbox = Sandbox::new();
+    let own = sandbox.bind("own");
+    let old = sandbox.bind("s");
+    own.connect(sandbox.path("s")).unwrap();
+    close(old);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let peer = sandbox.bind("s");
+    // Connected to the old socket, and then to none.
+    session(&sandbox, &own, ["send", "-", "1"])
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"1");
+    close(peer);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    session(&sandbox, &own, ["send", "-", "2"])
+        .run()
+        .refuses(4, &[]);
+    let peer = sandbox.bind("s");
+    peer.send_to(b"5", sandbox.path("own")).unwrap();
+    session(&sandbox, &own, ["recv"]).run().succeeds("5\n");
+    session(&sandbox, &own, ["send", "-", "3"])
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"3");
+}
+
+#[test]
+fn strangers_packets_are_no_answers_in_a_session_whose_peer_came_back() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    intrude(&sandbox);
+    let asking = session(&sandbox, &own, ["send", "--wait", "--reply", "-", "3"]).start();
+    asking.wait_watching();
+    intrude(&sandbox);
+    let peer = sandbox.bind("s");
+    assert_eq!(peer.take(), b"3");
+    peer.send_to(b"4", sandbox.path("own")).unwrap();
+    let path = sandbox.path("stranger");
+    let stranger = text(&path);
+    asking.finish().ends(0, "4\n").says(format!(
+        "udgram: warning: a packet of 3 bytes from '{stranger}' came before the question was \
+         received: it is not the answer\n\
+         udgram: warning: dropped a packet from '{stranger}', which is not the peer"
+    ));
+}
+
+const RELATIVE_PEER: &str = "
+import os, socket, sys
+peer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+peer.bind('s')
+print('bound', flush=True)
+sys.stdin.readline()
+peer.setblocking(False)
+try:
+    print(peer.recv(100).decode(), flush=True)
+except BlockingIOError:
+    print('nothing', flush=True)
+os.unlink('s')
+";
+
+#[test]
+fn a_peer_that_is_known_by_a_relative_name_only_is_not_connected_to_again() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let start = || {
+        let mut peer = sandbox.python(RELATIVE_PEER).stdin_open().start();
+        assert_eq!(peer.line(), "bound");
+        peer
+    };
+    let own = sandbox.bind("own");
+    let send = |packet: &str, option: Option<&str>| {
+        sandbox
+            .udgram(["send"])
+            .args(option)
+            .args(["-", packet])
+            .env("UDGRAM_SOCKET_FD", "7")
+            .descriptor(&own, 7)
+            .run()
+    };
+    let mut peer = start();
+    own.connect(sandbox.path("s")).unwrap();
+    send("1", None).succeeds("");
+    peer.write("\n");
+    assert_eq!(peer.line(), "1");
+    peer.finish().succeeds("bound\n1\n");
+    // Here the name means the same socket, elsewhere it would not.
+    let mut other = start();
+    send("2", Some("--wait")).refuses(4, &["'s'"]);
+    // The kernel has disconnected the socket: whose it was is not known any more.
+    send("3", None).refuses(2, &["not connected"]);
+    other.write("\n");
+    assert_eq!(other.line(), "nothing");
+    other.finish().succeeds("bound\nnothing\n");
+}
