@@ -22,6 +22,8 @@ mod recv;
 mod reply;
 mod send;
 mod sockopt;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod start;
 mod takeover;
 mod wait;
 mod watching;
