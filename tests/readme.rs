@@ -296,6 +296,20 @@ fn the_messages_that_the_readme_explains_are_the_programs() {
 }
 
 #[test]
+fn the_speeds_of_the_readme_are_those_of_the_page_of_benchmarks() {
+    let benchmarks = include_str!("../BENCHMARKS.md");
+    let (_, table) = README.split_once("How fast, ").unwrap();
+    let rows: Vec<_> = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains("**×"))
+        .collect();
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    for cell in rows.iter().flat_map(|row| row.split('|').skip(2)) {
+        assert!(benchmarks.contains(cell.trim()), "{cell} is in no row");
+    }
+}
+
+#[test]
 fn every_changelog_begins_with_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let newest = include_str!("../CHANGELOG.md")

@@ -2,12 +2,16 @@
 //!
 //! recvmmsg(2) does not reset `msg_namelen` and `msg_controllen`, and nix reuses its headers without
 //! resetting them either: the sender and the descriptors of the message after an unnamed, bare one
-//! would be lost. Both calls bypass the C library, whose types differ from one library to the other
-//! and which, as musl does, may emulate them message by message.
+//! would be lost. nix's sendmmsg shares one set of control messages among all messages.
+//!
+//! recvmmsg is the C library's function; musl's, too, is the system call. sendmmsg is the system
+//! call itself: on 64-bit processors, musl's function calls sendmsg(2) once for each message, and
+//! musl 1.2.5 copies control data into 1024 bytes, so that 253 descriptors (1032 bytes) fail with
+//! ENOMEM. What musl corrects there is the padding of its structures, which is zero here.
 
 use super::sockaddr::{SockAddr, SockAddrRef};
 use nix::errno::Errno;
-use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
+use nix::libc::{self, c_int, c_uint, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 use std::mem;
 use std::num::NonZeroUsize;
@@ -156,15 +160,15 @@ impl ReceiveBuffers {
             header.msg_hdr.msg_flags = 0;
         }
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
-        // SAFETY: the first `most` headers point to live storage of the lengths they state.
+        let count = c_uint::try_from(most).unwrap_or(c_uint::MAX);
+        // SAFETY: the first `count` headers point to live storage of the lengths they state.
         let received = unsafe {
-            libc::syscall(
-                libc::SYS_recvmmsg,
+            libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.headers.as_mut_ptr(),
-                most,
-                flags,
-                ptr::null_mut::<libc::timespec>(),
+                count,
+                flags as _, // Unsigned in musl.
+                ptr::null_mut(),
             )
         };
         // One that failed half-way may have been written to, too.

@@ -28,6 +28,8 @@ mod reply;
 mod send;
 mod session;
 mod sockopt;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod start;
 mod takeover;
 mod wait;
 mod watching;

@@ -1,11 +1,14 @@
 //! The programs that udgram lives among: daemons, loggers, and the tools people have used so far.
 
 use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 
-use crate::harness::{Peer, Sandbox, bind_abstract, peer, text, timeless};
+use crate::harness::{Peer, Sandbox, bind_abstract, peer, root, text, timeless};
 
 /// Starts a receiver bound to `s`.
 macro_rules! receiver {
@@ -85,6 +88,103 @@ fn rsyslogd_logs_every_line_of_a_script_in_order() {
         let line = daemon.line();
         assert!(line.starts_with(&format!("loop| {n}|")), "{line}");
     }
+    daemon.signal(Signal::SIGTERM);
+    let _ = daemon.finish();
+}
+
+/// Starts a chronyd that leaves the clock alone. It takes time samples at `ref.sock`, writes each
+/// to `refclocks.log`, and answers commands at `run/command.sock`.
+#[track_caller]
+fn chronyd(sandbox: &Sandbox) -> crate::running::Running {
+    let dir = text(sandbox.dir());
+    // A sample is taken if it is at most two polling intervals old: 128 s with "poll 6".
+    let config = format!(
+        "refclock SOCK {dir}/ref.sock refid TEST poll 6\n\
+         bindcmdaddress {dir}/run/command.sock\n\
+         pidfile {dir}/chronyd.pid\n\
+         port 0\n\
+         cmdport 0\n\
+         logdir {dir}\n\
+         log refclocks\n\
+         logbanner 0\n"
+    );
+    sandbox.file("chrony.conf", config);
+    sandbox
+        .command("chronyd", ["-x", "-d", "-u", "root", "-f"])
+        .arg(sandbox.path("chrony.conf"))
+        .start()
+}
+
+/// Returns a sample for chronyd's SOCK reference clock: `struct sock_sample` of 64-bit Linux.
+fn sock_sample(time: Duration, offset: f64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(time.as_secs().to_ne_bytes());
+    bytes.extend(u64::from(time.subsec_micros()).to_ne_bytes());
+    bytes.extend(offset.to_ne_bytes());
+    // No pulse per second, no leap second, padding, and the magic number "SOCK".
+    for field in [0, 0, 0, 0x534f_434b_i32] {
+        bytes.extend(field.to_ne_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn chronyd_takes_the_time_samples_that_udgram_sends_as_hex() {
+    peer!("chronyd");
+    root!();
+    let sandbox = Sandbox::new();
+    nix::unistd::mkfifo(&sandbox.path("refclocks.log"), Mode::S_IRWXU).unwrap();
+    let mut log = sandbox.command("cat", ["refclocks.log"]).start();
+    let daemon = chronyd(&sandbox);
+    daemon.wait_bound("ref.sock");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let samples = [(3, 0.125), (2, 0.25), (1, 0.5)].map(|(age, offset)| {
+        let age = Duration::from_micros(1_000_001) * age;
+        (now.checked_sub(age).unwrap(), offset)
+    });
+    let lines = samples.map(|(time, offset)| HEXLOWER.encode(&sock_sample(time, offset)));
+    sandbox
+        .udgram(["send", "-p", "hex", "ref.sock"])
+        .stdin(lines.join("\n"))
+        .run()
+        .succeeds("");
+    for (time, offset) in samples {
+        // DATE TIME REFID COUNT LEAP PULSE RAW-OFFSET …
+        let line = log.line();
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let micros = format!(".{:06}", time.subsec_micros());
+        assert!(fields[1].ends_with(&micros), "{line}, not at {time:?}");
+        assert_eq!(fields[2], "TEST", "{line}");
+        assert_eq!(fields[6].parse(), Ok(offset), "{line}");
+    }
+    daemon.signal(Signal::SIGTERM);
+    let _ = daemon.finish();
+}
+
+#[test]
+fn chronyd_answers_a_command_that_udgram_sends_as_hex() {
+    peer!("chronyd");
+    root!();
+    let sandbox = Sandbox::new();
+    let daemon = chronyd(&sandbox);
+    // REQ_N_SOURCES, with the sequence number 0xdecade, padded to the length of its reply.
+    let request = format!("06010000{:08x}{:08x}{:040x}", 14 << 16, 0x00de_cade, 0);
+    // RPY_N_SOURCES: a success with the same sequence number, and one source.
+    let reply = format!(
+        "06020000{:08x}{:016x}{:08x}{:016x}{:08x}",
+        14 << 16 | 2,
+        0,
+        0x00de_cade,
+        0,
+        1
+    );
+    // chronyd sends its reply to a pathname, never to an abstract name.
+    sandbox
+        .udgram(["send", "--wait", "--reply", "-p", "hex", "--bind"])
+        .arg(sandbox.path("me.sock"))
+        .args(["run/command.sock", &request])
+        .run()
+        .succeeds(reply + "\n");
     daemon.signal(Signal::SIGTERM);
     let _ = daemon.finish();
 }

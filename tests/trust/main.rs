@@ -1,5 +1,5 @@
 //! What udgram withstands: hostile peers, faults of the system, load, races. TESTING.md says what
-//! is tried and what came out; with `UDGRAM_LONG=1` the long form of each runs.
+//! is tried and what must hold; with `UDGRAM_LONG=1` the long form of each runs.
 
 #![allow(
     // Tests state what holds; the harness is the one of tests/cli, of which not all is used here.

@@ -16,12 +16,9 @@ pub(crate) use packets::{Counting, Packets, Protocol, Receive, Shown, When};
 pub(crate) use socket::{Inherited, Socket, SocketFile};
 
 use crate::report::Verbosity;
-use clap::{
-    ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 use udgram::Address;
 use value::{
     Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, peer, replies, timeout,
@@ -94,14 +91,7 @@ impl Cli {
     pub(crate) fn read<A: Into<OsString> + Clone>(
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self, clap::Error> {
-        // Dropping the definitions would take 5 % of the run time of `udgram send`.
-        static KEPT: OnceLock<(clap::Command, ArgMatches)> = OnceLock::new();
-        let mut command = Self::command();
-        let mut matches = command.try_get_matches_from_mut(arguments)?;
-        let read =
-            Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
-        let _ = KEPT.set((command, matches));
-        Ok(read)
+        Self::try_parse_from(arguments)
     }
 }
 
@@ -451,6 +441,7 @@ pub(crate) enum Shell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn every_argument_has_help_and_no_two_collide() {

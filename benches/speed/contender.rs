@@ -1,8 +1,8 @@
-//! Who takes part, and with which command.
+//! The programs that are measured, and their command lines.
 
 use std::process::{Command, Stdio};
 
-/// A program, a column of the table.
+/// A program: a column of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Program {
     Floor,
@@ -38,7 +38,7 @@ impl Program {
         !matches!(self, Self::Floor | Self::Udgram)
     }
 
-    /// A command that works where the program is installed. Only OpenBSD's nc knows Unix sockets.
+    /// Returns a command that succeeds if the program is installed. Only OpenBSD's nc has Unix sockets.
     pub(crate) fn probe(self) -> &'static str {
         match self {
             Self::Floor | Self::Udgram => "true",
@@ -50,24 +50,25 @@ impl Program {
     }
 }
 
-/// How one sees that a receiver has written everything.
+/// How the benchmark finds that a receiver has written everything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It was told the number of packets, and ends.
+    /// The receiver is given the number of packets and exits.
     Exit,
-    /// It goes on for ever, and adds no newline: its packets bring one along, and the file's size tells.
+    /// The receiver does not exit and adds no newline: the packets contain one, and the output file
+    /// reaches its size.
     Size,
 }
 
-/// One program at one kind of work.
+/// One program and one kind of work.
 pub(crate) struct Contender {
     pub(crate) program: Program,
-    /// The row of the table. The floor stands in every row of its part.
+    /// The row of the table. The floor is in every row of its part.
     pub(crate) work: &'static str,
-    /// Words between blanks; see [`crate::field::Field::command`] for what stands in braces.
+    /// Words separated by blanks; [`crate::runner::Runner::command`] replaces what is in braces.
     pub(crate) command: &'static str,
     pub(crate) end: End,
-    /// It is given one packet for so many of the others', being slow: a cost per packet does not mind.
+    /// A slow program is given one packet for this many of the others': figures are for one packet.
     pub(crate) share: u32,
     pub(crate) note: Option<&'static str>,
 }
@@ -104,9 +105,9 @@ const RECEIVE_JSON: &str = "{udgram} listen -p json --count {count} {addr}";
 const RECEIVE_FLOOR: &str = "{floor} receive {addr} {count}";
 const SEND_JSON: &str = "{udgram} send -p json {addr}";
 const SEND_FLOOR: &str = "{floor} send {addr}";
-const NO_NEWLINE: &str = "adds no newline: its datagrams bring one along";
+const NO_NEWLINE: &str = "adds no newline: its datagrams contain one";
 
-/// Datagrams to lines of a file.
+/// Write datagrams as lines to a file.
 pub(crate) const RECEIVE: &[Contender] = &[
     contender(Program::Floor, "", RECEIVE_FLOOR),
     contender(Program::Udgram, "receive, json", RECEIVE_JSON),
@@ -148,7 +149,7 @@ pub(crate) const RECEIVE: &[Contender] = &[
     .slow(10),
 ];
 
-/// Lines of a file to datagrams.
+/// Send lines of a file as datagrams.
 pub(crate) const SEND: &[Contender] = &[
     contender(Program::Floor, "", SEND_FLOOR),
     contender(Program::Udgram, "send, json", SEND_JSON),
@@ -162,7 +163,7 @@ pub(crate) const SEND: &[Contender] = &[
         "send, text",
         "socat -u -b {linesize} - UNIX-SENDTO:{addr}",
     )
-    .noted("keeps lines apart only because all have one length, given with `-b`; sends the newline, too"),
+    .noted("keeps the lines separate only because all have the length given with `-b`; sends the newline too"),
     contender(
         Program::Python,
         "send, text",
@@ -176,7 +177,7 @@ pub(crate) const SEND: &[Contender] = &[
     .slow(10),
 ];
 
-/// Why there is no contender where one would expect one.
+/// Programs that cannot do a kind of work, and why.
 pub(crate) const UNABLE: &[(&str, Program, &str)] = &[
     (
         "send, text",
@@ -186,7 +187,7 @@ pub(crate) const UNABLE: &[(&str, Program, &str)] = &[
     ("request and answer", Program::Nc, "cannot answer"),
 ];
 
-/// Requests answered, one at a time.
+/// Answer requests, one at a time.
 pub(crate) const ECHO: &[Contender] = &[
     contender(Program::Floor, "", "{floor} echo {addr}"),
     contender(
@@ -200,7 +201,7 @@ pub(crate) const ECHO: &[Contender] = &[
         "socat UNIX-RECVFROM:{addr},fork PIPE",
     )
     .slow(20)
-    .noted("a process for every packet"),
+    .noted("starts a process for each packet"),
     contender(
         Program::Python,
         "request and answer",
@@ -213,7 +214,7 @@ pub(crate) const ECHO: &[Contender] = &[
     ),
 ];
 
-/// One packet, from the start of the process to its exit. The packet stands on stdin, too.
+/// Send one packet, from the start of the process to its exit. The packet is on stdin, too.
 pub(crate) const START: &[Contender] = &[
     contender(Program::Floor, "", "{floor} one {addr} {packet}"),
     contender(
@@ -246,19 +247,19 @@ pub(crate) const START: &[Contender] = &[
     .slow(10),
 ];
 
-/// How many of these run as machine code, and quickly enough under valgrind.
+/// The first of them that are machine code and fast enough under valgrind.
 pub(crate) const COMPILED: usize = 3;
 
-/// A receiver that goes on, whatever comes.
+/// Receive without end.
 pub(crate) const ENDLESS: &[Contender] = &[
     contender(Program::Floor, "", RECEIVE_FLOOR),
     contender(Program::Udgram, "receiver", RECEIVE_JSON),
     contender(Program::Socat, "receiver", "socat -u UNIX-RECV:{addr} -")
         .endless()
-        .noted("cuts datagrams at 8 KiB"),
+        .noted("truncates datagrams to 8 KiB"),
     contender(Program::Nc, "receiver", "nc -dkluU {addr}")
         .endless()
-        .noted("cuts datagrams at 16 KiB"),
+        .noted("truncates datagrams to 16 KiB"),
     contender(
         Program::Python,
         "receiver",
@@ -266,7 +267,7 @@ pub(crate) const ENDLESS: &[Contender] = &[
     ),
 ];
 
-/// Receiving, and sending, that must not become dearer with time.
+/// Receive and send more and more packets: the cost of one must not grow.
 pub(crate) const FLAT: [&[Contender]; 2] = [
     &[
         contender(Program::Floor, "", RECEIVE_FLOOR),
@@ -278,7 +279,7 @@ pub(crate) const FLAT: [&[Contender]; 2] = [
     ],
 ];
 
-/// Whether a shell finds that all is there.
+/// Returns whether a shell command succeeds.
 pub(crate) fn works(probe: &str) -> bool {
     Command::new("sh")
         .args(["-c", probe])
@@ -289,7 +290,7 @@ pub(crate) fn works(probe: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// The interpreter itself: a wrapper script in its place (pyenv's) would be measured along with it.
+/// Returns the path of the interpreter itself: pyenv puts a shell script in its place.
 pub(crate) fn python() -> String {
     Command::new("python3")
         .args(["-c", "import sys; print(sys.executable)"])

@@ -1,4 +1,4 @@
-//! Where the contenders meet: a directory, the processes in it, and one measurement of each kind.
+//! Runs the programs in a directory: one function for each kind of measurement.
 
 use crate::contender::{Contender, End};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,31 +13,31 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// 100 bytes; the number is rewritten in each, and checked where it arrives.
+/// 100 bytes. Each packet gets its own sequence number, which is checked on arrival.
 const PACKET: &str = concat!(
     r#"{"seq":"000000000","op":"set","name":"sensor-7","#,
     r#""value":21.375,"unit":"degC","tags":["a"],"on":true}"#
 );
-/// Where the sequence number ends.
+/// The end of the sequence number.
 const NUMBERED: usize = 17;
-/// A datagram that only a raised send buffer carries.
+/// The size of a datagram that needs a larger SO_SNDBUF.
 const LARGE: u32 = 4_000_000;
 const LARGE_COUNT: u32 = 32;
-/// For a receiver that shall not end by itself.
+/// The count for a receiver that is not to exit.
 const ENDLESS: u32 = 4_000_000_000;
-/// How long a program may take to get ready, or to finish after everything was sent.
+/// The time-out for a program to be ready, and to finish after everything is sent.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// What one calls idle.
+/// How long a receiver waits before its memory is read as idle.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// Which processors the two sides run on; the scheduler's choice if not given.
+/// The processors that the two sides run on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pin {
     One,
     Two,
 }
 
-/// A process that does not outlive its measurement.
+/// A process, killed when dropped.
 struct Running {
     child: Child,
     name: &'static str,
@@ -45,7 +45,7 @@ struct Running {
 }
 
 impl Running {
-    /// Lets a generator or a client begin, and says when.
+    /// Starts a waiting generator or client, and returns when.
     fn go(&mut self) -> Result<Instant> {
         let mut stdin = self.child.stdin.take().context("no stdin")?;
         let now = Instant::now();
@@ -53,14 +53,14 @@ impl Running {
         Ok(now)
     }
 
-    /// Waits as long as it takes.
+    /// Waits for the exit, which must be a success.
     fn finish(&mut self) -> Result<()> {
         let status = self.child.wait()?;
-        ensure!(status.success(), self.complaint(&status.to_string()));
+        ensure!(status.success(), self.message(&status.to_string()));
         Ok(())
     }
 
-    /// Waits until it has ended well, or `enough` holds.
+    /// Waits for a successful exit, or until `enough` returns true.
     fn finish_soon(&mut self, enough: impl Fn() -> bool) -> Result<()> {
         let late = Instant::now() + PATIENCE;
         while !enough() {
@@ -68,21 +68,21 @@ impl Running {
                 return self.finish();
             }
             if Instant::now() > late {
-                bail!(self.complaint("does not finish: packets were lost"));
+                bail!(self.message("did not finish: packets were lost"));
             }
             sleep(Duration::from_micros(200));
         }
         Ok(())
     }
 
-    /// What happened, and the last thing it said itself.
-    fn complaint(&self, what: &str) -> String {
+    /// Returns a message with the last line that the program wrote to stderr.
+    fn message(&self, what: &str) -> String {
         let said = fs::read_to_string(&self.stderr).unwrap_or_default();
         let last = said.lines().last().unwrap_or("nothing on stderr");
         format!("{}: {what} ({last})", self.name)
     }
 
-    /// A line of `/proc/PID/status`, in bytes.
+    /// Reads a field of `/proc/PID/status`, in bytes.
     fn memory(&self, field: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = status
@@ -101,8 +101,8 @@ impl Drop for Running {
     }
 }
 
-/// The programs to start, and the directory they meet in.
-pub(crate) struct Field {
+/// The programs, and the directory that they run in.
+pub(crate) struct Runner {
     pub(crate) directory: PathBuf,
     pub(crate) floor: String,
     pub(crate) udgram: String,
@@ -111,18 +111,18 @@ pub(crate) struct Field {
     pub(crate) pin: Option<Pin>,
 }
 
-impl Drop for Field {
+impl Drop for Runner {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
-impl Field {
+impl Runner {
     fn address(&self) -> PathBuf {
         self.directory.join("a")
     }
 
-    /// The generator's, and the client's, known beforehand to contenders that talk to one peer only.
+    /// The address of the generator or client, for contenders that need to know their peer.
     fn peer(&self) -> PathBuf {
         self.directory.join("a.peer")
     }
@@ -131,9 +131,9 @@ impl Field {
         self.directory.join("lines")
     }
 
-    /// A command line from its template.
+    /// Returns the command line for a template.
     fn words(&self, template: &str, count: u32) -> Vec<String> {
-        let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/field/peers.py");
+        let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/speed/peers.py");
         template
             .split(' ')
             .flat_map(|word| match word {
@@ -160,12 +160,12 @@ impl Field {
         let words = self.words(template, count);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        // Cargo's: it would send the dynamic linker of every contender through Cargo's directories first.
+        // Set by Cargo: the dynamic linker of every contender would search its directories first.
         command.env_remove("LD_LIBRARY_PATH");
         command
     }
 
-    /// A process of those that keep the contender busy.
+    /// Returns the command of the process at the other end.
     fn opposite(&self, template: &str, count: u32) -> Command {
         self.pinned("0", template, count)
     }
@@ -208,36 +208,36 @@ impl Field {
         let _ = fs::remove_file(self.peer());
     }
 
-    /// Waits until somebody is bound to `path`. One who is connected to somebody else refuses, and is there.
-    fn await_bound(running: &mut Running, path: &Path) -> Result<()> {
+    /// Waits until a socket is bound to `path`; EPERM says that it is connected to another peer.
+    fn wait_bound(running: &mut Running, path: &Path) -> Result<()> {
         let late = Instant::now() + PATIENCE;
         loop {
             match UnixDatagram::unbound()?.connect(path) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
                 Err(_) if running.child.try_wait()?.is_some() => {
-                    bail!(running.complaint("ended before it was ready"))
+                    bail!(running.message("ended before it was ready"))
                 }
-                Err(e) if Instant::now() > late => bail!(running.complaint(&e.to_string())),
+                Err(e) if Instant::now() > late => bail!(running.message(&e.to_string())),
                 Err(_) => sleep(Duration::from_millis(1)),
             }
         }
     }
 
-    /// A part of the floor that waits, bound, for the word to begin.
+    /// Starts the other end, which binds its address and waits for [`Running::go`].
     fn counterpart(&self, template: &str, count: u32, end: End) -> Result<Running> {
         let mut command = self.opposite(template, count);
         let newline = if end == End::Size { "\n" } else { "" };
         command.arg(format!("{PACKET}{newline}")).arg(self.peer());
         let mut running = self.spawn("generator", command, Stdio::piped(), Stdio::piped())?;
-        Self::await_bound(&mut running, &self.peer())?;
+        Self::wait_bound(&mut running, &self.peer())?;
         Ok(running)
     }
 
     fn receiver(&self, contender: &Contender, count: u32, stdout: Stdio) -> Result<Running> {
         let command = self.contender(contender, count);
         let mut receiver = self.spawn(contender.program.name(), command, Stdio::null(), stdout)?;
-        Self::await_bound(&mut receiver, &self.address())?;
+        Self::wait_bound(&mut receiver, &self.address())?;
         Ok(receiver)
     }
 
@@ -246,13 +246,13 @@ impl Field {
         move || path.metadata().is_ok_and(|m| m.len() >= bytes)
     }
 
-    /// Datagrams into a receiver, each written as a line to a file: seconds from the first send to the last line.
-    /// The sender is as quick as can be: sendmmsg(2).
+    /// Returns the seconds from the first datagram sent to the last line in the receiver's file. The
+    /// sender sends batches with sendmmsg(2).
     pub(crate) fn receive(&self, contender: &Contender, count: u32) -> Result<f64> {
         self.receive_from("{floor} generate {addr} {count}", contender, count)
     }
 
-    /// The same from a sender that makes a call for each datagram, as most programs do.
+    /// The same with a sender that makes one system call for each datagram, as most programs do.
     pub(crate) fn receive_singly(&self, contender: &Contender, count: u32) -> Result<f64> {
         self.receive_from("{floor} generate-singly {addr} {count}", contender, count)
     }
@@ -263,7 +263,7 @@ impl Field {
         let mut receiver = self.receiver(contender, count, File::create(self.lines())?.into())?;
         let begun = generator.go()?;
         if let Err(e) = generator.finish() {
-            bail!("{e}; {}", receiver.complaint("left it alone"));
+            bail!("{e}; {}", receiver.message("stopped receiving"));
         }
         let bytes = match contender.end {
             End::Exit => u64::MAX,
@@ -276,7 +276,7 @@ impl Field {
         Ok(elapsed)
     }
 
-    /// Every packet once, in order, one a line.
+    /// Checks that every packet is there once, in order, one a line.
     fn check_lines(&self, count: u32) -> Result<()> {
         let mut file = BufReader::with_capacity(1 << 20, File::open(self.lines())?);
         let mut line = Vec::new();
@@ -302,7 +302,7 @@ impl Field {
         Ok(())
     }
 
-    /// Lines of a file sent to a sink that checks them: seconds from the sender's start to the last arrival.
+    /// Returns the seconds from the sender's start until its lines have arrived at a sink that checks them.
     pub(crate) fn send(&self, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
         let lines = u64::from(count) * (PACKET.len() as u64 + 1);
@@ -315,7 +315,7 @@ impl Field {
             Stdio::null(),
             Stdio::null(),
         )?;
-        Self::await_bound(&mut sink, &self.address())?;
+        Self::wait_bound(&mut sink, &self.address())?;
         let begun = Instant::now();
         let command = self.contender(contender, count);
         let mut sender = self.spawn(
@@ -325,13 +325,13 @@ impl Field {
             Stdio::null(),
         )?;
         if let Err(e) = sender.finish() {
-            bail!("{e}; {}", sink.complaint("waited"));
+            bail!("{e}; {}", sink.message("still waits"));
         }
         sink.finish_soon(|| false)?;
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    /// One client, one question at a time: seconds for each.
+    /// Returns the seconds for each request of one client, one at a time.
     pub(crate) fn echo(&self, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
         let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
@@ -348,7 +348,7 @@ impl Field {
         Ok(answer.trim().parse::<f64>()? / 1e9)
     }
 
-    /// Processes that each send one packet: the median of their lives, in seconds.
+    /// Returns the median run time of processes that each send one packet, in seconds.
     pub(crate) fn start(&self, contender: &Contender, count: u32) -> Result<f64> {
         let mut lives = Vec::new();
         self.one_by_one(contender.command, count, |command| {
@@ -362,7 +362,7 @@ impl Field {
         Ok(lives[lives.len() / 2])
     }
 
-    /// The instructions that one such process executes, by callgrind.
+    /// Returns the instructions that one such process executes, as callgrind counts them.
     pub(crate) fn instructions(&self, contender: &Contender) -> Result<f64> {
         let valgrind = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
         let mut collected = 0;
@@ -384,7 +384,7 @@ impl Field {
         Ok(f64::from(collected))
     }
 
-    /// Runs a command that sends one packet, and checks that it arrives.
+    /// Runs a command that sends one packet, and checks that the packet arrives.
     fn one_by_one(
         &self,
         template: &str,
@@ -413,8 +413,8 @@ impl Field {
         Ok(())
     }
 
-    /// A receiver's memory, in bytes: its peak and what it holds after small datagrams; what it holds, idle
-    /// again, after large ones (not for those that cut them).
+    /// Returns a receiver's memory in bytes: peak and current after small datagrams, and current after
+    /// large ones once idle. Programs that truncate datagrams are not sent large ones.
     pub(crate) fn memory(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
         self.clear();
         let mut generator =
@@ -439,7 +439,8 @@ impl Field {
         Ok(sizes)
     }
 
-    /// Packets that arrive alone, at a receiver that sleeps: seconds until the line can be read from its pipe.
+    /// Returns the seconds from a single packet, sent to a sleeping receiver, to the line in its pipe:
+    /// median and maximum.
     pub(crate) fn latency(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
         self.clear();
         let sender = UnixDatagram::bind(self.peer())?;
@@ -459,10 +460,10 @@ impl Field {
                 let patience = PollTimeout::try_from(PATIENCE)?;
                 ensure!(
                     poll(&mut wanted, patience)? > 0,
-                    receiver.complaint("writes nothing")
+                    receiver.message("writes nothing")
                 );
                 let n = lines.read(&mut buffer[filled..])?;
-                ensure!(n > 0, receiver.complaint("ended"));
+                ensure!(n > 0, receiver.message("closed stdout"));
                 filled += n;
             }
             times.push(sent.elapsed().as_secs_f64());

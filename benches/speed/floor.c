@@ -1,7 +1,7 @@
-/* What the kernel allows: the least C program for each kind of work that the benchmark measures.
+/* The floor: a minimal C program for each kind of work that the benchmark measures.
  *
- * Calls are batched, and whoever has to wait tries a few sched_yield(2)s before it sleeps in poll(2).
- * Nothing is parsed. Beside the contenders it holds their counterparts: a generator, a sink, a client.
+ * It batches system calls, calls sched_yield(2) a few times before it sleeps in poll(2), and parses
+ * nothing. It has the other ends, too: a generator, a sink and a client.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,13 +18,13 @@
 
 enum {
     BATCH = 64,          /* messages in a call */
-    YIELDS = 16,         /* before going to sleep */
-    SLOT = 8 << 20,      /* room for the largest datagram; mapped, touched only where one lies */
+    YIELDS = 16,         /* before it sleeps */
+    SLOT = 8 << 20,      /* for the largest datagram; mapped, and backed by memory once used */
     OUTPUT = 256 << 10,  /* bytes in a write(2) */
     INPUT = 256 << 10,   /* bytes in a read(2) */
-    SEQUENCE = 8,        /* where in a packet its sequence number starts: {"seq":"000000000" */
+    SEQUENCE = 8,        /* offset of the sequence number in a packet: {"seq":"000000000" */
     DIGITS = 9,
-    PATIENCE = 600       /* seconds after which a run that hangs is given up */
+    PATIENCE = 600       /* seconds until a run that hangs is killed */
 };
 
 static struct mmsghdr messages[BATCH];
@@ -64,7 +64,7 @@ static int open_socket(const char *local, const char *peer)
         die("socket");
     if (local) {
         struct sockaddr_un name = address(local);
-        /* An empty name asks for an abstract one of the kernel's choice. */
+        /* An empty name autobinds: the kernel chooses an abstract one. */
         if (bind(fd, (struct sockaddr *)&name, *local ? sizeof name : sizeof(sa_family_t)) < 0)
             die(local);
     }
@@ -106,7 +106,7 @@ static void write_line(const char *bytes, size_t size)
     pending += size + 1;
 }
 
-/* After EAGAIN: gives the other side the processor a few times, then sleeps until there is something to do. */
+/* After EAGAIN: yields the processor to the other side a few times, then sleeps until the socket is ready. */
 static void await(int fd, short events, int *tries)
 {
     if (errno != EAGAIN)
@@ -155,7 +155,7 @@ static void prepare(char *slots, size_t size)
     }
 }
 
-/* Every datagram becomes a line of stdout. */
+/* Writes every datagram as a line to stdout. */
 static void receive(const char *path, unsigned long count)
 {
     int fd = open_socket(path, NULL);
@@ -170,7 +170,7 @@ static void receive(const char *path, unsigned long count)
     unlink(path);
 }
 
-/* Takes numbered datagrams and fails if one is missing, doubled or out of order. */
+/* Receives numbered datagrams and fails if one is missing, doubled or out of order. */
 static void sink(const char *path, unsigned long count)
 {
     int fd = open_socket(path, NULL);
@@ -188,7 +188,7 @@ static void sink(const char *path, unsigned long count)
     unlink(path);
 }
 
-/* Every line of stdin becomes a datagram, sent from where the line was read to. */
+/* Sends every line of stdin as a datagram, from the buffer it was read into. */
 static void send_lines(const char *peer)
 {
     int fd = open_socket("", peer);
@@ -248,7 +248,7 @@ static void number(char *packet, unsigned long value)
         packet[SEQUENCE + i] = (char)('0' + value % 10);
 }
 
-/* Sends what is in the batch one by one, as most programs do: it sleeps while the queue is full. */
+/* Sends the batch one by one, as most programs do: send(2) sleeps while the queue is full. */
 static void send_singly(int fd, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
@@ -280,7 +280,7 @@ static void generate(const char *peer, unsigned long count, const char *packet, 
     }
 }
 
-/* Sends large packets: a JSON string of the size asked for. */
+/* Sends large packets: JSON strings of the given size. */
 static void burst(const char *peer, unsigned long count, size_t size)
 {
     int fd = open_socket("", peer), room = 16 << 20;
@@ -294,7 +294,7 @@ static void burst(const char *peer, unsigned long count, size_t size)
             die("send");
 }
 
-/* Asks and waits for the answer, one at a time; prints the nanoseconds that each took, on average. */
+/* Sends requests and waits for each answer; prints the average nanoseconds for one. */
 static void ping(const char *peer, unsigned long count, const char *packet, const char *local)
 {
     int fd = open_socket(local, NULL);

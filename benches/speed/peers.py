@@ -1,4 +1,4 @@
-"""The peers written in Python: a plain socket loop, and EasyNetwork's client.
+"""The contenders in Python: a plain socket loop, and EasyNetwork's client.
 
 peers.py socket|easynetwork receive|send|echo|one ADDRESS [COUNT|PACKET]
 """
@@ -9,7 +9,7 @@ import sys
 
 
 class SocketLoop:
-    """What one writes by hand: bytes in, bytes out, flushed when nothing waits."""
+    """A loop written by hand: bytes in, bytes out, flushed when the queue is empty."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -42,7 +42,7 @@ class SocketLoop:
 
 
 class EasyNetwork:
-    """The same with EasyNetwork, which exchanges packets with one peer, known beforehand."""
+    """The same with EasyNetwork, whose client needs to know its one peer."""
 
     def client(self, peer, local=""):
         from easynetwork.clients.unix_datagram import UnixDatagramClient

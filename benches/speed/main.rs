@@ -1,113 +1,113 @@
-//! The speed of `udgram`, beside a floor in C and beside its peers, in one run:
+//! Compares the speed of `udgram` with a minimal C program ("the floor") and with other tools:
 //!
-//!     cargo bench --bench field                         # everything; a quarter of an hour
-//!     cargo bench --bench field -- --quick receive send # two parts, a tenth of the packets, three rounds
+//!     cargo bench --bench speed                         # all parts; a quarter of an hour
+//!     cargo bench --bench speed -- --quick receive send # two parts, a tenth of the packets, three rounds
 //!
-//! Every round measures each contender once, and a ratio is taken inside a round, so that a machine
-//! whose mood changes does not change the verdict. Where the scheduler puts the two sides matters more than
-//! anything they do: `--pin one` or `--pin two` takes that choice away from it.
-//! Nothing here passes or fails; but a run in which a packet is lost is reported as such and not counted.
+//! Each round measures each contender once, and ratios are taken within a round, so that a machine
+//! that becomes slower changes both sides. The scheduler's placement of sender and receiver has more
+//! effect than the programs have: `--pin one` and `--pin two` fix it.
+//! Nothing passes or fails, but a run that loses a packet is reported and not counted.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
 mod contender;
-mod field;
 mod report;
+mod runner;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use contender::{Contender, Program};
-use field::{Field, Pin};
 use report::{Cell, Report, Spread, Unit};
+use runner::{Pin, Runner};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Measures udgram, a C floor and the peers that are installed.
+/// Measures udgram, the C floor, and the other tools that are installed.
 #[derive(Parser)]
 struct Options {
-    /// What to measure [default: all of it]
+    /// What to measure [default: all parts]
     parts: Vec<Part>,
     /// A tenth of the packets, three rounds
     #[arg(long)]
     quick: bool,
-    /// How often each contender is measured
+    /// Number of rounds: each measures each contender once
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// The packets that `flat` sends at most
+    /// The largest number of packets that `flat` sends
     #[arg(long, value_name = "N", default_value_t = 4_000_000)]
-    most: u32,
-    /// udgram and the floor only
+    max: u32,
+    /// Measure udgram and the floor only
     #[arg(long)]
     no_peers: bool,
-    /// Keep both sides on one processor, or each on its own, for figures that vary less
+    /// Run both sides on one processor, or each on its own: the figures vary less
     #[arg(long, value_name = "PROCESSORS")]
     pin: Option<Pin>,
-    /// What cargo adds
+    /// Added by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Datagrams to lines of a file, from a sender that sends in batches
+    /// Datagrams to lines of a file, from a sender that sends batches
     Receive,
-    /// The same, from a sender that makes a call for each datagram
+    /// The same, from a sender that makes one system call for each datagram
     Singly,
     /// Lines of a file to datagrams
     Send,
     /// Request and answer, one at a time
     Echo,
-    /// One packet, from the start of a process to its exit; its instructions
+    /// One packet, from the start of a process to its exit; the instructions executed
     Start,
-    /// What a receiver holds after a million datagrams, and after large ones
+    /// Memory of a receiver after a million datagrams, and after large ones
     Memory,
-    /// The cost of a packet, for 10 and 1,000 times as many
+    /// Cost of a packet, for 10 and 1,000 times as many packets
     Flat,
-    /// A packet that arrives alone, to the line that can be read
+    /// Time from a single packet to the line that can be read
     Latency,
-    /// The program
+    /// Size of the program
     Size,
 }
 
-/// Seconds that so many packets took a contender.
-type Work = fn(&Field, &Contender, u32) -> Result<f64>;
+/// Returns the seconds that a contender took for a number of packets.
+type Work = fn(&Runner, &Contender, u32) -> Result<f64>;
 
-/// A run: who is there, and how much is asked of them.
+/// A run of the benchmark.
 struct Run {
     options: Options,
-    field: Field,
+    runner: Runner,
     present: Vec<Program>,
     report: Report,
 }
 
 impl Run {
-    /// Measures each contender, round after round, and enters its figures: for each suffix a row.
+    /// Measures each contender in each round and enters the figures, one row for each suffix.
     fn compare(
         &mut self,
         unit: Unit,
         rounds: u32,
         contenders: &[Contender],
         suffixes: &[impl AsRef<str>],
-        sample: impl Fn(&Field, &Contender) -> Result<Vec<f64>>,
+        sample: impl Fn(&Runner, &Contender) -> Result<Vec<f64>>,
     ) {
         let present: Vec<_> = contenders
             .iter()
             .filter(|c| self.present.contains(&c.program))
-            .filter(|c| self.field.static_build.is_some() || !c.command.contains("{static}"))
+            .filter(|c| self.runner.static_build.is_some() || !c.command.contains("{static}"))
             .collect();
         let mut cells: Vec<_> = present
             .iter()
             .map(|_| vec![Cell::Values(Vec::new()); suffixes.len()])
             .collect();
         let mut order: Vec<_> = (0..present.len()).collect();
-        // The first round warms up, and is not counted.
+        // Round 0 warms up and is not counted.
         for round in 0..=rounds {
             for &i in &order {
                 if matches!(cells[i][0], Cell::Missing(_)) {
                     continue;
                 }
-                match sample(&self.field, present[i]) {
+                match sample(&self.runner, present[i]) {
                     Ok(_) if round == 0 => {}
                     Ok(values) => {
                         for (cell, value) in cells[i].iter_mut().zip(values) {
@@ -146,7 +146,7 @@ impl Run {
         }
     }
 
-    /// What is asked of everyone, less when in a hurry.
+    /// Returns the number of packets, a tenth of `count` with `--quick`.
     fn count(&self, count: u32) -> u32 {
         if self.options.quick {
             count / 10
@@ -162,12 +162,12 @@ impl Run {
 
     fn part(&mut self, part: Part) {
         match part {
-            Part::Receive => self.throughput(contender::RECEIVE, "", Field::receive),
+            Part::Receive => self.throughput(contender::RECEIVE, "", Runner::receive),
             Part::Singly => {
                 let suffix = ", sent singly";
-                self.throughput(contender::RECEIVE, suffix, Field::receive_singly);
+                self.throughput(contender::RECEIVE, suffix, Runner::receive_singly);
             }
-            Part::Send => self.throughput(contender::SEND, "", Field::send),
+            Part::Send => self.throughput(contender::SEND, "", Runner::send),
             Part::Echo => self.echo(),
             Part::Start => self.start(),
             Part::Memory => self.memory(),
@@ -185,18 +185,22 @@ impl Run {
             rounds,
             contenders,
             &[suffix],
-            |field, c| {
+            |runner, c| {
                 let count = count / c.share;
-                Ok(vec![f64::from(count) / work(field, c, count)?])
+                Ok(vec![f64::from(count) / work(runner, c, count)?])
             },
         );
     }
 
     fn echo(&mut self) {
         let rounds = self.rounds();
-        self.compare(Unit::Seconds, rounds, contender::ECHO, &[""], |field, c| {
-            Ok(vec![field.echo(c, 20_000 / c.share)?])
-        });
+        self.compare(
+            Unit::Seconds,
+            rounds,
+            contender::ECHO,
+            &[""],
+            |runner, c| Ok(vec![runner.echo(c, 20_000 / c.share)?]),
+        );
     }
 
     fn start(&mut self) {
@@ -206,13 +210,13 @@ impl Run {
             rounds,
             contender::START,
             &[""],
-            |field, c| Ok(vec![field.start(c, 20 / c.share)?]),
+            |runner, c| Ok(vec![runner.start(c, 20 / c.share)?]),
         );
         if contender::works("valgrind --version") {
             let compiled = &contender::START[..contender::COMPILED];
             let suffix = [", instructions"];
-            self.compare(Unit::Instructions, 1, compiled, &suffix, |field, c| {
-                Ok(vec![field.instructions(c)?])
+            self.compare(Unit::Instructions, 1, compiled, &suffix, |runner, c| {
+                Ok(vec![runner.instructions(c)?])
             });
         }
     }
@@ -230,31 +234,29 @@ impl Run {
             rounds,
             contender::ENDLESS,
             &rows,
-            |field, c| field.memory(c, count),
+            |runner, c| runner.memory(c, count),
         );
     }
 
     fn flat(&mut self) {
         let rounds = self.rounds().min(3);
-        let most = if self.options.quick {
+        let max = if self.options.quick {
             40_000
         } else {
-            self.options.most
+            self.options.max
         };
-        let sizes = [4_000, 40_000, 4_000_000]
-            .into_iter()
-            .filter(|s| *s <= most);
+        let sizes = [4_000, 40_000, 4_000_000].into_iter().filter(|s| *s <= max);
         let sizes: Vec<u32> = sizes.collect();
         let rows: Vec<_> = sizes
             .iter()
             .map(|s| format!(", each of {}", thousands(*s)))
             .collect();
-        let works: [Work; 2] = [Field::receive, Field::send];
+        let works: [Work; 2] = [Runner::receive, Runner::send];
         for (contenders, work) in contender::FLAT.iter().zip(works) {
-            self.compare(Unit::Seconds, rounds, contenders, &rows, |field, c| {
+            self.compare(Unit::Seconds, rounds, contenders, &rows, |runner, c| {
                 let cost = |size: &u32| {
-                    // A run of a few milliseconds says little alone.
-                    let runs = (0..(40_000 / size).max(1)).map(|_| work(field, c, *size));
+                    // Small numbers of packets take a few milliseconds: take the median of several runs.
+                    let runs = (0..(40_000 / size).max(1)).map(|_| work(runner, c, *size));
                     let times = runs.collect::<Result<Vec<_>>>()?;
                     let middle = Spread::of(&times).context("no runs")?.median;
                     Ok(middle / f64::from(*size))
@@ -272,16 +274,16 @@ impl Run {
             rounds,
             contender::ENDLESS,
             &rows,
-            |field, c| field.latency(c, 1_000),
+            |runner, c| runner.latency(c, 1_000),
         );
     }
 
     fn size(&mut self) {
         let builds = [
-            ("size, stripped", Some(&self.field.udgram)),
+            ("size, stripped", Some(&self.runner.udgram)),
             (
                 "size, stripped, static build",
-                self.field.static_build.as_ref(),
+                self.runner.static_build.as_ref(),
             ),
         ];
         for (work, program) in builds {
@@ -295,7 +297,7 @@ impl Run {
     }
 }
 
-/// 4000000 as 4,000,000.
+/// Formats 4000000 as 4,000,000.
 fn thousands(number: u32) -> String {
     match number / 1000 {
         0 => number.to_string(),
@@ -303,8 +305,8 @@ fn thousands(number: u32) -> String {
     }
 }
 
-/// A copy of `program`, as users have it: what a linker has just written lies in memory in single
-/// pages, from which a process starts slower.
+/// Copies `program` to `to`, as an installation does. The page cache holds the linker's output in
+/// single pages, from which a process starts slower.
 fn install(program: &Path, to: &Path, name: &str) -> Result<String> {
     let bin = to.join("bin");
     fs::create_dir_all(&bin)?;
@@ -315,7 +317,7 @@ fn install(program: &Path, to: &Path, name: &str) -> Result<String> {
 }
 
 fn build_floor(to: &Path) -> Result<String> {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/field/floor.c");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/speed/floor.c");
     let program = to.join("floor");
     let status = Command::new("cc")
         .args(["-O2", "-Wall", "-Wextra", "-o"])
@@ -329,7 +331,7 @@ fn build_floor(to: &Path) -> Result<String> {
     install(&program, to, "floor")
 }
 
-/// `None`, and a word about it, where the C library has no static version.
+/// Builds the static program. Prints a line and returns `None` if there is no static C library.
 fn build_static(to: &Path) -> Result<Option<String>> {
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = to.join("static");
@@ -347,7 +349,7 @@ fn build_static(to: &Path) -> Result<Option<String>> {
     if status.is_ok_and(|s| s.success()) {
         install(&program, to, "udgram-static").map(Some)
     } else {
-        println!("a static build cannot be made here");
+        println!("the static build failed: left out");
         Ok(None)
     }
 }
@@ -365,7 +367,7 @@ fn main() -> Result<()> {
     } else {
         None
     };
-    // In memory where that can be had: a disk has moods of its own.
+    // Prefer a directory in memory: the speed of a disk varies.
     let memory = PathBuf::from("/dev/shm");
     let base = if memory.is_dir() {
         memory
@@ -374,7 +376,7 @@ fn main() -> Result<()> {
     };
     let directory = base.join(format!("udgram-bench-{}", std::process::id()));
     fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
-    let field = Field {
+    let runner = Runner {
         directory,
         floor,
         udgram: install(Path::new(env!("CARGO_BIN_EXE_udgram")), built, "udgram")?,
@@ -387,13 +389,13 @@ fn main() -> Result<()> {
         match contender::works(program.probe()) {
             _ if options.no_peers && program.is_peer() => {}
             true => present.push(program),
-            false => println!("{} is absent", program.name()),
+            false => println!("{} is not installed: left out", program.name()),
         }
     }
     let report = Report::default();
     let mut run = Run {
         options,
-        field,
+        runner,
         present,
         report,
     };

@@ -1,22 +1,22 @@
-//! Medians, spreads and ratios, as text while they come in and as a Markdown table at the end.
+//! Medians, ranges and ratios, as text during the run and as a Markdown table at the end.
 
 use crate::contender::Program;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// What a number counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     PerSecond,
     Seconds,
-    /// Seconds that somebody waits; the floor is a measure of cost, and does not hurry here.
+    /// Seconds of latency. The floor measures cost and does not spin, so there is no ratio to it.
     Delay,
     Bytes,
     Instructions,
 }
 
 impl Unit {
-    /// Sizes are told as they are; only speeds and costs are held against the floor.
+    /// Returns whether figures are compared with the floor: rates and costs are, sizes are not.
     fn has_ratio(self) -> bool {
         !matches!(self, Self::Bytes | Self::Delay)
     }
@@ -42,33 +42,29 @@ impl Unit {
     }
 }
 
-/// The middle, and the two ends.
+/// Median, minimum and maximum.
 pub(crate) struct Spread {
     pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
     pub(crate) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
-        let (least, most) = (*sorted.first()?, *sorted.last()?);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
         let median = if sorted.len() % 2 == 1 {
             sorted[middle]
         } else {
             f64::midpoint(sorted[middle - 1], sorted[middle])
         };
-        Some(Self {
-            median,
-            least,
-            most,
-        })
+        Some(Self { median, min, max })
     }
 }
 
-/// One program at one kind of work: a value for each round, or why there is none.
+/// The values of one program and one kind of work, or why there are none.
 #[derive(Clone)]
 pub(crate) enum Cell {
     Values(Vec<f64>),
@@ -91,7 +87,7 @@ struct Row {
 }
 
 impl Row {
-    /// Median, spread, and the median of the ratios to the floor, round by round.
+    /// Returns median and range, and the ratios to the floor of the same round.
     fn figures(&self, program: Program) -> Option<(String, Option<Spread>)> {
         let values = self.cells.get(&program)?.0.values();
         let floor = self
@@ -101,8 +97,8 @@ impl Row {
         let spread = Spread::of(values)?;
         let mut text = self.unit.show(spread.median);
         if values.len() > 1 {
-            let (least, most) = (self.unit.show(spread.least), self.unit.show(spread.most));
-            let _ = write!(text, " ({least} – {most})");
+            let (min, max) = (self.unit.show(spread.min), self.unit.show(spread.max));
+            let _ = write!(text, " ({min} – {max})");
         }
         let ratios: Vec<f64> = values.iter().zip(floor).map(|(v, f)| v / f).collect();
         let ratio =
@@ -111,7 +107,7 @@ impl Row {
     }
 }
 
-/// Everything measured in a run.
+/// All figures of a run.
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
@@ -119,7 +115,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Enters a cell; the first one of a row makes the row.
+    /// Enters a cell, and its row if that is new.
     pub(crate) fn enter(
         &mut self,
         work: &str,
@@ -140,7 +136,7 @@ impl Report {
         row.cells.insert(program, (cell, note.map(str::to_owned)));
     }
 
-    /// The rows that are new since the last call.
+    /// Returns the rows that are new since the last call.
     pub(crate) fn text(&mut self) -> String {
         let mut text = String::new();
         for row in &self.rows[self.shown..] {
@@ -149,7 +145,7 @@ impl Report {
                 let figures = match (row.figures(program), cell) {
                     (Some((figures, Some(r))), _) => format!(
                         "{figures:38}  ×{:.2} ({:.2} – {:.2})",
-                        r.median, r.least, r.most
+                        r.median, r.min, r.max
                     ),
                     (Some((figures, None)), _) => figures,
                     (None, Cell::Missing(why)) => format!("– {why}"),
@@ -165,7 +161,7 @@ impl Report {
         text
     }
 
-    /// A row for each kind of work, a column for each program.
+    /// Returns the table: a row for each kind of work, a column for each program.
     pub(crate) fn markdown(&self) -> String {
         let columns: Vec<Program> = Program::ALL
             .into_iter()
