@@ -20,6 +20,7 @@ mod existing_socket;
 mod handlers;
 mod iter;
 mod listen;
+mod messages;
 mod peers;
 mod processes;
 mod recv;

@@ -10,6 +10,7 @@ mod endpoint;
 mod envelope;
 mod exit;
 mod input;
+mod invalid;
 mod json;
 mod notify;
 mod output;

@@ -89,6 +89,20 @@ pub(crate) enum Protocol {
     Msgpack,
 }
 
+impl Protocol {
+    /// Returns whether the line of a packet is JSON.
+    pub(crate) fn lines_are_json(self) -> bool {
+        matches!(self, Self::Json | Self::Cbor | Self::Msgpack)
+    }
+
+    /// Returns its name, as it is written on the command line.
+    pub(crate) fn written(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
 /// When JSON is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
