@@ -11,6 +11,7 @@ mod sys;
 mod addresses;
 mod answers;
 mod binding;
+mod blocked;
 mod credentials;
 mod descriptors;
 mod destination;

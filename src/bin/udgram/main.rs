@@ -28,9 +28,11 @@ mod serve;
 mod shell_command;
 mod signal;
 mod stats;
+mod stderr;
 mod terminal;
 mod unanswered;
 mod users;
+mod verbosity;
 mod witness;
 
 use cli::{Cli, Command};
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         }
         exit
     });
+    stderr::finish();
     if let Some(signal) = exit.signal() {
         process::die_of(signal);
     }

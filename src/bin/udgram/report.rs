@@ -1,23 +1,13 @@
 //! Diagnostics on stderr: one line each, `udgram: ` first, the cause last, then the hint.
 
 use crate::exit::{Exit, Failure};
+use crate::stderr;
 use crate::terminal::{Controls, escape_controls};
+use crate::verbosity::Verbosity;
 use anyhow::Error;
 use std::fmt::Display;
-use std::io::Write;
 use std::process::ExitCode;
 use udgram::ErrorKind;
-
-/// Which diagnostics are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verbosity {
-    /// Errors without hints (`--quiet`).
-    Quiet,
-    /// Errors with hints, warnings, and progress.
-    Normal,
-    /// These and notes (`--verbose`).
-    Verbose,
-}
 
 /// Prints diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -77,11 +67,7 @@ impl Report {
     fn line(self, message: &str) {
         // Quoted text is escaped already; this keeps the messages of other crates on one line.
         let message = escape_controls(message, Controls::Space);
-        // One call: a line is not interleaved with those of other processes. A stderr that cannot
-        // be written to leaves nobody to report that to.
-        let _ = std::io::stderr()
-            .lock()
-            .write_all(format!("udgram: {message}\n").as_bytes());
+        stderr::write_line(&format!("udgram: {message}\n"));
     }
 }
 

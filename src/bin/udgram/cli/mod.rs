@@ -15,7 +15,7 @@ pub(crate) mod value;
 pub(crate) use packets::{Counting, Packets, Protocol, Receive, Shown, When};
 pub(crate) use socket::{Inherited, Socket, SocketFile};
 
-use crate::report::Verbosity;
+use crate::verbosity::Verbosity;
 use clap::{
     ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
