@@ -100,6 +100,10 @@ fn an_argument_that_is_no_envelope_says_what_one_is() {
             "argument 1 has a second JSON value (column 14): one packet for each argument or line; \
              nothing was sent",
         ),
+        (
+            r#"{"packet":1,"to":"@"}"#,
+            "argument 1, column 18: the abstract name is empty; nothing was sent",
+        ),
     ] {
         refused(
             &["-e", "app.sock", packet],
