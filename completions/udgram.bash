@@ -152,6 +152,7 @@ _udgram() {
             iter:0) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
+            help:0) kind=command ;;
         esac
     fi
 
@@ -186,9 +187,10 @@ _udgram() {
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
                 'completions') candidates=(--help --quiet --verbose) ;;
+                'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
-        command) candidates=(send recv listen iter sockopt exec completions) ;;
+        command) candidates=(send recv listen iter sockopt exec completions help) ;;
         protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac

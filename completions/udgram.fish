@@ -158,10 +158,11 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the p
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket, run CMD with it as descriptor 3'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "help" -d 'Print the help of udgram or of a command'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
@@ -188,7 +189,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print t
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
@@ -214,7 +215,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print t
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
@@ -242,7 +243,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send e
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
@@ -256,7 +257,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour 
 always\t'Wherever it goes'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'End after N packets' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms; default 0)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Print the local and the peer address, too'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in full'
@@ -268,7 +269,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave th
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Wherever it goes'
@@ -281,7 +282,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Loc
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Print the local and the peer address, too'
@@ -290,6 +291,9 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take 
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Print the local and the peer address, too'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
 complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"

@@ -207,10 +207,10 @@ impl Control {
         self.descriptors
     }
 
-    /// Returns whether it claims the credentials of another process.
-    pub(crate) fn claims_others(&self) -> bool {
+    /// Returns the credentials that it claims, unless they are those of this process.
+    pub(crate) fn foreign_credentials(&self) -> Option<Credentials> {
         self.credentials
-            .is_some_and(|claimed| claimed != Credentials::own())
+            .filter(|claimed| *claimed != Credentials::own())
     }
 
     pub(crate) fn words(&self) -> &[usize] {

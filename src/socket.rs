@@ -509,14 +509,15 @@ impl DatagramSocket {
         let Some(control) = head.control else {
             return error;
         };
-        match errno {
-            Errno::ESRCH if control.claims_others() => {
-                error.with_cause("the process whose credentials are claimed has exited")
-            }
-            Errno::EPERM if control.claims_others() => error.with_hint(
+        match (errno, control.foreign_credentials()) {
+            (Errno::ESRCH, Some(claimed)) => error.with_cause(format!(
+                "process {} has exited, so its credentials cannot be claimed",
+                claimed.pid
+            )),
+            (Errno::EPERM, Some(_)) => error.with_hint(
                 "claiming the credentials of another process needs CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID",
             ),
-            Errno::EPERM if control.has_descriptors() => {
+            (Errno::EPERM, None) if control.has_descriptors() => {
                 error.with_hint("the receiver may refuse descriptors (SO_PASSRIGHTS is off)")
             }
             _ => error,

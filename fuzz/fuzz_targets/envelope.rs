@@ -36,7 +36,7 @@ fuzz_target!(|line: &[u8]| {
         if let Some(controls) = protocol.controls() {
             terminal::escape(&mut shown, 0, controls);
         }
-        if protocol.is_json() {
+        if protocol.lines_are_json() {
             let plain = shown.clone();
             color::paint(&mut shown, 0);
             let painted = String::from_utf8(shown).expect("text");

@@ -16,6 +16,8 @@ mod envelope;
 mod exit;
 #[path = "../../src/bin/udgram/input.rs"]
 mod input;
+#[path = "../../src/bin/udgram/invalid.rs"]
+mod invalid;
 #[path = "../../src/bin/udgram/json.rs"]
 mod json;
 #[path = "../../src/bin/udgram/notify.rs"]
@@ -44,5 +46,9 @@ mod serve;
 mod signal;
 #[path = "../../src/bin/udgram/stats.rs"]
 mod stats;
+#[path = "../../src/bin/udgram/stderr.rs"]
+mod stderr;
 #[path = "../../src/bin/udgram/terminal.rs"]
 mod terminal;
+#[path = "../../src/bin/udgram/verbosity.rs"]
+mod verbosity;

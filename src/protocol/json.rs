@@ -1,7 +1,7 @@
 //! JSON: one value a datagram, checked and passed through token by token.
 
 use super::scan::{Found, scan};
-use super::{DatagramProtocol, ParseError, utf8};
+use super::{DatagramProtocol, ParseError, ParseErrorKind, utf8};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -62,6 +62,7 @@ fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
     })
 }
 
+/// Returns the error of a text that `serde_json` refuses as `error` says.
 pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -76,7 +77,56 @@ pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
             .column()
             .saturating_sub(usize::from(!message.starts_with("control character")))
     };
-    ParseError::new(offset, message.to_owned())
+    if error.is_data() {
+        // JSON, but not of the type that is asked for.
+        return ParseError::new(offset, message.to_owned());
+    }
+    let (kind, offset) = kind_of(text, error.is_eof(), offset, message);
+    let words = match kind {
+        ParseErrorKind::Empty => "expected a JSON value",
+        ParseErrorKind::SingleQuotes => "expected double quotes",
+        ParseErrorKind::UnexpectedEnd => "the JSON value does not end",
+        ParseErrorKind::SecondValue => "a second JSON value",
+        ParseErrorKind::ByteOrderMark => "a byte order mark before the JSON value",
+        ParseErrorKind::FinalNul => "a NUL after the JSON value",
+        _ if message == "expected ident" => "expected value",
+        _ => return ParseError::of_kind(kind, offset, message.to_owned()),
+    };
+    ParseError::of_kind(kind, offset, words)
+}
+
+/// Returns what is wrong with a text that is not one JSON value, and where. The parser stopped at
+/// `offset` with this message; `ended` says that the text ended too early.
+fn kind_of(text: &str, ended: bool, offset: usize, message: &str) -> (ParseErrorKind, usize) {
+    let one_value = |text: &str| serde_json::from_str::<&RawValue>(text).is_ok();
+    let begun = text.trim_start();
+    if begun.is_empty() {
+        return (ParseErrorKind::Empty, 0);
+    }
+    if text.starts_with('\u{feff}') {
+        return (ParseErrorKind::ByteOrderMark, 0);
+    }
+    let without = text.trim_end_matches('\0');
+    if without.len() < text.len() && one_value(without) {
+        return (ParseErrorKind::FinalNul, without.len());
+    }
+    if ended {
+        // A word that begins like a literal, such as "tr", is not the beginning of a value.
+        return if begun.starts_with(['{', '[', '"']) {
+            (ParseErrorKind::UnexpectedEnd, offset)
+        } else {
+            (ParseErrorKind::NotJson, text.len() - begun.len())
+        };
+    }
+    let rest = text.get(offset..).unwrap_or_default();
+    if rest.starts_with('\'') {
+        return (ParseErrorKind::SingleQuotes, offset);
+    }
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+    if message == "trailing characters" && matches!(values.next(), Some(Ok(_))) {
+        return (ParseErrorKind::SecondValue, offset);
+    }
+    (ParseErrorKind::NotJson, offset)
 }
 
 #[cfg(test)]
@@ -191,21 +241,31 @@ mod tests {
 
     #[test]
     fn what_is_not_json_is_refused_with_its_place() {
-        for (datagram, offset) in [
-            (&b""[..], 0),
-            (b"{\"a\":", 5),
-            (b"NaN", 0),
-            (b"\xef\xbb\xbf1", 0),
-            (b"1 2", 2),
-            (b"[1,\n2,\n]", 7),
-            (b"\"\xff\"", 1),
-            (b"[\"a\x00b\"]", 3),
-            (b"01", 1),
+        for (datagram, kind, offset) in [
+            (&b""[..], ParseErrorKind::Empty, 0),
+            (b" \n", ParseErrorKind::Empty, 0),
+            (b"{\"a\":", ParseErrorKind::UnexpectedEnd, 5),
+            (b"\"a", ParseErrorKind::UnexpectedEnd, 2),
+            (b"NaN", ParseErrorKind::NotJson, 0),
+            (b" tr", ParseErrorKind::NotJson, 1),
+            (b"hello", ParseErrorKind::NotJson, 0),
+            (b"{'a':1}", ParseErrorKind::SingleQuotes, 1),
+            (b"'{}'", ParseErrorKind::SingleQuotes, 0),
+            (b"\xef\xbb\xbf1", ParseErrorKind::ByteOrderMark, 0),
+            (b"1 2", ParseErrorKind::SecondValue, 2),
+            (b"{}{}", ParseErrorKind::SecondValue, 2),
+            (b"1 file", ParseErrorKind::NotJson, 2),
+            (b"1]", ParseErrorKind::NotJson, 1),
+            (b"{} \0\0", ParseErrorKind::FinalNul, 3),
+            (b"[1,\n2,\n]", ParseErrorKind::NotJson, 7),
+            (b"\"\xff\"", ParseErrorKind::NotUtf8, 1),
+            (b"[\"a\x00b\"]", ParseErrorKind::NotJson, 3),
+            (b"01", ParseErrorKind::NotJson, 1),
         ] {
             let error = Json.build_packet(datagram).unwrap_err();
             assert_eq!(
-                error.offset(),
-                offset,
+                (error.kind(), error.offset()),
+                (kind, offset),
                 "{error} in {}",
                 datagram.escape_ascii()
             );

@@ -65,35 +65,79 @@ pub trait DatagramProtocol {
     fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Self::View<'d>, ParseError>;
 }
 
-/// Bytes that are no valid packet: where, and what was expected there.
+/// What is wrong with bytes that are not a valid packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ParseErrorKind {
+    /// They are not what the protocol expects; the message says what that is.
+    Malformed,
+    /// They are not UTF-8.
+    NotUtf8,
+    /// There are none, or only white space, in place of a JSON value.
+    Empty,
+    /// They are not JSON.
+    NotJson,
+    /// A JSON string or key stands in single quotes.
+    SingleQuotes,
+    /// A JSON value begins and does not end.
+    UnexpectedEnd,
+    /// A second JSON value follows the first.
+    SecondValue,
+    /// A byte order mark stands before the JSON value.
+    ByteOrderMark,
+    /// A NUL follows the JSON value.
+    FinalNul,
+}
+
+/// Bytes that are not a valid packet: what is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
+    kind: ParseErrorKind,
     offset: usize,
     message: Cow<'static, str>,
 }
 
 impl ParseError {
-    /// An error at a byte of what was read, counted from 0.
+    /// Makes an error of the kind [`ParseErrorKind::Malformed`] at a byte of what was read, counted
+    /// from 0.
     pub fn new(offset: usize, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::of_kind(ParseErrorKind::Malformed, offset, message)
+    }
+
+    /// Makes an error of this kind.
+    pub fn of_kind(
+        kind: ParseErrorKind,
+        offset: usize,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
+            kind,
             offset,
             message: message.into(),
         }
     }
 
-    /// The same error, of something that begins at `start` of a whole.
-    pub(crate) fn behind(mut self, start: usize) -> Self {
+    /// Returns the same error, of something that begins at `start` of a whole.
+    #[must_use]
+    pub fn behind(mut self, start: usize) -> Self {
         self.offset += start;
         self
     }
 
-    /// The byte where it went wrong, counted from 0; the length of it all, if there was too little.
+    /// Returns what is wrong.
+    #[must_use]
+    pub fn kind(&self) -> ParseErrorKind {
+        self.kind
+    }
+
+    /// Returns the byte where it goes wrong, counted from 0; the length of it all, if there is too
+    /// little.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// What was expected there, or found.
+    /// Returns what was expected there, or found.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -108,7 +152,10 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// UTF-8, or where it ends.
+/// Returns the bytes as text, or the place where they are not UTF-8.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, ParseError> {
-    str::from_utf8(bytes).map_err(|error| ParseError::new(error.valid_up_to(), "expected UTF-8"))
+    str::from_utf8(bytes).map_err(|error| {
+        let place = error.valid_up_to();
+        ParseError::of_kind(ParseErrorKind::NotUtf8, place, "expected UTF-8")
+    })
 }

@@ -222,7 +222,7 @@ fn a_hyphen_without_an_inherited_socket_or_with_an_address_to_bind_is_a_usage_er
     sandbox.udgram(["send", "-", "1"]).run().fails(
         2,
         "udgram: PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket \
-         activation passes one",
+         activation passes one (hint: try 'udgram send --help')",
     );
     let (_ours, theirs) = UnixDatagram::pair().unwrap();
     sandbox
@@ -232,7 +232,7 @@ fn a_hyphen_without_an_inherited_socket_or_with_an_address_to_bind_is_a_usage_er
         .run()
         .fails(
             2,
-            "udgram: PEER '-' is the inherited socket, which --bind does not bind",
+            "udgram: PEER '-' is the inherited socket, which --bind does not bind (hint: try 'udgram send --help')",
         );
     assert!(!sandbox.exists("me"));
 }

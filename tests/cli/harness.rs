@@ -251,6 +251,7 @@ impl Sandbox {
             dir: self.dir.clone(),
             input: Input::Empty,
             output: None,
+            diagnostics: None,
             descriptors: Vec::new(),
             descriptor_limit: None,
             notify: None,
@@ -373,6 +374,7 @@ pub(crate) struct Invocation {
     dir: PathBuf,
     input: Input,
     output: Option<Stdio>,
+    diagnostics: Option<Stdio>,
     descriptors: Vec<(OwnedFd, RawFd)>,
     descriptor_limit: Option<u64>,
     notify: Option<UnixDatagram>,
@@ -421,6 +423,12 @@ impl Invocation {
         self
     }
 
+    /// Sends standard error somewhere else than to the test.
+    pub(crate) fn stderr_to(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.diagnostics = Some(stderr.into());
+        self
+    }
+
     /// Gives the program a copy of an open descriptor, at this number.
     #[track_caller]
     pub(crate) fn descriptor(mut self, descriptor: impl AsFd, number: RawFd) -> Self {
@@ -450,7 +458,7 @@ impl Invocation {
         });
         self.command
             .stdout(self.output.take().unwrap_or_else(Stdio::piped))
-            .stderr(Stdio::piped());
+            .stderr(self.diagnostics.take().unwrap_or_else(Stdio::piped));
         sys::place_descriptors(&mut self.command, self.descriptors);
         if let Some(limit) = self.descriptor_limit {
             sys::limit_descriptors(&mut self.command, limit);
@@ -460,7 +468,10 @@ impl Invocation {
             Err(error) => panic!("{shown} cannot be started: {error}"),
         };
         // The write ends that went to the child must not stay open here.
-        self.command.stdout(Stdio::null()).stdin(Stdio::null());
+        self.command
+            .stdout(Stdio::null())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
         let mut stdin = child.stdin.take();
         if let Input::Bytes(bytes) = self.input {
             let mut stdin = stdin.take().unwrap();

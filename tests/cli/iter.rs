@@ -69,7 +69,7 @@ fn a_datagram_that_is_no_packet_is_reported_and_the_rest_is_printed() {
         .descriptor(&theirs, 5)
         .run()
         .ends(3, "1\n3\n")
-        .mentions(&["offset 0"]);
+        .mentions(&["byte 0"]);
 }
 
 #[test]

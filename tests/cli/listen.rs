@@ -95,7 +95,7 @@ fn a_datagram_that_is_no_packet_is_reported_and_the_next_ones_are_printed() {
     running
         .finish()
         .ends(3, "1\n3\n")
-        .mentions(&["unnamed", "offset 0"]);
+        .mentions(&["unnamed", "byte 0"]);
 }
 
 #[test]
@@ -105,9 +105,9 @@ fn a_signal_ends_it_as_a_signal_also_after_a_parse_error() {
         let running = sandbox.listen(["s"]);
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(b"oops", sandbox.path("s")).unwrap();
-        running.wait_stderr("offset 0");
+        running.wait_stderr("byte 0");
         running.signal(signal);
-        running.finish().dies_of(signal, "").mentions(&["offset 0"]);
+        running.finish().dies_of(signal, "").mentions(&["byte 0"]);
         assert!(!sandbox.exists("s"));
     }
 }
@@ -237,7 +237,7 @@ fn datagrams_go_back_to_their_sender_as_they_came() {
     assert_eq!(peer.take(), b"[1, 2]");
     peer.send_to(b"\xffoops", sandbox.path("s")).unwrap();
     assert_eq!(peer.take(), b"\xffoops");
-    running.finish().ends(3, "[1, 2]\n").mentions(&["offset 0"]);
+    running.finish().ends(3, "[1, 2]\n").mentions(&["byte 0"]);
 }
 
 #[test]

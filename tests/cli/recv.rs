@@ -186,12 +186,12 @@ fn bytes_are_printed_as_hexadecimal_digits_or_base64() {
 #[test]
 fn a_datagram_that_is_no_packet_is_reported_with_its_sender_and_the_place() {
     for (protocol, datagram, place) in [
-        ("json", &b"[1,\n x]"[..], "offset 5"),
-        ("json", b"", "offset 0"),
-        ("json", b"1 2", "offset 2"),
-        ("json", b"\xef\xbb\xbf1", "offset 0"),
-        ("json", b"\"\xff\"", "offset 1"),
-        ("text", b"ab\xffcd", "offset 2"),
+        ("json", &b"[1,\n x]"[..], "byte 5"),
+        ("json", b"", "is empty, not JSON"),
+        ("json", b"1 2", "byte 2"),
+        ("json", b"\xef\xbb\xbf1", "byte 0"),
+        ("json", b"\"\xff\"", "byte 1"),
+        ("text", b"ab\xffcd", "byte 2"),
     ] {
         received(&["-p", protocol], &[datagram]).refuses(3, &["unnamed", place]);
     }
@@ -201,28 +201,28 @@ fn a_datagram_that_is_no_packet_is_reported_with_its_sender_and_the_place() {
         .udgram(["send", "-p", "text", "--bind", "me", "s", "oops"])
         .run()
         .succeeds("");
-    running.finish().refuses(3, &["/me'", "offset 0"]);
+    running.finish().refuses(3, &["/me'", "byte 0"]);
 }
 
 #[test]
 fn a_datagram_that_is_no_packet_counts_and_does_not_stop_what_was_asked_for() {
     received(&["-n", "3"], &[b"1", b"oops", b"3"])
         .ends(3, "1\n3\n")
-        .mentions(&["offset 0"]);
+        .mentions(&["byte 0"]);
 }
 
 #[test]
 fn a_datagram_that_is_no_packet_is_printed_with_its_bytes_in_an_envelope() {
     let outcome = received(&["-e"], &[b"\xff{"]);
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
-    outcome.ends(3, &line).mentions(&["offset 0"]);
+    outcome.ends(3, &line).mentions(&["byte 0"]);
     let rest = timeless(line.trim_end());
     let message = rest
         .strip_prefix("{\"from\":null,\"size\":2,\"error\":{\"kind\":\"parse\",\"message\":")
         .and_then(|rest| rest.strip_suffix("},\"raw\":\"/3s=\"}"))
         .unwrap_or_else(|| panic!("an unexpected envelope: {line}"));
     let message: String = serde_json::from_str(message).unwrap();
-    assert!(message.contains("offset 0"), "{message}");
+    assert!(message.contains("byte 0"), "{message}");
 }
 
 #[test]
@@ -430,7 +430,7 @@ fn a_closed_stdout_is_told_before_a_packet_could_be_lost() {
     let sandbox = Sandbox::new();
     for command in ["recv", "listen", "iter"] {
         sandbox
-            .shell(&format!("exec udgram {command} s >&-"))
+            .shell(&format!("exec udgram {command} -t9 s >&-"))
             .run()
             .refuses(1, &["stdout", "closed"]);
         assert!(!sandbox.exists("s"));
@@ -449,10 +449,9 @@ fn what_came_behind_the_last_packet_asked_for_is_told() {
         sender.send_to(packet, sandbox.path("s")).unwrap();
     }
     running.resume();
-    running
-        .finish()
-        .ends(0, "1\n")
-        .mentions(&["2 more packets were queued and are lost"]);
+    running.finish().ends(0, "1\n").says(
+        "udgram: warning: 2 more packets were queued and are lost (hint: --count, or listen)",
+    );
 }
 
 #[test]
@@ -468,10 +467,9 @@ fn what_a_command_does_not_get_is_reported() {
         sender.send_to(packet, sandbox.path("s")).unwrap();
     }
     running.resume();
-    running
-        .finish()
-        .ends(0, "1\n")
-        .says("udgram: warning: 2 more packets were queued and are lost");
+    running.finish().ends(0, "1\n").says(
+        "udgram: warning: 2 more packets were queued and are lost (hint: --count, or listen)",
+    );
 }
 
 #[test]

@@ -152,8 +152,8 @@ fn all_answers_are_a_timeout_when_there_are_none() {
     running.finish().fails(
         124,
         format!(
-            "udgram: cannot get a reply from 's': no reply came within 50ms (hint: the peer may not be \
-             permitted to write to '{}': --mode 0666; or it answers from another address: --to hears all)",
+            "udgram: cannot get a reply from 's': no reply came within 50ms (hint: it may answer \
+             from another address, --to; or it may not write to '{}', --mode 0666)",
             sandbox.path("me").display()
         ),
     );

@@ -105,7 +105,7 @@ fn a_reply_that_is_no_packet_is_reported() {
     let running = sandbox.udgram(["send", "--reply", "s", "1"]).start();
     let (_, from) = peer.take_from();
     peer.send_to_addr(b"oops", &from).unwrap();
-    running.finish().refuses(3, &["/s'", "offset 0"]);
+    running.finish().refuses(3, &["/s'", "byte 0"]);
 }
 
 #[test]

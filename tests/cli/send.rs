@@ -180,7 +180,7 @@ fn bytes_that_are_not_utf8_are_neither_json_nor_text() {
             .udgram(["send", "-p", protocol, "s"])
             .stdin(line)
             .run()
-            .refuses(3, &["line 1", "column 2", "UTF-8"]);
+            .refuses(3, &["line 1 is not UTF-8 (column 2); nothing was sent"]);
     }
     peer.has_nothing_more();
 }

@@ -116,6 +116,7 @@ fn bash() -> String {
                     Some("ADDR" | "PEER [PACKET]") => "address",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
+                    Some("COMMAND") => "command",
                     other => panic!("what is {other:?}?"),
                 };
                 let count = if kind == "name" { "*" } else { "0" };

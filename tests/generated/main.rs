@@ -13,13 +13,13 @@ mod completions;
 #[path = "../../src/bin/udgram/exit.rs"]
 mod exit;
 mod manual;
-#[allow(dead_code)]
-#[path = "../../src/bin/udgram/report.rs"]
-mod report;
 mod shells;
 #[allow(dead_code)]
 #[path = "../../src/bin/udgram/terminal.rs"]
 mod terminal;
+#[allow(dead_code)]
+#[path = "../../src/bin/udgram/verbosity.rs"]
+mod verbosity;
 
 use std::collections::BTreeMap;
 use std::fs;

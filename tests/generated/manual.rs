@@ -43,7 +43,7 @@ fn the_manual_pages_are_those_of_the_command_line() {
     let mut command = Cli::command();
     command.build();
     let mut pages = BTreeMap::from([("udgram.1".to_owned(), root_page(&command))]);
-    for subcommand in command.get_subcommands() {
+    for subcommand in documented(&command) {
         let name = subcommand.get_name();
         pages.insert(format!("udgram-{name}.1"), page(subcommand));
     }
@@ -54,7 +54,7 @@ fn the_manual_pages_are_those_of_the_command_line() {
 fn every_option_of_the_help_is_in_the_manual() {
     let mut command = Cli::command();
     command.build();
-    for subcommand in command.get_subcommands() {
+    for subcommand in documented(&command) {
         let page = page(subcommand);
         let help = subcommand.clone().render_long_help().to_string();
         let options = help
@@ -101,6 +101,12 @@ fn the_readme_has_the_exit_statuses_of_the_manual() {
         };
         assert!(readme.contains(&row), "README.md lacks {row}");
     }
+}
+
+/// The commands with a page of their own: what `udgram help` does is said in udgram(1).
+fn documented(command: &Command) -> impl Iterator<Item = &Command> {
+    let subcommands = command.get_subcommands();
+    subcommands.filter(|subcommand| subcommand.get_name() != "help")
 }
 
 fn root_page(command: &Command) -> String {

@@ -115,7 +115,7 @@ fn a_symbolic_link_is_never_followed_nor_replaced() {
     for target in ["stale", "live", "file", "nothing"] {
         std::os::unix::fs::symlink(target, sandbox.path("link")).unwrap();
         sandbox
-            .udgram(["iter", "link", "--replace"])
+            .udgram(["iter", "-t0", "link", "--replace"])
             .run()
             .refuses(1, &["link", "symbolic link"]);
         fs::remove_file(sandbox.path("link")).unwrap();

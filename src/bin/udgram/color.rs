@@ -9,7 +9,7 @@ const STRING: Style = AnsiColor::Green.on_default();
 const NUMBER: Style = AnsiColor::Cyan.on_default();
 const WORD: Style = AnsiColor::Yellow.on_default();
 
-/// Whether JSON is to be coloured, where stdout is a terminal or is none.
+/// Returns whether JSON is coloured on a stdout that is a terminal or is not.
 pub(crate) fn wanted(when: When, terminal: bool) -> bool {
     match when {
         When::Always => true,

@@ -121,7 +121,7 @@ impl<'r> Source<'r> {
                 Some(socket) => Ok(Self::Inherited(socket)),
                 None if connected => Ok(Self::Autobound),
                 None => Err(Failure::usage(
-                    "an address is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
+                    "ADDR is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
                 )),
             },
         }
@@ -538,7 +538,7 @@ fn switch_on(socket: &DatagramSocket, option: c_int, report: Report) -> Result<b
 
 fn bind_options(file: &SocketFile) -> BindOptions {
     BindOptions {
-        mode: file.mode,
+        mode: file.permissions(),
         owner: file.owner,
         occupied: if file.replace {
             Occupied::Replace

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 use udgram::ancillary::Credentials;
-use udgram::protocol::{DatagramProtocol, Json, ParseError};
+use udgram::protocol::{DatagramProtocol, Json, ParseError, ParseErrorKind, Text};
 use udgram::{Address, Datagram, describe_descriptor};
 
 /// Writes the envelopes of received datagrams.
@@ -77,7 +77,7 @@ impl EnvelopeWriter {
     pub(crate) fn write(
         &mut self,
         datagram: &Datagram<'_>,
-        packet: Result<&[u8], &udgram::Error>,
+        packet: Result<&[u8], &str>,
         numbers: Option<&[RawFd]>,
         arrival: Arrival,
         json: &mut Vec<u8>,
@@ -96,7 +96,7 @@ impl EnvelopeWriter {
                 let json = object.member("packet");
                 self.protocol.write_value(packet, datagram.bytes, json);
             }
-            Err(error) => {
+            Err(what) => {
                 let mut cause = Object::begin(object.member("error"), Layout::Compact);
                 cause.string(
                     "kind",
@@ -106,7 +106,7 @@ impl EnvelopeWriter {
                         "parse"
                     },
                 );
-                cause.string("message", error.cause());
+                cause.string("message", &format!("the packet {what}"));
                 cause.end();
                 object.base64("raw", datagram.bytes);
             }
@@ -186,14 +186,13 @@ impl OutgoingEnvelope {
         protocol: Protocol,
         claims: Claims,
     ) -> Result<Self, ParseError> {
-        let text = str::from_utf8(line)
-            .map_err(|error| ParseError::new(error.valid_up_to(), "expected UTF-8"))?;
+        let text = Text.build_packet(line)?;
         // Check all of the line first: an error of this parser has an offset.
         Json.make_datagram(text)?;
         let raw: RawEnvelope<'_> = serde_json::Deserializer::from_str(text)
             .deserialize_map(EnvelopeVisitor)
             // The line is JSON, but need not be an object, and a key can have a lone surrogate.
-            .map_err(|_| ParseError::new(0, "expected an envelope, a JSON object"))?;
+            .map_err(|_| ParseError::of_kind(ParseErrorKind::NotJson, 0, "expected an object"))?;
         let at = |value: &RawValue| value.get().as_ptr().addr() - text.as_ptr().addr();
         let mut envelope = Self {
             bytes: raw.datagram(protocol, at)?,
@@ -275,9 +274,9 @@ impl RawEnvelope<'_> {
                 "expected one of 'packet' and 'raw', not both",
             )),
             (None, None) => Err(ParseError::new(0, "expected a field 'packet' or 'raw'")),
-            (Some(packet), None) => protocol.value_to_datagram(packet).map_err(|error| {
-                ParseError::new(at(packet) + error.offset(), error.message().to_owned())
-            }),
+            (Some(packet), None) => protocol
+                .value_to_datagram(packet)
+                .map_err(|error| error.behind(at(packet))),
             (None, Some(raw)) => string(raw)
                 .and_then(|base64| base64_to_datagram(&base64).ok())
                 .ok_or_else(|| ParseError::new(at(raw), "expected a string of base64")),

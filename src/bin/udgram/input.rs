@@ -4,6 +4,7 @@ use crate::exit::{Exit, Failure};
 use crate::process;
 use anyhow::Result;
 use nix::errno::Errno;
+use std::fmt;
 use std::io::{Stdin, stdin};
 use std::os::fd::AsFd;
 use udgram::describe;
@@ -13,6 +14,20 @@ use udgram::wait::{Deadline, Until, Wake, wait};
 const PIECE: usize = 256 << 10;
 /// No packet has a line as long as this, in any protocol.
 const LONGEST: usize = 64 << 20;
+
+/// A line, or stdin as a whole, is longer than any packet: the error of [`Input::lines`] and
+/// [`Input::whole`], whose caller knows the place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TooLong;
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let limit = LONGEST >> 20;
+        write!(f, "has more than {limit} MiB, which no datagram carries")
+    }
+}
+
+impl std::error::Error for TooLong {}
 
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -41,7 +56,7 @@ impl Input {
         })
     }
 
-    /// The next lines, at least one, with their line ends; the last one may have none. Lines that
+    /// Returns the next lines, at least one, with their line ends; the last one may have none. Lines that
     /// are there are not held back until more come.
     pub(crate) fn lines(&mut self, wake: &Wake<'_>) -> Result<Option<&[u8]>> {
         let mut searched = 0;
@@ -58,25 +73,17 @@ impl Input {
                 return Ok((from < self.end).then(|| &self.buffer[from..self.end]));
             }
             if searched >= LONGEST {
-                let cause = format!(
-                    "a line has more than {} MiB, which no datagram carries",
-                    LONGEST >> 20
-                );
-                return Err(Failure::error(Exit::Parse, cause));
+                return Err(TooLong.into());
             }
             self.read(wake)?;
         }
     }
 
-    /// Everything there is to come, as one piece.
+    /// Returns everything there is to come, as one piece.
     pub(crate) fn whole(&mut self, wake: &Wake<'_>) -> Result<&[u8]> {
         while !self.ended {
             if self.end >= LONGEST {
-                let cause = format!(
-                    "stdin has more than {} MiB, which no datagram carries",
-                    LONGEST >> 20
-                );
-                return Err(Failure::error(Exit::Parse, cause));
+                return Err(TooLong.into());
             }
             self.read(wake)?;
         }

@@ -10,6 +10,7 @@ mod endpoint;
 mod envelope;
 mod exit;
 mod input;
+mod invalid;
 mod json;
 mod notify;
 mod output;
@@ -27,27 +28,34 @@ mod serve;
 mod shell_command;
 mod signal;
 mod stats;
+mod stderr;
 mod terminal;
 mod unanswered;
 mod users;
+mod verbosity;
 mod witness;
 
-use cli::{Cli, Command};
-use exit::{Exit, Failure, has_kind};
+use cli::usage::help_of;
+use cli::{Cli, Command, Unread};
+use exit::{Exit, has_kind};
 use nix::sys::signal::Signal;
 use report::Report;
 use stats::Stats;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use udgram::ErrorKind;
+use verbosity::Verbosity;
 
 fn main() -> ExitCode {
     process::set_actions();
-    let (exit, report) = match Cli::read(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let (exit, report) = match Cli::read(&arguments) {
         Ok(cli) => {
             let report = Report::new(cli.diagnostics.verbosity());
             (run(&cli.command, report), report)
         }
-        Err(error) => return report::report_usage(&error),
+        Err(Unread::Usage(error)) => (Err(error), Report::new(Verbosity::Normal)),
+        Err(Unread::Help(help)) => return report::print_help(&help),
     };
     let exit = exit.unwrap_or_else(|error| {
         // A command that has nothing to do at its end returns this error as it is.
@@ -57,12 +65,15 @@ fn main() -> ExitCode {
             return Exit::Signal(signal);
         }
         let exit = Exit::of(&error);
-        // The reader of stdout is gone: udgram ends silently, like other programs.
-        if exit != Exit::Signal(Signal::SIGPIPE) {
-            report.error(&error);
+        match exit {
+            // The reader of stdout is gone: udgram ends silently, like other programs.
+            Exit::Signal(Signal::SIGPIPE) => {}
+            Exit::Usage => report.usage_error(&error, &help_of(&arguments)),
+            _ => report.error(&error),
         }
         exit
     });
+    stderr::finish();
     if let Some(signal) = exit.signal() {
         process::die_of(signal);
     }
@@ -70,7 +81,6 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
-    command.check().map_err(Failure::usage)?;
     // `exec` waits for SIGCHLD itself.
     if process::inherits_orphans() && !matches!(command, Command::Exec(_)) {
         signal::on_each(Signal::SIGCHLD, process::reap_orphans)?;
@@ -90,6 +100,8 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
         Command::Completions(options) => cmd::completions::run(options),
+        // `Cli::read` has returned the help in its place.
+        Command::Help(_) => Ok(Exit::Done),
     };
     if let Some(stats) = stats {
         stats.tell();

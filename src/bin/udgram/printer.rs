@@ -5,8 +5,8 @@ use crate::cli::{Protocol, Receive, When};
 use crate::color;
 use crate::envelope::{Arrival, EnvelopeWriter};
 use crate::exit::Exit;
+use crate::invalid::{self, Form};
 use crate::output::Output;
-use crate::protocol::Client;
 use crate::report::Report;
 use crate::stats::TOTALS;
 use crate::terminal::{Controls, escape};
@@ -14,6 +14,7 @@ use nix::libc;
 use std::os::fd::RawFd;
 use udgram::Datagram;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::protocol::DatagramProtocol;
 
 /// The number that CMD has for the first descriptor of a packet.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
@@ -103,7 +104,7 @@ impl Printer {
             .envelope
             .then(|| EnvelopeWriter::new(protocol, credentials));
         let output = Output::new();
-        let json = options.envelope || protocol.is_json();
+        let json = options.envelope || protocol.lines_are_json();
         Self {
             color: json && color::wanted(options.color, output.terminal),
             output,
@@ -120,16 +121,16 @@ impl Printer {
 
     /// Appends what is printed of `datagram` to the output, and reports one that is not a valid
     /// packet.
-    pub(crate) fn print(&mut self, client: &Client, datagram: &Datagram<'_>) {
-        self.show(client, datagram, Arrival::Timely);
+    pub(crate) fn print(&mut self, datagram: &Datagram<'_>) {
+        self.show(datagram, Arrival::Timely);
     }
 
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
-    pub(crate) fn print_late(&mut self, client: &Client, datagram: &Datagram<'_>) {
+    pub(crate) fn print_late(&mut self, datagram: &Datagram<'_>) {
         if self.envelope.is_some() {
             // It is no answer, whatever is in it: the exit status does not depend on it.
             let failures = self.failures;
-            self.show(client, datagram, Arrival::Late);
+            self.show(datagram, Arrival::Late);
             self.failures = failures;
             return;
         }
@@ -148,12 +149,12 @@ impl Printer {
         ));
     }
 
-    fn show(&mut self, client: &Client, datagram: &Datagram<'_>, arrival: Arrival) {
+    fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival) {
         let start = self.output.lines.len();
         let count = datagram.ancillary.descriptors.len();
         let numbers: Option<Vec<RawFd>> = (self.taker == Taker::Command && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
-        self.append(client, datagram, numbers.as_deref(), arrival);
+        self.append(datagram, numbers.as_deref(), arrival);
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -167,43 +168,47 @@ impl Printer {
     }
 
     /// Appends the line of `datagram`, if it has any.
-    fn append(
-        &mut self,
-        client: &Client,
-        datagram: &Datagram<'_>,
-        numbers: Option<&[RawFd]>,
-        arrival: Arrival,
-    ) {
+    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }
         let lines = &mut self.output.lines;
-        let packet = client.parse(datagram);
-        match (&packet, &mut self.envelope) {
-            (Ok(packet), None) => self.protocol.write_line(packet, lines),
-            (_, Some(envelope)) => {
-                envelope.write(datagram, packet.as_deref(), numbers, arrival, lines);
+        let (what, error) = if datagram.is_truncated() {
+            let (whole, came) = (datagram.size, datagram.bytes.len());
+            let what = format!("has {whole} bytes and was truncated to {came}");
+            (what, None)
+        } else {
+            match (
+                self.protocol.build_packet(datagram.bytes),
+                &mut self.envelope,
+            ) {
+                (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
+                (Ok(packet), Some(envelope)) => {
+                    return envelope.write(datagram, Ok(&packet), numbers, arrival, lines);
+                }
+                (Err(error), _) => (invalid::what(self.protocol, &error), Some(error)),
             }
-            (Err(_), None) => {}
+        };
+        if let Some(envelope) = &mut self.envelope {
+            envelope.write(datagram, Err(&what), numbers, arrival, lines);
         }
-        if let Err(error) = packet {
-            self.failures += 1;
-            TOTALS.note_no_packet();
-            self.report.error(&error.into());
-        }
+        self.failures += 1;
+        TOTALS.note_no_packet();
+        let form = Form {
+            protocol: self.protocol,
+            envelope: self.envelope.is_some(),
+        };
+        let from = datagram.sender();
+        self.report
+            .error(&invalid::received(&from, &what, form, error.as_ref()));
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; its descriptors are shown with
     /// `numbers`. Returns `None` if it is not a valid packet: that is reported, and the output has
     /// the envelope, if one is asked for.
-    pub(crate) fn line(
-        &mut self,
-        client: &Client,
-        datagram: &Datagram<'_>,
-        numbers: &[RawFd],
-    ) -> Option<Vec<u8>> {
+    pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
         let failures = self.failures;
-        self.append(client, datagram, Some(numbers), Arrival::Timely);
+        self.append(datagram, Some(numbers), Arrival::Timely);
         if self.failures > failures {
             return None;
         }
@@ -219,7 +224,7 @@ impl Printer {
             self.dropped += 1;
             if self.dropped == 1 {
                 self.report.warning(format_args!(
-                    "the descriptors that {} sent were dropped: only --envelope or a CMD takes them",
+                    "dropped descriptors from {}; --envelope lists them, a CMD receives them",
                     datagram.sender().quoted()
                 ));
             }

@@ -3,9 +3,10 @@
 //! A progress bar crate would link the mathematics library, which every start of the program loads.
 
 use crate::process;
+use crate::stderr::draw;
 use nix::libc;
 use nix::sys::stat::{SFlag, fstat};
-use std::io::{IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, stderr, stdin};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -75,8 +76,7 @@ impl Drop for Progress {
 fn write_line(line: &str) {
     if let Ok(mut shown) = SHOWN.lock() {
         let before = std::mem::replace(&mut *shown, line.len());
-        // A terminal that is gone has nobody to watch.
-        let _ = write!(stderr(), "\r{line:before$}");
+        draw(&format!("\r{line:before$}"));
     }
 }
 
@@ -91,7 +91,7 @@ fn erase(shown: &mut usize) {
     if *shown > 0 {
         // The terminal has shown Ctrl-C as ^C behind it.
         let width = std::mem::take(shown) + "^C".len();
-        let _ = write!(stderr(), "\r{:width$}\r", "");
+        draw(&format!("\r{:width$}\r", ""));
     }
 }
 

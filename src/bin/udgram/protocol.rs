@@ -64,15 +64,10 @@ enum Embedding {
 impl Protocol {
     fn embedding(self) -> Embedding {
         match self {
-            Self::Json | Self::Cbor | Self::Msgpack => Embedding::Value,
+            _ if self.lines_are_json() => Embedding::Value,
             Self::Text => Embedding::Text,
-            Self::Raw | Self::Hex | Self::Base64 => Embedding::Bytes,
+            _ => Embedding::Bytes,
         }
-    }
-
-    /// Returns whether the line of a packet is JSON.
-    pub(crate) fn is_json(self) -> bool {
-        self.embedding() == Embedding::Value
     }
 
     /// Returns how control characters in the line of a packet are escaped on a terminal; `None` if

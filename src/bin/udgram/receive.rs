@@ -373,13 +373,13 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             if late {
-                printer.print_late(client, &datagram);
+                printer.print_late(&datagram);
                 continue;
             }
             taken += 1;
             bytes += datagram.size;
             if self.handler.prints() {
-                printer.print(client, &datagram);
+                printer.print(&datagram);
             }
             if handled.is_err() || intake.until.passed() {
                 self.unhandled += 1;
@@ -444,7 +444,7 @@ impl<H: Handler> Receiver<H> {
             }
             self.received += 1;
             for datagram in self.batch.datagrams() {
-                self.printer.print(client, &datagram);
+                self.printer.print(&datagram);
                 TOTALS.received.add(1, datagram.size);
             }
             let now = Instant::now();
@@ -500,9 +500,12 @@ impl<H: Handler> Receiver<H> {
             let report = self.printer.report;
             match left {
                 0 => {}
-                1 => report.warning("1 more packet was queued and is lost"),
+                1 => report
+                    .warning("1 more packet was queued and is lost (hint: --count, or listen)"),
                 left => {
-                    report.warning(format_args!("{left} more packets were queued and are lost"));
+                    report.warning(format_args!(
+                        "{left} more packets were queued and are lost (hint: --count, or listen)"
+                    ));
                 }
             }
         }

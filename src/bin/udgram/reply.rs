@@ -67,19 +67,19 @@ impl Handler for Awaiting {
 }
 
 /// Returns what may keep the peer at `to` from answering a socket that is bound to `local`.
-pub(crate) fn no_reply_hint(local: &Address<'_>, to: Option<&Destination>) -> String {
+pub(crate) fn no_reply_hint(local: &Address<'_>, to: Option<&Destination>) -> Option<String> {
     let name = local.quoted();
     let unreachable = match local {
-        Address::Pathname(_) => {
-            format!("the peer may not be permitted to write to {name}: --mode 0666")
-        }
+        // Either end of a socketpair can always answer.
+        Address::Unnamed => return None,
+        Address::Pathname(_) => format!("it may not write to {name}, --mode 0666"),
         _ => format!(
-            "the peer may be unable to answer the abstract name {name}: --bind PATH --mode 0666"
+            "it may not write to {name}, --bind PATH --mode 0666; or it runs in another network namespace, which abstract names do not reach"
         ),
     };
-    if to.is_some_and(Destination::is_connected) {
-        format!("{unreachable}; or it answers from another address: --to hears all")
+    Some(if to.is_some_and(Destination::is_connected) {
+        format!("it may answer from another address, --to; or {unreachable}")
     } else {
         unreachable
-    }
+    })
 }

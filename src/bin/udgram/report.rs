@@ -1,23 +1,15 @@
 //! Diagnostics on stderr: one line each, `udgram: ` first, the cause last, then the hint.
 
 use crate::exit::{Exit, Failure};
+use crate::stderr;
 use crate::terminal::{Controls, escape_controls};
+use crate::verbosity::Verbosity;
 use anyhow::Error;
+use nix::errno::Errno;
 use std::fmt::Display;
-use std::io::Write;
+use std::io;
 use std::process::ExitCode;
-use udgram::ErrorKind;
-
-/// Which diagnostics are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verbosity {
-    /// Errors without hints (`--quiet`).
-    Quiet,
-    /// Errors with hints, warnings, and progress.
-    Normal,
-    /// These and notes (`--verbose`).
-    Verbose,
-}
+use udgram::{ErrorKind, describe};
 
 /// Prints diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +34,26 @@ impl Report {
 
     /// Prints an error with its causes and its hint.
     pub(crate) fn error(self, error: &Error) {
-        let hint = error
-            .chain()
-            .find_map(|cause| match cause.downcast_ref::<udgram::Error>() {
-                Some(error) => error.hint().or_else(|| option_for(error.kind())),
-                None => cause.downcast_ref::<Failure>()?.hint(),
-            });
+        self.error_with_hint(error, hint(error));
+    }
+
+    /// Prints an error of the command line, with the command that prints the help about it.
+    pub(crate) fn usage_error(self, error: &Error, help: &str) {
+        let help = format!("try '{help}'");
+        let hint = match hint(error) {
+            None => help,
+            Some(hint) if hint.ends_with('?') => format!("{hint} {help}"),
+            Some(hint) => format!("{hint}; {help}"),
+        };
+        self.error_with_hint(error, Some(&hint));
+    }
+
+    fn error_with_hint(self, error: &Error, hint: Option<&str>) {
+        let causes: Vec<String> = error.chain().map(in_words).collect();
+        let message = causes.join(": ");
         match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
-            Some(hint) => self.line(&format!("{error:#} (hint: {hint})")),
-            None => self.line(&format!("{error:#}")),
+            Some(hint) => self.line(&format!("{message} (hint: {hint})")),
+            None => self.line(&message),
         }
     }
 
@@ -77,12 +80,27 @@ impl Report {
     fn line(self, message: &str) {
         // Quoted text is escaped already; this keeps the messages of other crates on one line.
         let message = escape_controls(message, Controls::Space);
-        // One call: a line is not interleaved with those of other processes. A stderr that cannot
-        // be written to leaves nobody to report that to.
-        let _ = std::io::stderr()
-            .lock()
-            .write_all(format!("udgram: {message}\n").as_bytes());
+        stderr::write_line(&format!("udgram: {message}\n"));
     }
+}
+
+/// Returns a cause without the name and the number of its errno.
+fn in_words(cause: &(dyn std::error::Error + 'static)) -> String {
+    let errno = cause.downcast_ref::<Errno>().copied().or_else(|| {
+        let number = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
+        Some(Errno::from_raw(number))
+    });
+    errno.map_or_else(|| cause.to_string(), |errno| describe(errno).to_owned())
+}
+
+/// Returns the hint of an error: what may help.
+fn hint(error: &Error) -> Option<&str> {
+    error
+        .chain()
+        .find_map(|cause| match cause.downcast_ref::<udgram::Error>() {
+            Some(error) => error.hint().or_else(|| option_for(error.kind())),
+            None => cause.downcast_ref::<Failure>()?.hint(),
+        })
 }
 
 /// Names the option that overcomes an error of the library, which does not know of options.
@@ -90,31 +108,29 @@ fn option_for(kind: ErrorKind) -> Option<&'static str> {
     (kind == ErrorKind::InUse).then_some("--replace takes the name from it")
 }
 
-/// Prints what is wrong with a command line as one diagnostic, or the help or version asked for to
-/// stdout. Returns the exit status.
-pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        // The help is lost if stdout cannot be written to: status 1.
-        return if error.print().is_ok() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+/// Prints the help or the version: to stdout, with status 0; to stderr if it was not asked for, with
+/// status 2. Returns the exit status, 1 if stdout cannot be written to.
+pub(crate) fn print_help(help: &clap::Error) -> ExitCode {
+    match help.print() {
+        Ok(()) if !help.use_stderr() => Exit::Done.code(),
+        Err(_) if !help.use_stderr() => Exit::Refused.code(),
+        _ => Exit::Usage.code(),
     }
-    let text = error.render().to_string();
-    let text = text.split("\n\nUsage:").next().unwrap_or_default();
-    let text = text
-        .split("\n\nFor more information")
-        .next()
-        .unwrap_or_default();
-    let words: Vec<&str> = text
-        .strip_prefix("error: ")
-        .unwrap_or(text)
-        .split_whitespace()
-        .collect();
-    let message = words.join(" ").replace(" tip: ", "; ");
-    // clap suggests `-- VALUE`, which is wrong for the value of an option.
-    let message = message.split("; to pass '").next().unwrap_or_default();
-    Report::new(Verbosity::Normal).error(&Failure::usage(message));
-    Exit::Usage.code()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_errors_are_words_alone() {
+        let error = io::Error::from_raw_os_error(Errno::EACCES as i32);
+        assert_eq!(in_words(&error), "Permission denied");
+        assert_eq!(in_words(&Errno::EINTR), "Interrupted system call");
+        let error = Failure::error(Exit::Refused, "it is closed");
+        assert_eq!(
+            error.chain().map(in_words).collect::<String>(),
+            "it is closed"
+        );
+    }
 }

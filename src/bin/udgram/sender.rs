@@ -6,7 +6,8 @@ use crate::cli::{Protocol, Send};
 use crate::endpoint::never_came;
 use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
-use crate::input::Input;
+use crate::input::{Input, TooLong};
+use crate::invalid::{self, Form, Origin};
 use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
@@ -22,7 +23,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 use udgram::ancillary::{Control, Credentials};
-use udgram::protocol::DatagramProtocol;
+use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake};
 use udgram::{
     Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate, may_come,
@@ -80,22 +81,6 @@ struct Prepared<'p> {
     control: Option<Control>,
     /// Kept open until it is sent.
     _descriptors: Vec<OwnedFd>,
-}
-
-/// Where packets come from, as messages call it.
-#[derive(Clone, Copy)]
-enum Origin {
-    Argument,
-    Line,
-}
-
-impl Origin {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Argument => "argument",
-            Self::Line => "line",
-        }
-    }
 }
 
 impl<'s> Sender<'s> {
@@ -217,7 +202,9 @@ impl<'s> Sender<'s> {
         let mut input = Input::new()?;
         let protocol = self.options.packets.protocol;
         if protocol == Protocol::Raw && !self.options.packets.envelope {
-            let packet = input.whole(&self.wake)?;
+            let packet = input
+                .whole(&self.wake)
+                .map_err(|error| self.too_long("stdin", error))?;
             let packet = (!packet.is_empty()).then_some((1, packet));
             return self.send_each(Origin::Line, &mut packet.into_iter());
         }
@@ -228,8 +215,11 @@ impl<'s> Sender<'s> {
         if self.report.shows_progress() && !answers_shown {
             self.progress = Progress::of_stdin();
         }
-        let mut numbers = 1..;
-        while let Some(lines) = input.lines(&self.wake)? {
+        let mut numbers = 1_u64..;
+        while let Some(lines) = input
+            .lines(&self.wake)
+            .map_err(|error| self.too_long(&format!("line {}", numbers.start), error))?
+        {
             let mut rest = lines;
             let lines = std::iter::from_fn(|| {
                 let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
@@ -258,6 +248,18 @@ impl<'s> Sender<'s> {
         Ok(Exit::Done)
     }
 
+    /// Returns the error of input that does not end: `place` is where, and how many packets were
+    /// sent is added.
+    fn too_long(&self, place: &str, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast::<TooLong>() {
+            Ok(too_long) => {
+                let sent = invalid::sent_so_far(self.sent);
+                Failure::error(Exit::Parse, format!("{place} {too_long}; {sent}"))
+            }
+            Err(error) => error,
+        }
+    }
+
     /// Sends every packet, in batches, or one by one if replies are awaited.
     fn send_each<'p>(
         &mut self,
@@ -273,7 +275,7 @@ impl<'s> Sender<'s> {
                 match self.prepare(number, packet) {
                     Ok(prepared) => batch.push(prepared),
                     Err(error) => {
-                        refused = Some((number, error));
+                        refused = Some((number, packet, error));
                         break;
                     }
                 }
@@ -293,8 +295,8 @@ impl<'s> Sender<'s> {
             if let Some(progress) = &mut self.progress {
                 progress.show(self.sent, self.read);
             }
-            if let Some((number, error)) = refused {
-                return Err(self.refusal(origin, number, error));
+            if let Some((number, packet, error)) = refused {
+                return Err(self.refusal(origin, number, packet, error));
             }
             if batch.is_empty() {
                 return Ok(Exit::Done);
@@ -307,25 +309,25 @@ impl<'s> Sender<'s> {
     }
 
     /// Returns the error of a packet that cannot be sent, with its place and how many were sent.
-    fn refusal(&self, origin: Origin, number: u64, error: anyhow::Error) -> anyhow::Error {
-        let sent = match self.sent {
-            0 => "no packet was sent".to_owned(),
-            1 => "1 packet was sent".to_owned(),
-            sent => format!("{sent} packets were sent"),
-        };
-        let name = origin.name();
-        match error.downcast::<udgram::protocol::ParseError>() {
+    fn refusal(
+        &self,
+        origin: Origin,
+        number: u64,
+        packet: &[u8],
+        error: anyhow::Error,
+    ) -> anyhow::Error {
+        match error.downcast::<ParseError>() {
             Ok(error) => {
-                let column = error.offset() + 1;
-                Failure::error(
-                    Exit::Parse,
-                    format!(
-                        "{name} {number}, column {column}: {}; {sent}",
-                        error.message()
-                    ),
-                )
+                let form = Form {
+                    protocol: self.options.packets.protocol,
+                    envelope: self.options.packets.envelope,
+                };
+                invalid::refused((origin, number), packet, form, &error, self.sent)
             }
-            Err(error) => error.context(format!("{name} {number}; {sent}")),
+            Err(error) => {
+                let sent = invalid::sent_so_far(self.sent);
+                error.context(format!("{} {number}; {sent}", origin.name()))
+            }
         }
     }
 
@@ -530,8 +532,10 @@ impl<'s> Sender<'s> {
             _ => format!("no reply came within {timeout}"),
         };
         let local = self.client.local_address().unwrap_or(Address::Unnamed);
-        let hint = no_reply_hint(&local, self.destination.as_ref());
-        Failure::with_hint(Exit::TimedOut, message, hint)
+        match no_reply_hint(&local, self.destination.as_ref()) {
+            Some(hint) => Failure::with_hint(Exit::TimedOut, message, hint),
+            None => Failure::error(Exit::TimedOut, message),
+        }
     }
 }
 

@@ -1,10 +1,41 @@
-//! What clap cannot check of a command line: combinations of arguments that exclude or need each
-//! other. Each check returns what is wrong in one line.
+//! What clap cannot check of a command line: options that exclude or need each other, and options
+//! that have no effect in the combination given.
 
 use super::value::Replies;
-use super::{Command, Receive, Recv, Send};
-use udgram::Address;
+use super::{
+    Cli, Command, Exec, Inherited, Iter, Listen, Protocol, Receive, Recv, Send, Shown, SocketFile,
+    Sockopt, When,
+};
+use crate::exit::{Exit, Failure};
+use anyhow::Result;
+use std::ffi::{OsStr, OsString};
+use std::fs::symlink_metadata;
+use std::os::unix::ffi::OsStrExt;
 use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::protocol::{DatagramProtocol, Json};
+use udgram::{Address, Quoted};
+
+/// Where another program says which socket is inherited.
+const ENVIRONMENT: [&str; 2] = ["UDGRAM_SOCKET_FD", "LISTEN_FDS"];
+
+impl Cli {
+    /// Checks the arguments.
+    pub(super) fn check(&self) -> Result<()> {
+        // clap compares only options on the same side of the command.
+        if self.diagnostics.quiet && self.diagnostics.verbose {
+            return refuse("--quiet and --verbose exclude each other");
+        }
+        match &self.command {
+            Command::Send(send) => send.check(),
+            Command::Recv(recv) => recv.check(),
+            Command::Listen(listen) => listen.check(),
+            Command::Iter(iter) => iter.check(),
+            Command::Sockopt(sockopt) => sockopt.check(),
+            Command::Exec(exec) => exec.check(),
+            Command::Completions(_) | Command::Help(_) => Ok(()),
+        }
+    }
+}
 
 impl Command {
     /// Returns whether totals are printed (`--stats`).
@@ -14,47 +45,96 @@ impl Command {
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
-            Self::Sockopt(_) | Self::Exec(_) | Self::Completions(_) => false,
-        }
-    }
-
-    /// Checks the arguments of the command.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Send(send) => send.check(),
-            Self::Recv(recv) => recv
-                .receive
-                .check(!recv.command.is_empty())
-                .and_then(|()| recv.check()),
-            Self::Listen(listen) => listen.receive.check(listen.exec.is_some()),
-            Self::Iter(iter) => iter.receive.check(false),
-            Self::Sockopt(_) | Self::Exec(_) | Self::Completions(_) => Ok(()),
+            Self::Sockopt(_) | Self::Exec(_) | Self::Completions(_) | Self::Help(_) => false,
         }
     }
 }
 
+fn refuse(message: impl Into<String>) -> Result<()> {
+    Err(Failure::usage(message))
+}
+
+fn refuse_with_hint(message: impl Into<String>, hint: impl Into<String>) -> Result<()> {
+    Err(Failure::with_hint(Exit::Usage, message, hint))
+}
+
 impl Send {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<()> {
+        self.check_peer()?;
+        self.file
+            .check(self.bind.as_ref(), &self.socket.inherited, "--bind")?;
         if self.fd.len() > MAX_DESCRIPTORS {
-            return Err(format!(
+            return refuse(format!(
                 "--fd is given {} times, one message carries {MAX_DESCRIPTORS} at most",
                 self.fd.len()
             ));
         }
         if self.reply.is_some() && self.bind == Some(Address::Unnamed) {
-            return Err("--reply with --bind '': nobody can answer an unnamed socket".to_owned());
+            return refuse("--reply with --bind '': nobody can answer an unnamed socket");
         }
         if self.reply == Some(Replies::All) && self.timeout.0.is_none() {
-            return Err("--reply=all needs a --timeout, which is its end".to_owned());
+            return refuse("--reply=all needs a --timeout, which is its end");
         }
-        Ok(())
+        let shown = self.counting.shown;
+        if self.reply.is_none() {
+            return shown.check("send prints nothing without --reply");
+        }
+        shown.check_lines(self.packets.protocol, self.packets.envelope)
+    }
+
+    /// Refuses a packet in place of PEER.
+    fn check_peer(&self) -> Result<()> {
+        let [first, rest @ ..] = self.arguments.as_slice() else {
+            return Ok(());
+        };
+        let is_json = |word: &OsStr| {
+            let text = word.to_str().unwrap_or_default();
+            text.starts_with(['{', '[', '"']) && Json.make_datagram(text).is_ok()
+        };
+        let named = self.to.is_some() || self.socket.inherited.socket_fd.is_some();
+        if named || !is_json(first) || symlink_metadata(first).is_ok() {
+            return Ok(());
+        }
+        let peer = match rest {
+            [peer] if !is_json(peer) => peer.clone(),
+            _ => OsString::from("PEER"),
+        };
+        let shown = |word: &OsStr, stands_for: &str| {
+            if word.len() > 60 || word.as_bytes().contains(&b'\'') {
+                stands_for.to_owned()
+            } else {
+                Quoted(word).to_string()
+            }
+        };
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-@".contains(byte);
+        let peer = match peer.to_str() {
+            Some(text) if text.as_bytes().iter().all(plain) => text.to_owned(),
+            _ => shown(&peer, "PEER"),
+        };
+        refuse(format!(
+            "PEER comes first: udgram send {peer} {}",
+            shown(first, "PACKET")
+        ))
     }
 }
 
 impl Recv {
-    fn check(&self) -> Result<(), String> {
-        if self.receive.counting.stats && !self.command.is_empty() {
-            return Err("--stats with a CMD: udgram is gone when it ends".to_owned());
+    fn check(&self) -> Result<()> {
+        let runs = !self.command.is_empty();
+        self.receive.check(self.address.as_ref(), runs)?;
+        if runs {
+            if self.receive.counting.stats {
+                return refuse("--stats with a CMD: udgram is gone when it ends");
+            }
+            self.receive
+                .counting
+                .shown
+                .check("the packet goes to CMD, not to stdout")?;
+        } else if !self.fd.is_empty() {
+            return refuse_with_hint(
+                "--fd without a CMD, which gets the descriptors",
+                "udgram recv --fd N ADDR -- CMD...",
+            );
         }
         let twice = self
             .fd
@@ -62,19 +142,137 @@ impl Recv {
             .enumerate()
             .find(|(index, number)| self.fd[..*index].contains(number));
         match twice {
-            Some((_, number)) => Err(format!("--fd {number} is given twice")),
+            Some((_, number)) => refuse(format!("--fd {number} is given twice")),
             None => Ok(()),
         }
     }
 }
 
-impl Receive {
-    fn check(&self, command: bool) -> Result<(), String> {
-        if self.ancillary_bufsize.is_some() && !(self.packets.envelope || self.creds || command) {
-            return Err(
-                "--ancillary-bufsize means nothing without --envelope, --creds or a CMD".to_owned(),
+impl Listen {
+    fn check(&self) -> Result<()> {
+        self.receive
+            .check(self.address.as_ref(), self.exec.is_some())?;
+        let inherited = self.receive.socket.inherited.is_given();
+        match &self.exec {
+            Some(command)
+                if self.address.is_none() && self.receive.connect.is_none() && !inherited =>
+            {
+                refuse(format!(
+                    "ADDR is missing: --exec took {} for its command",
+                    Quoted(command)
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Iter {
+    fn check(&self) -> Result<()> {
+        self.receive.check(self.address.as_ref(), false)?;
+        if self.peek {
+            if self.address.is_some() {
+                return refuse_with_hint(
+                    "--peek with ADDR: a socket bound just now has nothing waiting",
+                    "--peek -s FD or PID:FD looks into an open one",
+                );
+            }
+            if self.receive.connect.is_some() {
+                return refuse("--peek leaves the socket as it is, --connect does not");
+            }
+            return Ok(());
+        }
+        let inherited = self.receive.socket.inherited.is_given();
+        let new = self.address.is_some() || self.receive.connect.is_some() && !inherited;
+        if new && self.timeout.is_none() {
+            return refuse_with_hint(
+                "a socket bound just now has nothing waiting",
+                "--timeout waits for packets, -s FD or PID:FD takes those of an open socket",
             );
         }
         Ok(())
+    }
+}
+
+impl Sockopt {
+    fn check(&self) -> Result<()> {
+        self.file
+            .check(self.bind.as_ref(), &self.inherited, "--bind")?;
+        if self.options.len() == 1 {
+            return self.shown.check("one value is printed alone, not as JSON");
+        }
+        Ok(())
+    }
+}
+
+impl Exec {
+    fn check(&self) -> Result<()> {
+        self.file
+            .check(self.bind.as_ref(), &self.socket.inherited, "--bind")
+    }
+}
+
+impl Receive {
+    /// Checks what commands have in common that receive on `address`; `command` says that a CMD
+    /// takes descriptors.
+    fn check(&self, address: Option<&Address<'static>>, command: bool) -> Result<()> {
+        self.file.check(address, &self.socket.inherited, "ADDR")?;
+        let envelope = self.packets.envelope || self.creds;
+        if self.ancillary_bufsize.is_some() && !(envelope || command) {
+            return refuse(
+                "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
+            );
+        }
+        self.counting
+            .shown
+            .check_lines(self.packets.protocol, envelope)
+    }
+}
+
+impl SocketFile {
+    /// Refuses options about a socket file where none is made; `argument` is what names it.
+    fn check(
+        &self,
+        bound: Option<&Address<'static>>,
+        inherited: &Inherited,
+        argument: &str,
+    ) -> Result<()> {
+        let Some(option) = self.given().next() else {
+            return Ok(());
+        };
+        let why = match bound {
+            Some(Address::Pathname(_)) => return Ok(()),
+            Some(Address::Abstract(_)) => "an abstract name has no file".to_owned(),
+            Some(Address::Unnamed) => "an unnamed socket has no file".to_owned(),
+            None if inherited.socket_fd.is_some() => "--socket-fd binds nothing".to_owned(),
+            None => format!("no pathname is bound without {argument}"),
+        };
+        refuse(format!("{option} has no effect: {why}"))
+    }
+}
+
+impl Inherited {
+    /// Returns whether the socket is open already, by the arguments or by the environment.
+    fn is_given(&self) -> bool {
+        let named = ENVIRONMENT.map(std::env::var_os);
+        self.socket_fd.is_some() || named.iter().any(Option::is_some)
+    }
+}
+
+impl Shown {
+    /// Refuses colours where lines are not JSON.
+    fn check_lines(self, protocol: Protocol, envelope: bool) -> Result<()> {
+        if envelope || protocol.lines_are_json() {
+            return Ok(());
+        }
+        self.check(&format!("lines of -p {} are not JSON", protocol.written()))
+    }
+
+    /// Refuses colours, for this reason.
+    fn check(self, why: &str) -> Result<()> {
+        if self.color != When::Always {
+            return Ok(());
+        }
+        refuse(format!("--color always has no effect: {why}"))
     }
 }

@@ -3,27 +3,42 @@
 //! documentation is its line in `-h`; all of it is in `--help` and in the manual page.
 //!
 //! `socket` and `packets` define the arguments that commands share, `check` what clap cannot
-//! check, `value` and `setting` the values written for arguments. What the commands do with them
-//! is not known here.
+//! check, `usage` says what is wrong, `value` and `setting` parse the values written for arguments.
+//! What the commands do with them is not known here.
 
 mod check;
 mod packets;
 pub(crate) mod setting;
 mod socket;
+pub(crate) mod usage;
 pub(crate) mod value;
 
 pub(crate) use packets::{Counting, Packets, Protocol, Receive, Shown, When};
 pub(crate) use socket::{Inherited, Socket, SocketFile};
 
-use crate::report::Verbosity;
+use crate::verbosity::Verbosity;
+use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::os::fd::RawFd;
+use std::time::Duration;
 use udgram::Address;
 use value::{
-    Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, peer, replies, timeout,
-    user,
+    Claim, Descriptor, Replies, Timeout, address, count, credentials, descriptor, number, peer,
+    replies, timeout, user,
 };
+
+/// The commands, in the order of the help.
+const COMMANDS: [&str; 8] = [
+    "send",
+    "recv",
+    "listen",
+    "iter",
+    "sockopt",
+    "exec",
+    "completions",
+    "help",
+];
 
 const MORE: &str = "\
 Exit status: 0 done; 1 the system refused; 2 usage; 3 no valid packet; 4 nobody is there;
@@ -76,7 +91,7 @@ Examples:
     disable_help_flag = true,
     disable_help_subcommand = true,
     subcommand_required = true,
-    arg_required_else_help = false
+    arg_required_else_help = true
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -86,12 +101,39 @@ pub(crate) struct Cli {
     pub(crate) diagnostics: Diagnostics,
 }
 
+/// A command line that asks for nothing to be done.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The help or the version is to be printed: to stderr, if it was not asked for.
+    Help(clap::Error),
+    /// It is wrong.
+    Usage(anyhow::Error),
+}
+
 impl Cli {
-    /// Parses `arguments`, the first of which is the program's name.
-    pub(crate) fn read<A: Into<OsString> + Clone>(
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Result<Self, clap::Error> {
-        Self::try_parse_from(arguments)
+    /// Parses and checks `arguments`, the first of which is the program's name.
+    pub(crate) fn read(arguments: &[OsString]) -> Result<Self, Unread> {
+        let refuse = |error: clap::Error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Unread::Help(error),
+            _ => Unread::Usage(usage::refused(&error, arguments)),
+        };
+        let cli = Self::try_parse_from(arguments).map_err(refuse)?;
+        if let Command::Help(Help { command }) = &cli.command {
+            let mut asked = vec![OsString::from("udgram")];
+            asked.extend(command.iter().map(OsString::from));
+            asked.push("--help".into());
+            return match Self::try_parse_from(&asked) {
+                Ok(cli) => Ok(cli),
+                Err(help) => Err(refuse(help)),
+            };
+        }
+        if let Some(error) = usage::misunderstood(arguments) {
+            return Err(Unread::Usage(error));
+        }
+        cli.check().map_err(Unread::Usage)?;
+        Ok(cli)
     }
 }
 
@@ -100,13 +142,7 @@ pub(crate) struct Diagnostics {
     /// Print errors only
     ///
     /// Warnings and hints are left out; errors are not.
-    #[arg(
-        short,
-        long,
-        global = true,
-        conflicts_with = "verbose",
-        display_order = 900
-    )]
+    #[arg(short, long, global = true, display_order = 900)]
     pub(crate) quiet: bool,
 
     /// Print the local and the peer address, too
@@ -146,19 +182,22 @@ pub(crate) enum Command {
     Exec(Box<Exec>),
     /// Print the completion script of a shell
     Completions(Completions),
+    /// Print the help of udgram or of a command
+    Help(Help),
 }
 
 #[derive(Debug, Args)]
 #[command(
     after_help = SEND_EXAMPLES,
-    override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD [PACKET]..."
+    override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] - [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD [PACKET]..."
 )]
 pub(crate) struct Send {
     /// Where to send, then packets [default: lines of stdin]
     ///
     /// PEER is an address: a pathname, @NAME for an abstract name, or ./@NAME for the pathname
-    /// @NAME. It is left out with --to, with --socket-fd and where a socket is inherited: every
-    /// argument is then a packet. An empty argument is an empty datagram; empty stdin is none.
+    /// @NAME. A single - is the inherited socket (UDGRAM_SOCKET_FD, socket activation) and the peer
+    /// that it is connected to. With --to and with --socket-fd there is no PEER: every argument is a
+    /// packet. An empty argument is an empty datagram; empty stdin is no packet.
     #[arg(value_name = "PEER [PACKET]", allow_negative_numbers = true)]
     pub(crate) arguments: Vec<OsString>,
 
@@ -178,8 +217,8 @@ pub(crate) struct Send {
 
     /// Send to this address: every argument is a packet
     ///
-    /// It says where packets go when the socket comes from elsewhere, and works with --bind, too.
-    /// The 'to' of an envelope goes before it.
+    /// The packets are sent from the inherited socket, or else from a new one, which is not connected:
+    /// any socket can answer. The 'to' of an envelope has precedence.
     #[arg(long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
     pub(crate) to: Option<Address<'static>>,
 
@@ -199,7 +238,7 @@ pub(crate) struct Send {
     /// It is for each packet: for room in the peer's queue, for the peer (--wait) and for each
     /// reply (--reply). A bare number is seconds, none is no limit. When it runs out, the
     /// exit status is 124 and the message says what was waited for.
-    #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", hide_default_value = true, help_heading = "Packets")]
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Await N replies to each (default 1; all: till timeout)
@@ -253,21 +292,21 @@ pub(crate) struct Recv {
     ///
     /// Datagrams are counted, good or bad: one that is no packet does not stop what was asked for,
     /// but makes the exit status 3.
-    #[arg(short = 'n', long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "command", help_heading = "Packets")]
+    #[arg(short = 'n', long, value_name = "N", default_value = "1", value_parser = count, allow_negative_numbers = true, conflicts_with = "command", help_heading = "Packets")]
     pub(crate) count: u64,
 
     /// Longest wait for each packet (250ms, '1m 30s')
     ///
     /// A bare number is seconds, none is no limit. When it runs out before the packet or packets
     /// asked for have come, the exit status is 124.
-    #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", hide_default_value = true, help_heading = "Packets")]
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Number that CMD gets a descriptor at; may repeat
     ///
     /// The first that came is at the first number; default 3, 4, and so on. More numbers than descriptors came is an error; more descriptors than numbers are closed,
     /// with a warning. A number given twice is a usage error.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(RawFd).range(0..), requires = "command", help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "N", value_parser = number, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<RawFd>,
 }
 
@@ -289,14 +328,14 @@ pub(crate) struct Listen {
     ///
     /// Datagrams are counted, good or bad. Without it, listen ends with a signal, with its stdout's
     /// reader or with --timeout.
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Packets")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) count: Option<u64>,
 
     /// Longest wait for each packet (250ms, '1m 30s')
     ///
     /// A bare number is seconds, none is no limit. When it runs out, listen ends: with status 124
     /// if there is a --count, else with 0.
-    #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "none", hide_default_value = true, help_heading = "Packets")]
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Take packets of this user only; may repeat
@@ -339,15 +378,15 @@ pub(crate) struct Iter {
     /// End after N packets
     ///
     /// Datagrams are counted, good or bad.
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Packets")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) count: Option<u64>,
 
-    /// Time for all packets together (250ms, '1m 30s')
+    /// Time for all packets together (250ms; default 0)
     ///
     /// A bare number is seconds, none is no limit; 0 prints only what is there already. That it
     /// runs out is the normal end, with status 0.
-    #[arg(short, long, value_name = "DURATION", value_parser = timeout, default_value = "0", help_heading = "Packets")]
-    pub(crate) timeout: Timeout,
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, help_heading = "Packets")]
+    timeout: Option<Timeout>,
 
     /// Leave the packets in the queue
     ///
@@ -356,6 +395,13 @@ pub(crate) struct Iter {
     /// nothing, unless it peeks itself.
     #[arg(long, conflicts_with_all = ["timeout", "creds"], help_heading = "Packets")]
     pub(crate) peek: bool,
+}
+
+impl Iter {
+    /// Returns the time for all packets together.
+    pub(crate) fn timeout(&self) -> Timeout {
+        self.timeout.unwrap_or(Timeout(Some(Duration::ZERO)))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -421,6 +467,14 @@ pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]
     pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+#[command(override_usage = "udgram help [COMMAND]")]
+pub(crate) struct Help {
+    /// The command [default: all of udgram]
+    #[arg(value_name = "COMMAND", value_parser = COMMANDS, hide_possible_values = true)]
+    pub(crate) command: Option<String>,
 }
 
 /// A shell that there is a completion script for.

@@ -2,7 +2,7 @@
 //! have in common, and how packets are shown.
 
 use super::socket::{Socket, SocketFile};
-use super::value::peer;
+use super::value::{peer, room};
 use clap::{Args, ValueEnum};
 use udgram::Address;
 
@@ -37,7 +37,7 @@ pub(crate) struct Receive {
     /// The default is CMSG_SPACE(8192), which holds all that one message carries. Descriptors that
     /// there is no room for are lost, and the envelope says so (ancillary_truncated). Without --envelope, --creds or a CMD it means nothing and is a usage
     /// error.
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(..=16 << 20), help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
 
     #[command(flatten)]
@@ -87,6 +87,20 @@ pub(crate) enum Protocol {
     Cbor,
     /// One MessagePack value, shown as JSON
     Msgpack,
+}
+
+impl Protocol {
+    /// Returns whether the line of a packet is JSON.
+    pub(crate) fn lines_are_json(self) -> bool {
+        matches!(self, Self::Json | Self::Cbor | Self::Msgpack)
+    }
+
+    /// Returns its name, as it is written on the command line.
+    pub(crate) fn written(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
 }
 
 /// When JSON is coloured.

@@ -62,10 +62,30 @@ impl Request {
         }
     }
 
-    /// Parses all arguments; the first error counts.
+    /// Parses all arguments; the first error counts. A value or an address in place of an option
+    /// gets a hint.
     pub(crate) fn parse_all(written: &[String]) -> udgram::Result<Vec<Self>> {
-        written.iter().map(|written| Self::parse(written)).collect()
+        let mut requests: Vec<Self> = Vec::with_capacity(written.len());
+        for word in written {
+            let request = Self::parse(word).map_err(|error| match requests.last() {
+                Some(Self::Show(option)) if parse_value(option.kind(), word).is_some() => {
+                    let name = &written[requests.len() - 1];
+                    error.with_hint(format!("did you mean {name}={word}?"))
+                }
+                _ if is_address(word) => {
+                    error.with_hint("that is an address: --connect takes one, -s an open socket")
+                }
+                _ => error,
+            })?;
+            requests.push(request);
+        }
+        Ok(requests)
     }
+}
+
+/// Returns whether it is an address in place of an option: no option's name has such characters.
+fn is_address(written: &str) -> bool {
+    !written.contains('=') && written.contains(['/', '.', '@'])
 }
 
 /// Formats a value as `NAME=VALUE` takes it; `None` for the values of read-only options that have
@@ -97,11 +117,9 @@ fn parse_value(kind: Kind, written: &str) -> Option<Value> {
         }
         Kind::Size => size(written).map(Value::Unsigned),
         Kind::Duration if written == "none" => Some(Value::Duration(Duration::ZERO)),
-        Kind::Duration => parse_duration(written).ok().map(Value::Duration),
+        Kind::Duration => parse_duration(written).map(Value::Duration),
         Kind::Linger if flag(written) == Some(false) && written != "0" => Some(Value::Linger(None)),
-        Kind::Linger => parse_duration(written)
-            .ok()
-            .map(|time| Value::Linger(Some(time))),
+        Kind::Linger => parse_duration(written).map(|time| Value::Linger(Some(time))),
         Kind::Text => Some(Value::Text(written.as_bytes().to_vec())),
         Kind::Raw => match written.strip_prefix("hex:") {
             Some(digits) => HEXLOWER_PERMISSIVE

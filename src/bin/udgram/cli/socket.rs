@@ -25,8 +25,8 @@ pub(crate) struct Inherited {
     ///
     /// It is descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2),
     /// which needs the right to trace that process); a usage error if it is no Unix datagram socket,
-    /// or not connected where a peer is needed. Without it and without an address, the descriptor
-    /// in UDGRAM_SOCKET_FD is used, or the one that socket activation passes.
+    /// or not connected where a peer is needed. Without it and without an address (for send: with
+    /// PEER -), the descriptor in UDGRAM_SOCKET_FD is used, or the one that socket activation passes.
     #[arg(short, long, value_name = "[PID:]FD", value_parser = descriptor)]
     pub(crate) socket_fd: Option<Descriptor>,
 }
@@ -35,13 +35,13 @@ pub(crate) struct Inherited {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct SocketFile {
-    /// Permission bits of the socket file
+    /// Permission bits of the socket file [default: 0600]
     ///
     /// They are as given, whatever the umask, from the file's first moment on. Sending to a socket
     /// needs write permission to its file: a daemon that has dropped its privileges can answer
     /// 'send --bind PATH --mode 0666'.
-    #[arg(short, long, value_name = "OCTAL", value_parser = mode, default_value = "0600")]
-    pub(crate) mode: u32,
+    #[arg(short, long, value_name = "OCTAL", value_parser = mode, allow_negative_numbers = true)]
+    pub(crate) mode: Option<u32>,
 
     /// Owner, and group, of the socket file
     ///
@@ -55,4 +55,19 @@ pub(crate) struct SocketFile {
     /// any case; what is no socket never is.
     #[arg(long)]
     pub(crate) replace: bool,
+}
+
+impl SocketFile {
+    /// Returns the permission bits that the socket file gets.
+    pub(crate) fn permissions(&self) -> u32 {
+        self.mode.unwrap_or(0o600)
+    }
+
+    /// Returns the options that are given, as they are written.
+    pub(super) fn given(&self) -> impl Iterator<Item = &'static str> {
+        let mode = self.mode.map(|_| "--mode");
+        let owner = self.owner.map(|_| "--owner");
+        let replace = self.replace.then_some("--replace");
+        [mode, owner, replace].into_iter().flatten()
+    }
 }

@@ -1,5 +1,5 @@
 //! The values of arguments: addresses, durations, descriptors, credentials, modes, users. Each is
-//! checked and parsed from its text.
+//! checked and parsed from its text. An error that begins with "takes" says what values there are.
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use nix::unistd::User;
@@ -40,9 +40,10 @@ pub(crate) struct Descriptor {
 pub(crate) fn address() -> ValueParser {
     OsStringValueParser::new()
         .try_map(|written| {
-            Address::parse(written.as_bytes())
-                .map(Address::into_owned)
-                .map_err(|error| cause(&error))
+            if written.is_empty() {
+                return Ok(Address::Unnamed);
+            }
+            parse_peer(&written)
         })
         .into()
 }
@@ -57,6 +58,10 @@ pub(crate) fn peer() -> ValueParser {
 pub(crate) fn parse_peer(written: &OsString) -> Result<Address<'static>, String> {
     match Address::parse(written.as_bytes()) {
         Ok(Address::Unnamed) => Err("the address is empty".to_owned()),
+        // The kernel has such a name, but nobody means it.
+        Ok(Address::Abstract(name)) if name.is_empty() => {
+            Err("the abstract name is empty".to_owned())
+        }
         parsed => parsed
             .map(Address::into_owned)
             .map_err(|error| cause(&error)),
@@ -71,23 +76,50 @@ pub(crate) fn timeout(written: &str) -> Result<Timeout, String> {
     if written == "none" {
         return Ok(Timeout(None));
     }
-    parse_duration(written).map(|duration| Timeout(Some(duration)))
+    match parse_duration(written) {
+        Some(duration) => Ok(Timeout(Some(duration))),
+        None => Err("takes a duration such as 250ms, 2s or 1m".to_owned()),
+    }
 }
 
 /// `250ms`, `1m 30s`; a bare number, with a fraction if need be, is seconds.
-pub(crate) fn parse_duration(written: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(written: &str) -> Option<Duration> {
     let bare = !written.is_empty()
         && written
             .bytes()
             .all(|byte| byte.is_ascii_digit() || byte == b'.');
     if bare {
-        let seconds = written
+        return written
             .parse::<f64>()
             .ok()
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        return seconds.ok_or_else(|| "not a number of seconds".to_owned());
     }
-    humantime::parse_duration(written).map_err(|error| error.to_string())
+    humantime::parse_duration(written).ok()
+}
+
+/// A number of packets.
+pub(crate) fn count(written: &str) -> Result<u64, String> {
+    match written.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("takes a number from 1 up".to_owned()),
+    }
+}
+
+/// The number of a descriptor of this process.
+pub(crate) fn number(written: &str) -> Result<RawFd, String> {
+    match written.parse() {
+        Ok(number) if number >= 0 => Ok(number),
+        _ => Err("takes a descriptor number from 0 up".to_owned()),
+    }
+}
+
+/// Room for control data in bytes. The kernel's limit is net.core.optmem_max, far below.
+pub(crate) fn room(written: &str) -> Result<u32, String> {
+    const MAX: u32 = 16 << 20;
+    match written.parse() {
+        Ok(bytes) if bytes <= MAX => Ok(bytes),
+        _ => Err(format!("takes a number of bytes from 0 to {MAX}")),
+    }
 }
 
 pub(crate) fn replies(written: &str) -> Result<Replies, String> {
@@ -95,7 +127,7 @@ pub(crate) fn replies(written: &str) -> Result<Replies, String> {
         "all" => Ok(Replies::All),
         number => match number.parse() {
             Ok(count) if count > 0 => Ok(Replies::Count(count)),
-            _ => Err("a number from 1 up, or 'all'".to_owned()),
+            _ => Err("takes a number from 1 up, or all".to_owned()),
         },
     }
 }
@@ -109,12 +141,12 @@ pub(crate) fn descriptor(written: &str) -> Result<Descriptor, String> {
         pid.parse()
             .ok()
             .filter(|pid| *pid > 0)
-            .ok_or("the process is a number from 1 up")
+            .ok_or("takes PID:FD with a process number from 1 up")
     });
     let number = number.parse().ok().filter(|number| *number >= 0);
     Ok(Descriptor {
         pid: pid.transpose()?,
-        number: number.ok_or("a descriptor is a number from 0 up, with a process as PID:FD")?,
+        number: number.ok_or("takes a descriptor number from 0 up, with a process as PID:FD")?,
     })
 }
 
@@ -124,14 +156,14 @@ pub(crate) fn credentials(written: &str) -> Result<Claim, String> {
     }
     let parts: Vec<&str> = written.split(':').collect();
     let [pid, uid, gid] = parts.as_slice() else {
-        return Err("three numbers, PID:UID:GID".to_owned());
+        return Err("takes three numbers, PID:UID:GID".to_owned());
     };
     let parsed = (pid.parse(), uid.parse(), gid.parse());
     let (Ok(pid), Ok(uid), Ok(gid)) = parsed else {
-        return Err("three numbers, PID:UID:GID".to_owned());
+        return Err("takes three numbers, PID:UID:GID".to_owned());
     };
     if pid < 1 {
-        return Err("PID is a number from 1 up".to_owned());
+        return Err("takes PID:UID:GID with a process number from 1 up".to_owned());
     }
     Ok(Claim::Of(Credentials { pid, uid, gid }))
 }
@@ -139,7 +171,7 @@ pub(crate) fn credentials(written: &str) -> Result<Claim, String> {
 pub(crate) fn mode(written: &str) -> Result<u32, String> {
     match u32::from_str_radix(written, 8) {
         Ok(mode) if mode <= 0o7777 && !written.starts_with('+') => Ok(mode),
-        _ => Err("permission bits are octal digits, 0 to 7777".to_owned()),
+        _ => Err("takes permission bits as octal digits, 0 to 7777".to_owned()),
     }
 }
 
@@ -151,7 +183,7 @@ pub(crate) fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
             .parse()
             .ok()
             .filter(|number| plain && *number < u32::MAX);
-        number.ok_or_else(|| "user and group are numbers, UID or UID:GID".to_owned())
+        number.ok_or_else(|| "takes numbers, UID or UID:GID".to_owned())
     };
     match written.split_once(':') {
         None => Ok((number(written)?, None)),
@@ -184,12 +216,12 @@ mod tests {
 
     #[test]
     fn a_bare_number_is_seconds() {
-        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1.5"), Some(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("0"), Some(Duration::ZERO));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1m 30s"), Some(Duration::from_secs(90)));
         for wrong in ["", ".", "-1", "1e3", "1 fortnight", "99999999999999999999"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     } else {
         let limits = Limits {
             count: options.count,
-            patience: Patience::Total(options.timeout.0),
+            patience: Patience::Total(options.timeout().0),
             expired: Exit::Done,
             drain: false,
         };

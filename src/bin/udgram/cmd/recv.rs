@@ -107,13 +107,13 @@ impl Handler for HandOver<'_> {
 
     fn handle(
         &mut self,
-        client: &Client,
+        _: &Client,
         datagram: &mut Datagram<'_>,
         printer: &mut Printer,
         _: &Wake<'_>,
     ) -> Result<()> {
         let numbers = numbers(&self.options.fd, datagram.ancillary.descriptors.len())?;
-        let Some(packet) = printer.line(client, datagram, &numbers) else {
+        let Some(packet) = printer.line(datagram, &numbers) else {
             return Ok(());
         };
         let from = datagram.sender().to_os_string();
@@ -135,10 +135,13 @@ impl Handler for HandOver<'_> {
 /// Returns the numbers that `count` descriptors get: those named, or 3 and up.
 fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
     if named.len() > count {
-        let message = format!(
-            "--fd names {} descriptors, the message brought {count}",
-            named.len()
-        );
+        let carried = match count {
+            0 => "no descriptor".to_owned(),
+            1 => "1 descriptor".to_owned(),
+            count => format!("{count} descriptors"),
+        };
+        let asked = named.len();
+        let message = format!("the packet carried {carried}, but --fd asks for {asked}");
         return Err(Failure::error(Exit::Refused, message));
     }
     if named.is_empty() {

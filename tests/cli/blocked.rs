@@ -1,0 +1,154 @@
+//! A standard error that takes nothing: it neither stops the next packet nor the end.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Invocation, Sandbox};
+use crate::running::Running;
+
+/// Fills a pipe to the last byte.
+fn fill(mut pipe: &PipeWriter) {
+    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL).unwrap());
+    let set = |flags| fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags)).unwrap();
+    set(flags | OFlag::O_NONBLOCK);
+    while pipe.write(b"x").is_ok() {}
+    set(flags);
+}
+
+/// What is in the pipe, without what it was filled with.
+fn drain(pipe: &mut PipeReader) -> String {
+    let flags = OFlag::from_bits_retain(fcntl(&*pipe, FcntlArg::F_GETFL).unwrap());
+    fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+    let mut bytes = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(count @ 1..) = pipe.read(&mut piece) {
+        bytes.extend_from_slice(&piece[..count]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    text.trim_start_matches('x').to_owned()
+}
+
+/// Sends a packet and waits until it is printed.
+#[track_caller]
+fn passes(sandbox: &Sandbox, running: &mut Running, packet: &str) {
+    sandbox.udgram(["send", "s", packet]).run().succeeds("");
+    assert_eq!(running.line(), packet);
+}
+
+fn send_text(sandbox: &Sandbox, text: &str) {
+    sandbox
+        .udgram(["send", "-p", "text", "s", text])
+        .run()
+        .succeeds("");
+}
+
+fn message(sandbox: &Sandbox, from: &str) -> String {
+    let from = sandbox.path(from);
+    format!(
+        "udgram: packet from '{}' is not JSON (byte 0) (hint: -p text, or -e to see it)\n",
+        from.display()
+    )
+}
+
+#[test]
+fn the_next_packet_is_printed_and_a_signal_ends_it() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    fill(&writer);
+    let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
+    running.wait_bound("s");
+    let mut printed = String::new();
+    for number in 0..100 {
+        send_text(&sandbox, "oops");
+        passes(&sandbox, &mut running, &number.to_string());
+        let _ = writeln!(printed, "{number}");
+    }
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, printed);
+    drop(reader);
+}
+
+#[test]
+fn messages_that_were_lost_are_counted_once_there_is_room() {
+    let sandbox = Sandbox::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    fill(&writer);
+    let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
+    running.wait_bound("s");
+    let sender = sandbox.bind("me");
+    let send = |text: &[u8]| sender.send_to(text, sandbox.path("s")).unwrap();
+    for _ in 0..4 {
+        send(b"oops");
+    }
+    passes(&sandbox, &mut running, "1");
+    assert_eq!(drain(&mut reader), "");
+    send(b"oops");
+    passes(&sandbox, &mut running, "2");
+    let message = message(&sandbox, "me");
+    // The first one waited in the program.
+    let notice = "udgram: warning: 3 messages were lost, for stderr took nothing\n";
+    assert_eq!(drain(&mut reader), format!("{message}{notice}{message}"));
+    send(b"oops");
+    passes(&sandbox, &mut running, "3");
+    assert_eq!(drain(&mut reader), message);
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "1\n2\n3\n");
+}
+
+#[test]
+fn the_end_says_how_many_messages_were_lost() {
+    let sandbox = Sandbox::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    fill(&writer);
+    let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
+    running.wait_bound("s");
+    let sender = sandbox.bind("me");
+    for _ in 0..2 {
+        sender.send_to(b"oops", sandbox.path("s")).unwrap();
+    }
+    passes(&sandbox, &mut running, "1");
+    assert_eq!(drain(&mut reader), "");
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "1\n");
+    assert_eq!(
+        drain(&mut reader),
+        format!(
+            "{}udgram: warning: 1 message was lost, for stderr took nothing\n",
+            message(&sandbox, "me")
+        )
+    );
+}
+
+#[test]
+fn a_message_that_is_longer_than_the_pipe_takes_at_a_time_is_whole() {
+    let sandbox = Sandbox::new();
+    let name = "n".repeat(100_000);
+    sandbox
+        .udgram(["recv", "s", &name])
+        .run()
+        .refuses(2, &[&format!("unexpected argument '{name}'")]);
+}
+
+#[test]
+fn a_stderr_that_is_full_closed_or_without_a_reader_is_no_error() {
+    let listen = |sandbox: &Sandbox, invocation: Invocation| {
+        let running = invocation.start();
+        running.wait_bound("s");
+        send_text(sandbox, "oops");
+        sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+        running.finish().ends(3, "1\n").says_nothing();
+    };
+    let sandbox = Sandbox::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let arguments = ["listen", "-n", "2", "s"];
+    listen(&sandbox, sandbox.udgram(arguments).stderr_to(full));
+    listen(&sandbox, sandbox.shell("exec udgram listen -n 2 s 2>&-"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    crate::harness::close(reader);
+    listen(&sandbox, sandbox.udgram(arguments).stderr_to(writer));
+}
