@@ -1,9 +1,11 @@
 //! `udgram listen`: every packet as it comes, until stopped, and none lost.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::harness::{Peer, Sandbox, limited, peer, timeless};
@@ -449,7 +451,6 @@ fn ten_thousand_descriptors_leave_none_behind() {
     assert_eq!(running.line(), "0");
     let before = running.open_descriptors();
     for _ in 0..100 {
-        use std::os::fd::AsFd;
         crate::sys::send_descriptors(&sender, &sandbox.path("s"), b"1", &[sender.as_fd(); 100]);
     }
     for _ in 0..100 {
@@ -536,4 +537,34 @@ fn a_signal_brings_no_more_packets_than_were_asked_for() {
     running.signal(Signal::SIGTERM);
     running.resume();
     let _ = running.finish().dies_of(Signal::SIGTERM, "1\n2\n");
+}
+
+#[test]
+fn a_blocked_standard_output_and_a_lost_socket_file_do_not_keep_it_from_dying() {
+    let sandbox = Sandbox::new();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let pipe = writer.try_clone().unwrap();
+    let is_full = || {
+        let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut polled, PollTimeout::ZERO) == Ok(0)
+    };
+    let running = sandbox
+        .udgram(["listen", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let line = format!("\"{}\"\n", "x".repeat(1000));
+    let sender = sandbox
+        .udgram(["send", "-t", "500ms", "s"])
+        .stdin(line.repeat(10_000))
+        .start();
+    assert_eq!(sender.finish().code(), Some(124), "the queue is full now");
+    assert!(is_full());
+    std::fs::remove_file(sandbox.path("s")).unwrap();
+    // It goes on where it waits, and then has both: the loss to report, and a pipe that is full.
+    std::io::Read::read_exact(&mut reader, &mut [0; 8192]).unwrap();
+    while !is_full() {
+        std::thread::yield_now();
+    }
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "");
 }

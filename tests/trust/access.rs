@@ -312,7 +312,42 @@ fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
         .descriptor(receiver, 3)
         .run()
         .ends(0, "")
-        .mentions(&["was dropped"]);
+        .mentions(&[
+            "a packet of an unnamed socket was dropped",
+            "queued before SO_PASSCRED was on",
+            "PassCredentials=yes",
+        ]);
+}
+
+#[test]
+fn users_whom_a_user_namespace_cannot_name_are_not_let_in() {
+    peer!("unshare");
+    root!();
+    let sandbox = Sandbox::new();
+    for (namespace, heard) in [("-U --map-user=0 --map-group=0", false), ("-m", true)] {
+        let script = format!("exec unshare {namespace} udgram listen s -m 666 --allow-uid 65534");
+        let listen = sandbox.shell(&script).start_ready();
+        for user in [1, 65534] {
+            sandbox
+                .udgram_as(user, ["send", "s", &user.to_string()])
+                .run()
+                .succeeds("");
+        }
+        listen.signal(Signal::SIGTERM);
+        let outcome = listen.finish();
+        let lines = outcome.diagnostics();
+        if heard {
+            let outcome = outcome.dies_of(Signal::SIGTERM, "65534\n");
+            outcome.mentions(&["user 1 ", "whom --allow-uid does not name"]);
+        } else {
+            let _ = outcome.dies_of(Signal::SIGTERM, "");
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            assert!(
+                lines[0].ends_with("its user has no number in this user namespace"),
+                "{lines:?}"
+            );
+        }
+    }
 }
 
 #[test]

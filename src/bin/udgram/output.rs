@@ -126,6 +126,8 @@ impl Output {
         if self.lines.is_empty() {
             return Ok(());
         }
+        // A notice would end the wait for a stdout that is still blocked.
+        let wake = &wake.without_notice();
         let start = Instant::now();
         let mut written = 0;
         let result = loop {

@@ -347,17 +347,17 @@ pub(crate) struct Listen {
 
     /// Send every datagram back to its sender
     ///
-    /// It goes as it came, packet or not, and is printed all the same. One that cannot be sent back
-    /// is reported, no more.
+    /// It is sent as it came, valid packet or not, and printed too. One that cannot be sent is
+    /// reported, once for each client.
     #[arg(long, conflicts_with = "exec", help_heading = "Packets")]
     pub(crate) echo: bool,
 
     /// Run CMD for each packet; what it prints is the reply
     ///
     /// CMD is run by sh -c, one at a time, with the datagram's bytes on its stdin, UDGRAM_FROM,
-    /// UDGRAM_PID, UDGRAM_UID and UDGRAM_GID in its environment and received descriptors from 3 up.
-    /// What it prints, less one final newline (with -p raw: as it is), is sent to the sender as one
-    /// datagram, unless it is empty.
+    /// UDGRAM_PID, UDGRAM_UID and UDGRAM_GID in its environment, and the UDGRAM_FDS received
+    /// descriptors from 3 up. When it ends, what it has printed, less one final newline (with -p raw:
+    /// unchanged), is sent to the sender as one datagram, unless it is empty.
     #[arg(long, value_name = "CMD", help_heading = "Packets")]
     pub(crate) exec: Option<OsString>,
 }
