@@ -1,14 +1,17 @@
-//! A Unix datagram socket: made, named, connected; datagrams received and sent in batches.
+//! A Unix datagram socket: creates, binds and connects it, and receives and sends batches of datagrams.
 //!
-//! Nothing here changes the socket's file status flags, which it shares with every process that has
-//! a copy: each call says for itself that it does not wait (`MSG_DONTWAIT`), and [`wait`] waits.
+//! The socket's file status flags stay unchanged, for other processes may share them: each call sets
+//! `MSG_DONTWAIT`, and [`wait`] waits.
 
-use crate::address::Address;
+use crate::address::{Address, ToAddress};
+#[cfg(doc)]
+use crate::ancillary::Ancillary;
 use crate::ancillary::Control;
 use crate::batch::{Batch, ReceiveMode};
-use crate::diagnose::{peer_error, peer_lost, proc_missing, queue_full, too_many_in_flight};
+use crate::descriptor::duplicate;
+use crate::diagnose::{peer_error, peer_lost, proc_missing};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::outgoing::{Destination, Name, Outgoing, PeerName};
+use crate::outgoing::{Destination, Outgoing, PeerName, SocketName};
 use crate::sock_diag::unix_socket;
 use crate::sockopt;
 use crate::sys::{self, End, MessageToSend, SockAddr};
@@ -19,10 +22,11 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use nix::sys::stat::fstat;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-/// How often a call that would block is tried again, after yielding the processor, before the
-/// process sleeps: a peer at work on another processor is usually quicker than a wake-up.
+/// How often a call that would block is repeated after yielding the processor, before the process
+/// sleeps: a peer running on another processor is usually faster than a wake-up.
 const YIELDS: usize = 16;
 
 /// How long to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
@@ -32,7 +36,7 @@ const SPIN: Duration = Duration::from_micros(50);
 /// The kernel sends a datagram only if it is this many bytes shorter than `SO_SNDBUF`.
 const SEND_OVERHEAD: usize = 32;
 
-/// The first and the longest interval at which a send is tried again that nothing announces: room in
+/// The first and the longest interval at which a send is repeated if no event announces room: in
 /// another socket's queue, or for descriptors in flight.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -48,6 +52,18 @@ impl AsFd for DatagramSocket {
     }
 }
 
+impl AsRawFd for DatagramSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl From<DatagramSocket> for UnixDatagram {
+    fn from(socket: DatagramSocket) -> Self {
+        socket.fd.into()
+    }
+}
+
 impl From<DatagramSocket> for OwnedFd {
     fn from(socket: DatagramSocket) -> Self {
         socket.fd
@@ -55,7 +71,7 @@ impl From<DatagramSocket> for OwnedFd {
 }
 
 impl DatagramSocket {
-    /// A new socket without a name, close-on-exec.
+    /// Makes an unnamed socket, close-on-exec; socket(2).
     #[doc(alias = "SOCK_DGRAM")]
     pub fn new() -> Result<Self> {
         socket(
@@ -68,7 +84,7 @@ impl DatagramSocket {
         .map_err(|errno| Error::system("make a socket", Subject::None, errno))
     }
 
-    /// Two sockets connected to each other; socketpair(2).
+    /// Makes two unnamed sockets connected to each other; socketpair(2).
     pub fn pair() -> Result<(Self, Self)> {
         socketpair(
             AddressFamily::Unix,
@@ -80,14 +96,21 @@ impl DatagramSocket {
         .map_err(|errno| Error::system("make a pair of sockets", Subject::None, errno))
     }
 
-    /// Takes an open socket over. [`ErrorKind::Unusable`] if it is no socket, not of the family
-    /// `AF_UNIX` or not of the type `SOCK_DGRAM`.
-    pub fn from_fd(fd: OwnedFd) -> Result<Self> {
-        Self::checked(fd, &Subject::None)
+    /// Takes over an open socket, such as a [`UnixDatagram`] of the standard library.
+    ///
+    /// Fails with [`ErrorKind::Unusable`] if it is not a socket, not of the family `AF_UNIX` or not of
+    /// the type `SOCK_DGRAM`.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self> {
+        Self::checked(fd.into(), &Subject::None)
     }
 
-    /// A copy of descriptor `number` of this process, which stays open; or, with `pid`, of
-    /// another one (pidfd_getfd(2)). Checked as [`from_fd`](Self::from_fd) does.
+    /// Copies the descriptor: both share the socket, its queue and its options; dup(2).
+    pub fn try_clone(&self) -> Result<Self> {
+        duplicate(None, self.fd.as_raw_fd()).map(|fd| Self { fd })
+    }
+
+    /// Copies descriptor `number` of this process or, with `pid`, of another one (pidfd_getfd(2)). The
+    /// original stays open. Fails as [`from_fd`](Self::from_fd) does.
     pub fn from_number(pid: Option<i32>, number: RawFd) -> Result<Self> {
         Self::checked(
             duplicate(pid, number)?,
@@ -120,31 +143,33 @@ impl DatagramSocket {
         }
     }
 
-    /// Gives the socket an abstract name of the kernel's choosing, so that peers can answer.
-    /// Nothing happens if it has a name.
+    /// Binds the socket to an abstract name that the kernel chooses, so that peers can answer. Does
+    /// nothing if it has a name.
     pub fn autobind(&self) -> Result<()> {
         match sys::bind(self.as_fd(), &SockAddr::UNNAMED) {
-            // It has a name already.
+            // EINVAL: it has a name already.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(errno) => Err(Error::system("bind an abstract name", Subject::None, errno)),
         }
     }
 
-    /// Exchanges datagrams with `peer` only, from now on; connect(2). A pathname may have any length.
+    /// Connects to `peer`: from now on the socket exchanges datagrams with it only; connect(2). A
+    /// pathname may have any length.
     ///
-    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. A socket that is connected
-    /// stays so when this fails.
-    pub fn connect(&self, peer: &Address<'_>) -> Result<()> {
+    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. If it fails, an earlier
+    /// connection stays.
+    pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
+        let peer = &peer.to_address()?;
         let failed = |errno| peer_error("connect to", peer, errno);
-        let name = Name::of(peer).map_err(failed)?;
+        let name = SocketName::of(peer).map_err(failed)?;
         sys::connect(self.as_fd(), &name.raw).map_err(|errno| match errno {
             Errno::ENOENT if name.needs_proc() => proc_missing("connect to", peer),
             errno => failed(errno),
         })
     }
 
-    /// Makes `destination` reachable from this socket: connects to it, or looks its name up again and
-    /// makes sure that a socket is bound to it.
+    /// Makes `destination` reachable from this socket: connects to it, or looks up its name again and
+    /// checks that a socket is bound to it.
     ///
     /// Fails with [`ErrorKind::NobodyThere`] if there is none.
     pub fn establish(&self, destination: &mut Destination) -> Result<()> {
@@ -160,15 +185,14 @@ impl DatagramSocket {
         }
         destination.refresh()?;
         match Self::new()?.connect(destination.address()) {
-            // A socket that is connected refuses everybody else. It is there, and may be connected
-            // to this socket.
+            // EPERM: the socket exists and is connected, maybe to this one; it refuses all others.
             Err(error) if error.errno() == Some(Errno::EPERM) => Ok(()),
             connected => connected,
         }
     }
 
-    /// Returns whether the peer's socket is closed: the answer of a peer that is awaited will not
-    /// come. `false` if the kernel does not say (sock_diag(7)).
+    /// Returns whether the peer has closed its socket, so that no answer will come. `false` if the
+    /// kernel does not report it (sock_diag(7)).
     #[must_use]
     pub fn peer_is_closed(&self) -> bool {
         let inode = fstat(&self.fd)
@@ -193,7 +217,7 @@ impl DatagramSocket {
         }
     }
 
-    /// The address the socket is bound to.
+    /// Returns the address that the socket is bound to.
     #[doc(alias = "getsockname")]
     pub fn local_address(&self) -> Result<Address<'static>> {
         sys::name_of(self.as_fd(), End::Local)
@@ -208,18 +232,50 @@ impl DatagramSocket {
         Ok(name.map(|name| name.address().into_owned()))
     }
 
-    /// Asks the kernel for the credentials of each sender from now on, or no longer.
+    /// Sets whether datagrams that arrive from now on have their sender's credentials
+    /// ([`Ancillary::credentials`]). An unnamed socket gets an abstract name when it connects or sends
+    /// with this set.
     #[doc(alias = "SO_PASSCRED")]
     pub fn set_passcred(&self, on: bool) -> Result<()> {
         sockopt::set_int(self, libc::SO_PASSCRED, on.into())
     }
 
-    /// Shuts the reading side down: senders get `EPIPE` from now on, and what is queued stays readable.
-    /// It acts on the socket itself, for every process that shares it.
+    /// Sets whether datagrams that arrive from now on have a descriptor of the sending process
+    /// ([`Ancillary::pidfd`]). Linux 6.5 or later.
+    #[doc(alias = "SO_PASSPIDFD")]
+    pub fn set_passpidfd(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_PASSPIDFD, on.into())
+    }
+
+    /// Sets whether datagrams that arrive from now on have the time at which the kernel accepted them
+    /// ([`Ancillary::time`]).
+    #[doc(alias = "SO_TIMESTAMPNS")]
+    pub fn set_timestamps(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_TIMESTAMPNS, on.into())
+    }
+
+    /// Sets the size of the send buffer in bytes, which bounds the size of a datagram and how much of
+    /// what was sent may be unread. The kernel doubles it for its own overhead, and limits it to
+    /// `net.core.wmem_max`. [`send`](Self::send) raises it if a datagram needs that.
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn set_send_buffer_size(&self, bytes: usize) -> Result<()> {
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        sockopt::set_int(self, libc::SO_SNDBUF, bytes)
+    }
+
+    /// Returns the size of the send buffer in bytes, with the kernel's overhead.
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn send_buffer_size(&self) -> Result<usize> {
+        let bytes = sockopt::get_int(self, libc::SO_SNDBUF)?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Shuts down the reading side: senders get `EPIPE` from now on, and what is queued stays readable.
+    /// This affects every process that shares the socket.
     #[doc(alias = "SHUT_RD")]
     pub fn shutdown_read(&self) -> Result<()> {
         shutdown(self.fd.as_raw_fd(), Shutdown::Read)
-            .map_err(|errno| Error::system("shut the reading side down", Subject::None, errno))
+            .map_err(|errno| Error::system("shut down the reading side", Subject::None, errno))
     }
 
     /// Receives at most `max` datagrams into `batch` without waiting. Returns how many came.
@@ -228,8 +284,8 @@ impl DatagramSocket {
             match batch.fill(self.as_fd(), max, mode) {
                 Ok(count) => return Ok(count),
                 Err(Errno::EAGAIN) => return Ok(0),
-                // ECONNRESET: a peer that was connected to this socket has connected elsewhere, and
-                // lost what was queued for it. It says nothing of what comes, and comes once.
+                // ECONNRESET: a peer that was connected to this socket has connected elsewhere. The
+                // kernel reports it once, and later datagrams arrive as before.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive", Subject::None, errno)),
             }
@@ -243,7 +299,7 @@ impl DatagramSocket {
     /// spins for up to 50 µs, yielding the processor, before it sleeps. It polls `wake` only while
     /// sleeping: a caller that never blocks must call [`Wake::check`].
     ///
-    /// Fails as [`Wake`] says, and with [`ErrorKind::System`]`(EPIPE)` when the reading side is shut
+    /// Fails as [`Wake`] says, and with [`ErrorKind::System`] and `EPIPE` when the reading side is shut
     /// down and nothing is queued.
     pub fn receive<E: From<Error>>(
         &self,
@@ -268,7 +324,7 @@ impl DatagramSocket {
                 std::thread::yield_now();
             }
             if woken && deadline.passed() {
-                // Other receivers took each datagram that it woke for.
+                // Other receivers took the datagrams that woke it.
                 return Ok(0);
             }
             if shut_down {
@@ -287,18 +343,19 @@ impl DatagramSocket {
             batch.spin = waited.is_some() && start.elapsed() < SPIN;
             match waited {
                 None | Some(Ready::Notice) => return Ok(0),
-                // What was queued before the shutdown is still to be read.
+                // Datagrams queued before the shutdown can still be read.
                 Some(ready) => shut_down = ready == Ready::ShutDown,
             }
             woken = true;
         }
     }
 
-    /// Sends every message in order, each whole, and waits where a queue is full: `timeout` is the
+    /// Sends every message in order, each whole, and waits while a queue is full: `timeout` is the
     /// longest wait for each. Raises `SO_SNDBUF` for a datagram that needs it.
     ///
     /// An error comes with the number of messages that were sent before it: [`ErrorKind::TimedOut`]
-    /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination went away.
+    /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination went away,
+    /// [`ErrorKind::TooLong`] if a datagram is too long.
     pub fn send(
         &self,
         messages: &[Outgoing<'_>],
@@ -363,7 +420,7 @@ impl DatagramSocket {
             match sys::send(self.as_fd(), raw) {
                 Ok(count) => return Ok(Sent::Some(count)),
                 Err(Errno::EAGAIN) => return Ok(Sent::NoRoom),
-                // Descriptors that are sent and not yet received count against RLIMIT_NOFILE.
+                // Descriptors sent and not yet received count against RLIMIT_NOFILE (`too_many_unix_fds`).
                 Err(Errno::ETOOMANYREFS) => return Ok(Sent::TooManyInFlight),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
@@ -391,8 +448,8 @@ impl DatagramSocket {
             if deadline.passed() {
                 let to = self.destination(head);
                 return Err(match sent {
-                    Sent::TooManyInFlight => too_many_in_flight(&to, timeout),
-                    _ => queue_full(&to, timeout),
+                    Sent::TooManyInFlight => Error::too_many_in_flight(to, timeout),
+                    _ => Error::queue_full(to, timeout),
                 });
             }
             if yields < YIELDS {
@@ -406,7 +463,7 @@ impl DatagramSocket {
     }
 
     /// Waits until there may be room for a message: in the destination's queue and in this socket's
-    /// own buffer. It returns after `interval` where no event announces the room.
+    /// own buffer. Returns after `interval` if no event announces the room.
     fn wait_for_room(
         &self,
         head: &Outgoing<'_>,
@@ -420,8 +477,8 @@ impl DatagramSocket {
             return pause(soon, wake);
         }
         let named = head.to.is_some_and(|to| to.raw().is_some());
-        // poll(2) also looks at the queue of the peer that this socket is connected to: where the
-        // message goes elsewhere, it may never report the room.
+        // poll(2) also checks the queue of the connected peer (`unix_dgram_poll`): if the message goes
+        // elsewhere, it may never report room.
         let own_room = || {
             wait(
                 self,
@@ -437,14 +494,14 @@ impl DatagramSocket {
         if wait(&probe, Until::Writable, now, wake)?.is_none() {
             return wait(&probe, Until::Writable, deadline, wake).map(drop);
         }
-        // The queue has room: this socket's own buffer is full.
+        // The queue has room, so this socket's own buffer is full.
         own_room().map(drop)
     }
 
     /// Returns a probe connected to the destination of a message: poll(2) reports room only for a
-    /// socket's connected peer. `None` if the message goes to this socket's own peer, or to a
-    /// socket that is connected: that one has no limit but this socket's own `SO_SNDBUF`
-    /// (`unix_dgram_sendmsg`), and refuses the probe (EPERM).
+    /// socket's connected peer. `None` if the message goes to this socket's own peer, or to a socket
+    /// that is connected to this one: that one refuses the probe (EPERM), and its only limit is this
+    /// socket's own `SO_SNDBUF` (`unix_dgram_sendmsg`).
     pub(crate) fn probe(&self, message: &Outgoing<'_>) -> Result<Option<Self>> {
         let Some(name) = message.to.and_then(Destination::raw) else {
             return Ok(None);
@@ -457,8 +514,8 @@ impl DatagramSocket {
         }
     }
 
-    /// Makes `SO_SNDBUF` large enough for a datagram of `len` bytes, past `net.core.wmem_max` if
-    /// the process may; whether it has become larger and suffices.
+    /// Raises `SO_SNDBUF` for a datagram of `len` bytes, beyond `net.core.wmem_max` if the process may.
+    /// Returns whether it was raised enough.
     #[doc(alias = "SO_SNDBUF")]
     fn raise_send_buffer(&self, len: usize) -> bool {
         let Ok(wanted) = c_int::try_from(len + SEND_OVERHEAD) else {
@@ -471,7 +528,7 @@ impl DatagramSocket {
             && [libc::SO_SNDBUF, libc::SO_SNDBUFFORCE]
                 .into_iter()
                 .any(|option| {
-                    // The kernel doubles what it is given, for its own overhead.
+                    // The kernel doubles the value for its own overhead.
                     sockopt::set_int(self, option, wanted).is_ok() && holds(self)
                 })
     }
@@ -491,14 +548,14 @@ impl DatagramSocket {
     fn send_error(&self, head: &Outgoing<'_>, errno: Errno) -> Error {
         match (errno, head.to) {
             (Errno::EMSGSIZE, _) => return self.too_long(head),
-            // The largest datagram is far below what memory pressure would refuse.
+            // ENOBUFS for less means that memory is short.
             (Errno::ENOBUFS, _) if head.bytes.len() > 4_000_000 => return self.too_long(head),
-            // sendmmsg(2) loses the ECONNREFUSED of a message behind the first; the kernel has then
-            // disconnected the socket (`unix_dgram_sendmsg`), and the next call says ENOTCONN.
+            // sendmmsg(2) loses the ECONNREFUSED of a message after the first. The kernel has then
+            // disconnected the socket (`unix_dgram_sendmsg`), and the next call fails with ENOTCONN.
             (Errno::ENOTCONN, Some(to)) => return peer_lost("send to", to.address()),
             (Errno::ENOTCONN | Errno::EDESTADDRREQ, None) => {
-                let cause = "the socket is not connected, and no destination is given";
-                return Error::new(ErrorKind::System(errno), "send", Subject::None, cause);
+                return Error::system("send", Subject::None, errno)
+                    .with_cause("the socket is not connected, and no destination is given");
             }
             (Errno::ENOENT, Some(to)) if to.needs_proc() => {
                 return proc_missing("send to", to.address());
@@ -524,63 +581,36 @@ impl DatagramSocket {
     }
 
     fn too_long(&self, head: &Outgoing<'_>) -> Error {
-        let buffer =
-            usize::try_from(sockopt::get_int(self, libc::SO_SNDBUF).unwrap_or(0)).unwrap_or(0);
+        let buffer = self.send_buffer_size().unwrap_or(0);
         let len = head.bytes.len();
-        let to = Subject::Address(self.destination(head));
-        let error =
-            |errno, cause| Error::new(ErrorKind::System(errno), "send to", to.clone(), cause);
+        let error = |errno| {
+            let to = Subject::Address(self.destination(head));
+            Error::system("send to", to, errno).with_kind(ErrorKind::TooLong)
+        };
         if len + SEND_OVERHEAD > buffer {
-            let most = buffer.saturating_sub(SEND_OVERHEAD);
-            error(
-                Errno::EMSGSIZE,
-                format!("a datagram of {len} bytes is too long, this socket sends {most} at most"),
-            )
-            .with_hint("net.core.wmem_max limits SO_SNDBUF, except for root")
+            let max = buffer.saturating_sub(SEND_OVERHEAD);
+            error(Errno::EMSGSIZE)
+                .with_cause(format!(
+                    "a datagram of {len} bytes is too long, this socket sends {max} at most"
+                ))
+                .with_hint("net.core.wmem_max limits SO_SNDBUF, except for root")
         } else {
-            error(
-                Errno::ENOBUFS,
-                format!("a datagram of {len} bytes is too long for the kernel"),
-            )
-            .with_hint("the kernel carries about 4 MiB; pass a file or a memfd with --fd instead")
+            error(Errno::ENOBUFS).with_cause(format!(
+                "a datagram of {len} bytes is too long for the kernel, which carries about 4 MiB"
+            ))
         }
     }
 }
 
-/// Nothing is queued, and nothing will come.
+/// Makes the error of a receive after which nothing will come.
 pub(crate) fn reading_shut_down() -> Error {
-    Error::new(
-        ErrorKind::System(Errno::EPIPE),
-        "receive",
-        Subject::None,
-        "its reading side is shut down",
-    )
-}
-
-/// A copy of descriptor `number`, close-on-exec: of this process or, with `pid`, of another one.
-///
-/// [`ErrorKind::Unusable`] if it is not open there; [`ErrorKind::System`] if the process is not
-/// there or does not let itself be looked into.
-#[doc(alias = "pidfd_getfd")]
-pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
-    let copied = match pid {
-        None => sys::duplicate(number),
-        Some(pid) => sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_getfd(pidfd.as_fd(), number)),
-    };
-    let subject = Subject::Descriptor { pid, number };
-    copied.map_err(|errno| match errno {
-        Errno::EBADF => Error::new(ErrorKind::Unusable, "use", subject, "it is not open"),
-        Errno::ESRCH => Error::new(ErrorKind::System(errno), "copy", subject, "there is no such process"),
-        Errno::EPERM => Error::system("copy", subject, errno).with_hint(
-            "copying from another process needs the right to trace it (ptrace(2)): its user and kernel.yama.ptrace_scope 0, or CAP_SYS_PTRACE",
-        ),
-        errno => Error::system("copy", subject, errno),
-    })
+    Error::system("receive", Subject::None, Errno::EPIPE)
+        .with_cause("its reading side is shut down")
 }
 
 /// The outcome of one sendmmsg(2).
 enum Sent {
-    /// So many messages went.
+    /// This many messages were sent.
     Some(usize),
     /// The queue of the first one's destination, or this socket's own buffer, is full.
     NoRoom,

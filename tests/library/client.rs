@@ -3,7 +3,6 @@
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
 };
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
@@ -11,8 +10,10 @@ use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
-use udgram::ancillary::{Control, Credentials, DEFAULT_CONTROL_LEN, MAX_DESCRIPTORS};
+use std::time::{Duration, Instant, SystemTime};
+use udgram::ancillary::{
+    Control, Credentials, DEFAULT_CONTROL_LEN, MAX_CONTROL_LEN, MAX_DESCRIPTORS,
+};
 use udgram::protocol::{Format, Json, Raw, Text};
 use udgram::sockopt;
 use udgram::wait::{Deadline, Wake, pause};
@@ -352,11 +353,9 @@ fn an_error_stored_in_so_error_surfaces_at_the_next_send() {
     client.send_packet("lost", None).unwrap();
     peer.socket().unwrap().connect(&elsewhere).unwrap();
     let error = client.send_packet("", None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::System(Errno::ECONNRESET));
-    assert_ne!(
-        kind(client.send_packet("", None)),
-        ErrorKind::System(Errno::ECONNRESET)
-    );
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+    let error = client.send_packet("", None).unwrap_err();
+    assert_ne!(error.raw_os_error(), Some(libc::ECONNRESET));
 }
 
 fn refused(socket: impl Into<OwnedFd>) -> String {
@@ -459,7 +458,8 @@ fn a_client_hears_its_peer_only() {
     let (stranger, _) = named_socket();
     let stranger = UnixDatagramEndpoint::new(stranger, Text).unwrap();
     let error = stranger.send_packet_to("psst", &ours, None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::System(Errno::EPERM));
+    assert_eq!(error.kind(), ErrorKind::System);
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     server.send_packet_to("hello", &ours, None).unwrap();
     let packets: Result<Vec<_>, _> = client.iter_received_packets(Duration::ZERO).collect();
     assert_eq!(packets.unwrap(), ["hello"]);
@@ -469,8 +469,9 @@ fn a_client_hears_its_peer_only() {
 fn the_socket_gives_options_and_names_but_cannot_be_closed_through_it() {
     let (client, server) = client_and_server();
     let socket = client.socket().unwrap();
-    sockopt::set_int(&*socket, libc::SO_SNDBUF, 10_000).unwrap();
-    assert_eq!(sockopt::get_int(&*socket, libc::SO_SNDBUF).unwrap(), 20_000);
+    socket.set_send_buffer_size(10_000).unwrap();
+    assert_eq!(socket.send_buffer_size().unwrap(), 20_000);
+    assert_eq!(sockopt::get_int(&socket, libc::SO_SNDBUF).unwrap(), 20_000);
     assert_eq!(
         socket.local_address().unwrap(),
         client.local_address().unwrap()
@@ -556,7 +557,7 @@ fn descriptors_nobody_took_are_closed() {
 }
 
 #[test]
-fn the_default_room_takes_every_message_and_can_be_changed() {
+fn the_default_space_takes_every_message_and_can_be_changed() {
     // CMSG_SPACE(8192) on 64-bit machines.
     assert_eq!(DEFAULT_CONTROL_LEN, 8192 + 16);
     let (client, peer) = pair();
@@ -568,9 +569,9 @@ fn the_default_room_takes_every_message_and_can_be_changed() {
     assert!(!message.ancillary.truncated);
     drop(message);
     let three = Control::new(&[null.as_fd(); 3], None).unwrap();
-    for (room, came) in [(16 + 3 * 4, 3), (16 + 4, 1), (0, 0)] {
+    for (space, came) in [(16 + 3 * 4, 3), (16 + 4, 1), (0, 0)] {
         client.send_packet_with("three", &three, None).unwrap();
-        let message = peer.recv_message_with_space(SOON, room).unwrap();
+        let message = peer.recv_message_with_space(SOON, space).unwrap();
         assert_eq!(message.ancillary.descriptors.len(), came);
         assert_eq!(message.ancillary.truncated, came < 3);
     }
@@ -581,7 +582,7 @@ fn the_default_room_takes_every_message_and_can_be_changed() {
 }
 
 #[test]
-fn ancillary_data_yields_credentials_beside_the_room_asked_for() {
+fn credentials_need_no_space_of_that_for_descriptors() {
     let (client, peer) = pair();
     let null = File::open("/dev/null").unwrap();
     let control = Control::new(&[null.as_fd()], Some(Credentials::own())).unwrap();
@@ -599,6 +600,82 @@ fn ancillary_data_yields_credentials_beside_the_room_asked_for() {
     client.send_packet("", None).unwrap();
     let message = peer.recv_message(SOON).unwrap();
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
+}
+
+#[test]
+fn a_space_larger_than_the_maximum_is_an_error() {
+    let (client, peer) = pair();
+    client.send_packet("hello", None).unwrap();
+    for space in [MAX_CONTROL_LEN + 1, usize::MAX] {
+        let error = peer.recv_message_with_space(NOW, space).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unusable);
+        assert!(error.to_string().contains("1048576"), "{error}");
+    }
+    let message = peer.recv_message_with_space(NOW, MAX_CONTROL_LEN);
+    assert_eq!(message.unwrap().packet, "hello");
+}
+
+#[test]
+fn iter_received_messages_gives_senders_and_ancillary_data() {
+    let (client, server) = client_and_server();
+    let null = File::open("/dev/null").unwrap();
+    let control = Control::new(&[null.as_fd()], None).unwrap();
+    client.send_packet_with("one", &control, None).unwrap();
+    client.send_packet("two", None).unwrap();
+    let ours = client.local_address().unwrap();
+    let messages: Result<Vec<_>, _> = server.iter_received_messages(Duration::ZERO).collect();
+    let messages: Vec<_> = messages
+        .unwrap()
+        .into_iter()
+        .map(|message| {
+            (
+                message.packet,
+                message.ancillary.descriptors.len(),
+                message.sender,
+            )
+        })
+        .collect();
+    let expected = [("one", 1), ("two", 0)];
+    assert_eq!(
+        messages,
+        expected.map(|(packet, descriptors)| (packet.to_owned(), descriptors, ours.clone()))
+    );
+    server.send_packet_to("three", &ours, None).unwrap();
+    let messages: Result<Vec<_>, _> = client.iter_received_messages(Duration::ZERO).collect();
+    assert_eq!(messages.unwrap()[0].packet, "three");
+}
+
+#[test]
+fn options_that_add_ancillary_data_have_setters() {
+    let (client, peer) = pair();
+    let socket = peer.socket().unwrap();
+    socket.set_timestamps(true).unwrap();
+    socket.set_passcred(true).unwrap();
+    // Linux 6.5 and later.
+    let has_pidfd = socket.set_passpidfd(true).is_ok();
+    let before = SystemTime::now();
+    client.send_packet("stamped", None).unwrap();
+    let message = peer.recv_message(SOON).unwrap();
+    let time = message.ancillary.time.unwrap();
+    // The kernel's clock and ours may differ by a tick.
+    assert!(time + Duration::from_millis(20) > before && time <= SystemTime::now());
+    assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
+    assert_eq!(message.ancillary.pidfd.is_some(), has_pidfd);
+    socket.set_timestamps(false).unwrap();
+    socket.set_passcred(false).unwrap();
+    client.send_packet("plain", None).unwrap();
+    let message = peer.recv_message(SOON).unwrap();
+    assert_eq!(message.ancillary.time, None);
+    assert_eq!(message.ancillary.credentials, None);
+}
+
+#[test]
+fn a_datagram_that_no_socket_carries_is_too_long() {
+    let (client, _peer) = pair();
+    let packet = "x".repeat(64 << 20);
+    let error = client.send_packet(&packet, NOW).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLong);
+    assert!(!error.hint().unwrap_or_default().contains("--"), "{error}");
 }
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -662,10 +739,8 @@ fn reading_shut_down_ends_receives_after_what_is_queued() {
     peer.send_packet("queued", None).unwrap();
     client.socket().unwrap().shutdown_read().unwrap();
     assert_eq!(client.recv_packet(SOON).unwrap(), "queued");
-    assert_eq!(
-        kind(client.recv_packet(SOON)),
-        ErrorKind::System(Errno::EPIPE)
-    );
+    let end = client.recv_packet(SOON).unwrap_err();
+    assert_eq!(end.raw_os_error(), Some(libc::EPIPE));
     assert_eq!(kind(peer.send_packet("", None)), ErrorKind::NobodyThere);
 }
 

@@ -1,12 +1,14 @@
-//! The library as its users meet it: each guarantee of the client with a test named after it,
-//! and the model, EasyNetwork, as its peer in both directions.
+//! The library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
+//! as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 #[cfg(feature = "async")]
 mod asynchronous;
+mod bound;
 mod client;
 mod model;
 mod peer;
+mod request;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};

@@ -85,9 +85,13 @@ impl Report {
     }
 }
 
-/// Names the option that overcomes an error of the library, which does not know of options.
+/// Names the option that helps with an error of the library, which does not know of options.
 fn option_for(kind: ErrorKind) -> Option<&'static str> {
-    (kind == ErrorKind::InUse).then_some("--replace takes the name from it")
+    match kind {
+        ErrorKind::InUse => Some("--replace takes the name from it"),
+        ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead"),
+        _ => None,
+    }
 }
 
 /// Prints what is wrong with a command line as one diagnostic, or the help or version asked for to
