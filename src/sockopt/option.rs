@@ -98,7 +98,7 @@ pub enum Value {
     Flag(bool),
     /// A number of an option that may be negative.
     Integer(i32),
-    /// A number from 0 up: of bytes, where the option has a size.
+    /// A number from 0 up; a number of bytes if the option is a size.
     Unsigned(u64),
     /// A length of time; zero is no limit.
     Duration(Duration),

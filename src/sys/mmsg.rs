@@ -158,7 +158,7 @@ impl ReceiveBuffers {
     /// Receives at most `max` messages without waiting; recvmmsg(2). `flags` are added to
     /// `MSG_DONTWAIT`, `MSG_CMSG_CLOEXEC` and `MSG_TRUNC`.
     ///
-    /// Descriptors that [`take_control`](Self::take_control) does not take stay open, owned by nobody.
+    /// Descriptors that [`take_control`](Self::take_control) does not take stay open without an owner.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
