@@ -93,7 +93,7 @@ impl Batch {
     /// If descriptors may come, it limits the batch so that they cannot exceed `RLIMIT_NOFILE`, and
     /// leaves some of them to the process.
     ///
-    /// Fails with [`ErrorKind::Unusable`] on more than
+    /// Fails with [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) on more than
     /// [`MAX_CONTROL_LEN`](crate::ancillary::MAX_CONTROL_LEN) bytes for control data.
     pub fn new(socket: impl AsFd, space: ControlSpace, max: usize) -> Result<Self> {
         space.check()?;
