@@ -1,4 +1,4 @@
-//! The guarantees of the client that blocks.
+//! The guarantees of the blocking client.
 
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
@@ -32,14 +32,14 @@ fn pair() -> (UnixDatagramClient<Text>, UnixDatagramClient<Text>) {
     )
 }
 
-/// A client, and the endpoint with a queue of its own that it is connected to.
+/// Returns a client and the endpoint that it is connected to, which has its own queue.
 fn client_and_server() -> (UnixDatagramClient<Text>, UnixDatagramEndpoint<Text>) {
     let (socket, address) = named_socket();
     let server = UnixDatagramEndpoint::new(socket, Text).unwrap();
     (UnixDatagramClient::connect(&address, Text).unwrap(), server)
 }
 
-/// Sends until the queue is full: how many went.
+/// Sends until the queue is full. Returns how many were sent.
 fn fill(client: &UnixDatagramClient<Text>) -> usize {
     for sent in 0.. {
         if let Err(error) = client.send_packet("filler", NOW) {
@@ -296,7 +296,7 @@ fn iter_received_packets_has_one_budget_for_all() {
 }
 
 #[test]
-fn of_the_budget_of_iter_received_packets_time_outside_is_not_taken() {
+fn time_between_packets_does_not_count_against_the_budget_of_iter_received_packets() {
     let (client, peer) = pair();
     peer.send_packet("first", None).unwrap();
     let budget = Duration::from_millis(60);
@@ -349,7 +349,7 @@ fn a_parse_error_names_the_sender_and_the_next_packet_follows() {
 fn an_error_stored_in_so_error_surfaces_at_the_next_send() {
     let (client, peer) = pair();
     let (_other, elsewhere) = named_socket();
-    // Turning to somebody else, with something unread, makes the kernel store the error.
+    // Connecting elsewhere with a datagram unread makes the kernel store ECONNRESET in the sender.
     client.send_packet("lost", None).unwrap();
     peer.socket().unwrap().connect(&elsewhere).unwrap();
     let error = client.send_packet("", None).unwrap_err();
@@ -365,7 +365,7 @@ fn refused(socket: impl Into<OwnedFd>) -> String {
 }
 
 #[test]
-fn what_is_no_connected_unix_datagram_socket_is_refused_and_the_message_says_why() {
+fn a_descriptor_that_is_not_a_connected_unix_datagram_socket_is_refused_with_the_reason() {
     let cause = refused(File::open("/dev/null").unwrap());
     assert!(cause.contains("not a socket"), "{cause}");
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -428,7 +428,7 @@ fn ownership_of_the_socket_passes_to_the_client() {
 }
 
 #[test]
-fn a_client_connects_by_pathname_by_abstract_name_and_learns_that_nobody_is_there() {
+fn a_client_connects_by_pathname_and_fails_once_its_peer_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, address, binding) = bound_socket(&directory);
     let server = UnixDatagramEndpoint::new(socket, Text).unwrap();
@@ -452,7 +452,7 @@ fn a_client_connects_by_pathname_by_abstract_name_and_learns_that_nobody_is_ther
 }
 
 #[test]
-fn a_client_hears_its_peer_only() {
+fn a_client_receives_from_its_peer_only() {
     let (client, server) = client_and_server();
     let ours = client.local_address().unwrap();
     let (stranger, _) = named_socket();
@@ -523,7 +523,7 @@ fn ancillary_data_yields_descriptors_owned_and_close_on_exec() {
     assert_eq!(text, "written");
 }
 
-/// A pipe's reading end, and a message with its writing end, which is then held by nobody else.
+/// Sends a packet with the only copy of a pipe's writing end. Returns its reading end.
 fn send_pipe<P: udgram::protocol::DatagramProtocol>(
     client: &UnixDatagramClient<P>,
     packet: &P::Sent,
@@ -535,7 +535,7 @@ fn send_pipe<P: udgram::protocol::DatagramProtocol>(
 }
 
 #[test]
-fn descriptors_nobody_took_are_closed() {
+fn descriptors_that_are_not_taken_are_closed() {
     within_limit(|| {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
         let client = UnixDatagramClient::from_connected(ours, Raw).unwrap();
@@ -544,7 +544,7 @@ fn descriptors_nobody_took_are_closed() {
         let mut reader = send_pipe(&client, b"dropped with its message");
         drop(peer.recv_message(None).unwrap());
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        let mut reader = send_pipe(&client, b"received where nobody asked");
+        let mut reader = send_pipe(&client, b"received without its descriptor");
         peer.recv_packet(None).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         let mut reader = send_pipe(&client, b"no packet: \xff");
@@ -586,7 +586,7 @@ fn credentials_need_no_space_of_that_for_descriptors() {
     let (client, peer) = pair();
     let null = File::open("/dev/null").unwrap();
     let control = Control::new(&[null.as_fd()], Some(Credentials::own())).unwrap();
-    // Before the option is on, and after, with buffers of the same room.
+    // Before the option is set and after it, with equal buffers.
     client.send_packet_with("", &control, None).unwrap();
     let message = peer.recv_message_with_space(SOON, 16 + 4).unwrap();
     assert_eq!(message.ancillary.credentials, None);
@@ -596,7 +596,7 @@ fn credentials_need_no_space_of_that_for_descriptors() {
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
     assert_eq!(message.ancillary.descriptors.len(), 1);
     assert!(!message.ancillary.truncated);
-    // What the kernel states of a sender that claims nothing.
+    // The kernel adds the credentials of a sender that claims none.
     client.send_packet("", None).unwrap();
     let message = peer.recv_message(SOON).unwrap();
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
