@@ -39,9 +39,9 @@ function __fish_udgram_sockopts
         'bindtoifindex	network interface by its index; no effect on Unix sockets' \
         'bpf_extensions	BPF extensions that filters may use' \
         'broadcast	may send to broadcast addresses; no effect on Unix sockets' \
-        'buf_lock	buffer sizes that were set by hand: 1 send, 2 receive, 3 both' \
+        'buf_lock	buffer sizes set explicitly: 1 send, 2 receive, 3 both' \
         'busy_poll	microseconds to poll the network device; no effect on Unix sockets' \
-        'cookie	number that no other socket has until the next boot' \
+        'cookie	number unique to this socket until the next boot' \
         'debug	kernel debugging' \
         'domain	address family: 1, AF_UNIX' \
         'dontroute	bypass routing; no effect on Unix sockets' \
@@ -51,44 +51,44 @@ function __fish_udgram_sockopts
         'incoming_napi_id	receive queue of the last packet; 0 for Unix sockets' \
         'keepalive	keep-alive messages; no effect on datagram sockets' \
         'linger	longest wait of close(2) for unsent data; no effect on datagram sockets' \
-        'lock_filter	no filter may be attached, changed or detached any more' \
+        'lock_filter	filters can no longer be attached, changed or detached' \
         'mark	mark of sent packets for filters and routing' \
-        'max_pacing_rate	most bytes a second; no effect on Unix sockets' \
+        'max_pacing_rate	largest number of bytes a second; no effect on Unix sockets' \
         'meminfo	memory that the socket uses, and datagrams dropped' \
         'netns_cookie	number of its network namespace, to which abstract names belong' \
         'nofcs	no frame check sequence; no effect on Unix sockets' \
         'no_check	no checksums; no effect on Unix sockets' \
-        'oobinline	urgent data among the rest; no effect on datagram sockets' \
-        'passcred	credentials of the sender beside each datagram' \
-        'passpidfd	pidfd of the sender beside each datagram' \
-        'passrights	descriptors may come beside datagrams; off, sending them here fails' \
-        'passsec	security label of the sender beside each datagram' \
-        'peek_off	offset at which MSG_PEEK reads, which it moves on; -1: the start, always' \
-        'peercred	credentials of the peer, as they were at socketpair(2)' \
-        'peergroups	supplementary groups of the peer, as they were at socketpair(2)' \
+        'oobinline	urgent data inline; no effect on datagram sockets' \
+        'passcred	credentials of the sender with each datagram' \
+        'passpidfd	pidfd of the sender with each datagram' \
+        'passrights	descriptors may come with datagrams; if off, sending them to this socket fails' \
+        'passsec	security label of the sender with each datagram' \
+        'peek_off	offset at which MSG_PEEK reads, and which it advances; -1: always the start' \
+        'peercred	credentials of the peer at the time of socketpair(2)' \
+        'peergroups	supplementary groups of the peer at the time of socketpair(2)' \
         'peerpidfd	process that made the pair of sockets, while it lives' \
-        'peersec	security label of the peer, where a security module gives one' \
+        'peersec	security label of the peer, if a security module provides one' \
         'prefer_busy_poll	busy polling before interrupts; no effect on Unix sockets' \
         'priority	priority of sent packets, 0 to 6, or more with CAP_NET_ADMIN' \
         'protocol	protocol within the family: 0' \
         'rcvbuf	receive buffer; the kernel doubles what is set, up to net.core.rmem_max. It does not bound the queue of a Unix datagram socket' \
         'rcvbufforce	SO_RCVBUF past net.core.rmem_max' \
-        'rcvlowat	least bytes to receive at once; no effect on datagram sockets' \
-        'rcvmark	mark of the packet beside each datagram' \
-        'rcvpriority	priority of the packet beside each datagram' \
+        'rcvlowat	smallest number of bytes to receive at once; no effect on datagram sockets' \
+        'rcvmark	mark of the packet with each datagram' \
+        'rcvpriority	priority of the packet with each datagram' \
         'rcvtimeo	longest wait of a blocking receive; zero: no limit' \
-        'reserve_mem	memory set aside; TCP only, as a rule' \
+        'reserve_mem	reserved memory; usually for TCP only' \
         'reuseaddr	bind an address still in use; no effect on Unix sockets' \
         'reuseport	several sockets on one port; no effect on Unix sockets' \
-        'rxq_ovfl	count of dropped datagrams beside each datagram' \
-        'select_err_queue	poll(2) says POLLPRI when the error queue has something' \
+        'rxq_ovfl	count of dropped datagrams with each datagram' \
+        'select_err_queue	poll(2) reports POLLPRI when the error queue is not empty' \
         'sndbuf	send buffer, which bounds the size of a datagram; the kernel doubles what is set, up to net.core.wmem_max' \
         'sndbufforce	SO_SNDBUF past net.core.wmem_max' \
-        'sndlowat	least bytes to send at once: 1' \
+        'sndlowat	smallest number of bytes to send at once: 1' \
         'sndtimeo	longest wait of a blocking send; zero: no limit' \
-        'timestamp	time of arrival beside each datagram, in microseconds' \
+        'timestamp	time of arrival with each datagram, in microseconds' \
         'timestamping	timestamps to take, as SOF_TIMESTAMPING_ flags' \
-        'timestampns	time of arrival beside each datagram, in nanoseconds' \
+        'timestampns	time of arrival with each datagram, in nanoseconds' \
         'type	type: 2, SOCK_DGRAM' \
         'wifi_status	whether wireless packets were acknowledged; no effect on Unix sockets' \
         'zerocopy	send without copying; not for Unix sockets'

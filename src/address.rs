@@ -1,4 +1,4 @@
-//! Socket addresses as people write them: a pathname, `@abstract`, or none at all.
+//! Socket addresses as users write them: a pathname, an abstract name `@name`, or none.
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::quoted::Quoted;
@@ -6,17 +6,21 @@ use nix::libc;
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::os::unix::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-/// How many bytes of name `sun_path` holds: 108, on every Linux.
+/// The length of `sun_path` in bytes: 108, on every Linux.
 pub const SUN_PATH_LEN: usize = 108;
 
-/// The address of a Unix socket, unix(7).
+/// The address of a Unix socket; unix(7).
 ///
-/// [`parse`](Self::parse) and `Display` round-trip: `/run/app.sock` and `./s` are pathnames,
-/// `@name` is abstract (with `\\`, `\0` and `\xHH` for a backslash, a NUL, a byte), `./@name` is
-/// the pathname `@name`, and the empty string is no name at all.
+/// [`parse`](Self::parse) and `Display` round-trip: `/run/app.sock` and `./s` are pathnames, `@name` is
+/// abstract (with `\\`, `\0` and `\xHH` for a backslash, a NUL, a byte), `./@name` is the pathname
+/// `@name`, and the empty string is the unnamed address. [`FromStr`] and `TryFrom<&str>` do the same as
+/// [`parse`](Self::parse). A [`Path`] is always a pathname.
 ///
 /// ```
 /// use udgram::Address;
@@ -30,30 +34,22 @@ pub const SUN_PATH_LEN: usize = 108;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[doc(alias = "sockaddr_un")]
 pub enum Address<'a> {
-    /// No name: what a socket has that was never bound. Nobody can send to it.
+    /// The address of a socket that was never bound. Nothing can be sent to it.
     Unnamed,
-    /// A file; any bytes but NUL, of any length.
+    /// A file: any bytes but NUL, of any length.
     Pathname(Cow<'a, [u8]>),
-    /// A name outside the file system, any bytes, at most 107 of them; it belongs to the network
+    /// A name outside the file system: at most 107 bytes of any value. It belongs to the network
     /// namespace and has no permissions.
     Abstract(Cow<'a, [u8]>),
 }
 
 impl<'a> Address<'a> {
-    /// Reads an address as it is written on a command line.
+    /// Parses an address as users write it.
     ///
     /// Fails with [`ErrorKind::Unusable`] on a NUL in a pathname, an unknown escape in an
     /// abstract name, and an abstract name of more than 107 bytes.
     pub fn parse(written: &'a [u8]) -> Result<Self> {
-        let refuse = |cause: &'static str| {
-            let subject = Subject::File(OsStr::from_bytes(written).into());
-            Err(Error::new(
-                ErrorKind::Unusable,
-                "use the address",
-                subject,
-                cause,
-            ))
-        };
+        let refuse = |cause| Err(unusable(OsStr::from_bytes(written), cause));
         let address = match written {
             [] => Self::Unnamed,
             [b'@', name @ ..] if !name.contains(&b'\\') => Self::Abstract(name.into()),
@@ -61,7 +57,7 @@ impl<'a> Address<'a> {
                 Some(name) => Self::Abstract(name.into()),
                 None => return refuse(r"a backslash in it must begin \\, \0 or \xHH"),
             },
-            path if path.contains(&0) => return refuse("a pathname cannot contain a NUL"),
+            path if path.contains(&0) => return refuse(NUL_IN_PATHNAME),
             path => Self::Pathname(path.into()),
         };
         match &address {
@@ -72,8 +68,8 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// Decodes what the kernel wrote: `sun_path` and the length it gave for the whole
-    /// `sockaddr_un`, which may be more than there is room for.
+    /// Decodes an address from the kernel: `sun_path` and the length of the whole `sockaddr_un`, which
+    /// may be more than its size.
     pub(crate) fn from_raw(sun_path: &'a [u8; SUN_PATH_LEN], len: usize) -> Self {
         let used = len
             .saturating_sub(size_of::<libc::sa_family_t>())
@@ -89,7 +85,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The same address, owning its bytes.
+    /// Returns the same address, owning its bytes.
     #[must_use]
     pub fn into_owned(self) -> Address<'static> {
         match self {
@@ -99,7 +95,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The pathname, if it is one.
+    /// Returns the path of a pathname; `None` for other addresses.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         match self {
@@ -108,8 +104,8 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The address as it is written on a command line, in its exact bytes: what `Display` shows,
-    /// but for a pathname that is not UTF-8.
+    /// Returns the address as users write it, in its exact bytes: the text of `Display`, except for a
+    /// pathname that is not UTF-8.
     #[must_use]
     pub fn to_os_string(&self) -> OsString {
         match self {
@@ -121,7 +117,7 @@ impl<'a> Address<'a> {
         }
     }
 
-    /// The address for a message: in quotes, on one line; an unnamed one as `an unnamed socket`.
+    /// Returns the address for a message: in quotes, on one line; `an unnamed socket` for an unnamed one.
     #[must_use]
     pub fn quoted(&self) -> impl fmt::Display + '_ {
         struct Message<'m>(&'m Address<'m>);
@@ -137,8 +133,8 @@ impl<'a> Address<'a> {
     }
 }
 
-/// As it is written on a command line; the unnamed address is the empty string. A pathname that
-/// is not UTF-8 shows replacement characters: only its bytes name it.
+/// Shows the address as users write it; the unnamed address is the empty string. A pathname that is not
+/// UTF-8 shows replacement characters.
 impl fmt::Display for Address<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -180,6 +176,149 @@ impl fmt::Display for Address<'_> {
     }
 }
 
+impl FromStr for Address<'static> {
+    type Err = Error;
+
+    fn from_str(written: &str) -> Result<Self> {
+        Address::parse(written.as_bytes()).map(Address::into_owned)
+    }
+}
+
+impl<'a> TryFrom<&'a str> for Address<'a> {
+    type Error = Error;
+
+    fn try_from(written: &'a str) -> Result<Self> {
+        Address::parse(written.as_bytes())
+    }
+}
+
+/// Makes a pathname, whatever it begins with; the empty path makes the unnamed address.
+impl<'a> From<&'a Path> for Address<'a> {
+    fn from(path: &'a Path) -> Self {
+        match path.as_os_str().as_bytes() {
+            [] => Self::Unnamed,
+            path => Self::Pathname(path.into()),
+        }
+    }
+}
+
+/// Makes a pathname, whatever it begins with; the empty path makes the unnamed address.
+impl From<PathBuf> for Address<'static> {
+    fn from(path: PathBuf) -> Self {
+        Address::from(path.as_path()).into_owned()
+    }
+}
+
+impl<'a> From<&'a SocketAddr> for Address<'a> {
+    fn from(address: &'a SocketAddr) -> Self {
+        match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => path.into(),
+            (None, Some(name)) => Self::Abstract(name.into()),
+            (None, None) => Self::Unnamed,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address<'static> {
+    fn from(address: SocketAddr) -> Self {
+        Address::from(&address).into_owned()
+    }
+}
+
+/// Fails with [`ErrorKind::Unusable`] on a pathname of more than 107 bytes, which that type cannot hold.
+impl TryFrom<&Address<'_>> for SocketAddr {
+    type Error = Error;
+
+    fn try_from(address: &Address<'_>) -> Result<Self> {
+        let converted = match address {
+            Address::Unnamed => Self::from_pathname(""),
+            Address::Pathname(path) => Self::from_pathname(OsStr::from_bytes(path)),
+            Address::Abstract(name) => Self::from_abstract_name(name),
+        };
+        converted.map_err(|error| {
+            let subject = Subject::Address(address.clone().into_owned());
+            let kind = ErrorKind::Unusable;
+            Error::new(kind, "convert the address", subject, error.to_string())
+        })
+    }
+}
+
+/// Names a socket: an [`Address`] or something that can be made one.
+///
+/// A `str` or `String` is parsed as [`Address::parse`] does: one that begins with `@` is an abstract
+/// name. A [`Path`] or [`PathBuf`] is always a pathname.
+///
+/// ```
+/// use std::path::Path;
+/// use udgram::{Address, ToAddress};
+///
+/// assert_eq!("@app".to_address()?, Address::Abstract(b"app".into()));
+/// assert_eq!(Path::new("@app").to_address()?, Address::Pathname(b"@app".into()));
+/// # Ok::<(), udgram::Error>(())
+/// ```
+pub trait ToAddress {
+    /// Returns the address.
+    ///
+    /// Fails with [`ErrorKind::Unusable`] if there is none, as [`Address::parse`] does.
+    fn to_address(&self) -> Result<Address<'_>>;
+}
+
+impl<T: ToAddress + ?Sized> ToAddress for &T {
+    fn to_address(&self) -> Result<Address<'_>> {
+        (**self).to_address()
+    }
+}
+
+impl ToAddress for Address<'_> {
+    fn to_address(&self) -> Result<Address<'_>> {
+        Ok(match self {
+            Self::Unnamed => Address::Unnamed,
+            Self::Pathname(path) => Address::Pathname((&**path).into()),
+            Self::Abstract(name) => Address::Abstract((&**name).into()),
+        })
+    }
+}
+
+impl ToAddress for str {
+    fn to_address(&self) -> Result<Address<'_>> {
+        self.try_into()
+    }
+}
+
+impl ToAddress for String {
+    fn to_address(&self) -> Result<Address<'_>> {
+        self.as_str().to_address()
+    }
+}
+
+impl ToAddress for Path {
+    fn to_address(&self) -> Result<Address<'_>> {
+        if self.as_os_str().as_bytes().contains(&0) {
+            return Err(unusable(self.as_os_str(), NUL_IN_PATHNAME));
+        }
+        Ok(self.into())
+    }
+}
+
+impl ToAddress for PathBuf {
+    fn to_address(&self) -> Result<Address<'_>> {
+        self.as_path().to_address()
+    }
+}
+
+impl ToAddress for SocketAddr {
+    fn to_address(&self) -> Result<Address<'_>> {
+        Ok(self.into())
+    }
+}
+
+const NUL_IN_PATHNAME: &str = "a pathname cannot contain a NUL";
+
+fn unusable(written: &OsStr, cause: &'static str) -> Error {
+    let subject = Subject::File(written.into());
+    Error::new(ErrorKind::Unusable, "use the address", subject, cause)
+}
+
 fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -211,6 +350,7 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::SockAddr;
 
     fn raw(name: &[u8], len: usize) -> Address<'static> {
         let mut sun_path = [0; SUN_PATH_LEN];
@@ -219,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_forms_are_told_apart() {
+    fn the_kernels_forms_are_distinguished() {
         assert_eq!(raw(b"", 0), Address::Unnamed);
         assert_eq!(raw(b"", 2), Address::Unnamed);
         assert_eq!(raw(b"", 3), Address::Abstract(b"".into()));
@@ -253,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_address_is_is_refused() {
+    fn an_invalid_address_is_refused() {
         for written in [&b"@a\\"[..], b"@\\x1", b"@\\xg0", b"@\\n", b"a\0b"] {
             assert_eq!(
                 Address::parse(written).unwrap_err().kind(),
@@ -263,5 +403,43 @@ mod tests {
         let name = [b'@'; 109];
         assert!(Address::parse(&name[..108]).is_ok());
         assert!(Address::parse(&name).is_err());
+    }
+
+    #[test]
+    fn an_address_converts_to_and_from_that_of_the_standard_library() {
+        for written in ["", "/run/app.sock", "dir/s", "@app", r"@\0x\xff"] {
+            let address: Address<'_> = written.parse().unwrap();
+            let standard = SocketAddr::try_from(&address).unwrap();
+            assert_eq!(Address::from(standard), address, "{written}");
+        }
+        let long = Address::from(PathBuf::from("p".repeat(200)));
+        let error = SocketAddr::try_from(&long).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unusable);
+    }
+
+    #[test]
+    fn a_string_may_be_abstract_and_a_path_is_a_pathname() {
+        let abstract_name = Address::Abstract(b"name".into());
+        assert_eq!("@name".to_address().unwrap(), abstract_name);
+        assert_eq!("@name".to_owned().to_address().unwrap(), abstract_name);
+        assert_eq!(abstract_name.to_address().unwrap(), abstract_name);
+        let pathname = Address::Pathname(b"@name".into());
+        assert_eq!(Path::new("@name").to_address().unwrap(), pathname);
+        assert_eq!(PathBuf::from("@name").to_address().unwrap(), pathname);
+        assert_eq!(Path::new("").to_address().unwrap(), Address::Unnamed);
+        for refused in [
+            "a\0b".to_address(),
+            Path::new("a\0b").to_address(),
+            r"@\x".to_address(),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unusable);
+        }
+    }
+
+    #[test]
+    fn a_pathname_that_the_kernel_would_take_for_another_is_not_encoded() {
+        for path in [&b""[..], b"\0abstract", b"/run/app\0.sock"] {
+            assert!(SockAddr::new(&Address::Pathname(path.into())).is_none());
+        }
     }
 }

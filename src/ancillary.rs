@@ -1,152 +1,74 @@
-//! What travels beside a datagram: descriptors, credentials, the time of arrival; cmsg(3).
+//! Ancillary data, which travels with a datagram: descriptors, credentials, the time of arrival;
+//! cmsg(3), unix(7).
 
 pub use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::sockopt;
-use crate::sys;
+use crate::sys::{ReceivedControl, SO_TIMESTAMP_NEW, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW};
 use nix::libc::{self, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// How many descriptors one message carries at most (`SCM_MAX_FD` of the kernel).
+/// The largest number of descriptors in one message (`SCM_MAX_FD` of the kernel).
 #[doc(alias = "SCM_MAX_FD")]
 pub const MAX_DESCRIPTORS: usize = 253;
 
-/// The default room for control data in bytes: `CMSG_SPACE(8192)`, enough for every message.
+/// The default space for control data in bytes: `CMSG_SPACE(8192)`, enough for every message.
 #[doc(alias = "CMSG_SPACE")]
 pub const DEFAULT_CONTROL_LEN: usize = space(8192);
+
+/// The largest space for control data in bytes: 1 MiB, far more than the kernel ever fills.
+pub const MAX_CONTROL_LEN: usize = 1 << 20;
 
 const WORD: usize = size_of::<usize>();
 const HEADER: usize = size_of::<libc::cmsghdr>();
 const UCRED: usize = size_of::<libc::ucred>();
 
-/// `CMSG_SPACE(len)`: what a control message with `len` bytes of data takes in a buffer.
+/// Returns `CMSG_SPACE(len)`: the length of a control message with `len` bytes of data in a buffer.
 const fn space(len: usize) -> usize {
     HEADER.next_multiple_of(WORD) + len.next_multiple_of(WORD)
 }
 
-/// What came beside a datagram. Descriptors are owned: the ones nobody takes are closed when
-/// this is dropped.
+/// The ancillary data of a received datagram. It owns the descriptors: those that are not taken out
+/// are closed when it is dropped.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Ancillary {
-    /// The descriptors received, in the order they were sent, close-on-exec.
+    /// The received descriptors, close-on-exec, in the order in which they were sent.
     #[doc(alias = "SCM_RIGHTS")]
     pub descriptors: Vec<OwnedFd>,
-    /// The sender's credentials, with `SO_PASSCRED`.
+    /// The sender's credentials, with `SO_PASSCRED`
+    /// ([`DatagramSocket::set_passcred`](crate::DatagramSocket::set_passcred)).
     pub credentials: Option<Credentials>,
-    /// When the kernel took the datagram in, with `SO_TIMESTAMPNS` or `SO_TIMESTAMP`.
+    /// The time at which the kernel accepted the datagram, with `SO_TIMESTAMPNS` or `SO_TIMESTAMP`
+    /// ([`DatagramSocket::set_timestamps`](crate::DatagramSocket::set_timestamps)). For a datagram that
+    /// was queued before the option was set, it is the time of the receive.
     #[doc(alias = "SCM_TIMESTAMPNS")]
     pub time: Option<SystemTime>,
-    /// The sender's pidfd, with `SO_PASSPIDFD`.
+    /// A descriptor of the sending process, with `SO_PASSPIDFD`
+    /// ([`DatagramSocket::set_passpidfd`](crate::DatagramSocket::set_passpidfd)).
     #[doc(alias = "SCM_PIDFD")]
     pub pidfd: Option<OwnedFd>,
-    /// Control data did not fit, or descriptors did not: `MSG_CTRUNC`.
+    /// Whether control data was truncated, or descriptors were lost: `MSG_CTRUNC`.
     #[doc(alias = "MSG_CTRUNC")]
     pub truncated: bool,
 }
 
-impl Ancillary {
-    /// Takes everything out of the control data of a message just received. Every descriptor in
-    /// it is owned from here on, whatever else the message holds.
-    pub(crate) fn take(control: &[u8], flags: c_int) -> Self {
-        let contents = Contents::of(control);
+impl From<ReceivedControl> for Ancillary {
+    fn from(control: ReceivedControl) -> Self {
         Self {
-            descriptors: contents.descriptors.into_iter().map(sys::own).collect(),
-            credentials: contents.credentials,
-            time: contents.time,
-            pidfd: contents.pidfd.map(sys::own),
-            truncated: flags & libc::MSG_CTRUNC != 0,
+            descriptors: control.descriptors,
+            credentials: control.credentials,
+            time: control.time,
+            pidfd: control.pidfd,
+            truncated: control.truncated,
         }
     }
 }
 
-/// What control data says; its descriptors as the numbers they are.
-#[derive(Debug, Default)]
-pub(crate) struct Contents {
-    pub(crate) descriptors: Vec<c_int>,
-    credentials: Option<Credentials>,
-    time: Option<SystemTime>,
-    pub(crate) pidfd: Option<c_int>,
-}
-
-impl Contents {
-    pub(crate) fn of(control: &[u8]) -> Self {
-        let mut contents = Self::default();
-        for message in ControlMessages(control) {
-            let ControlMessage {
-                level: libc::SOL_SOCKET,
-                kind,
-                data,
-            } = message
-            else {
-                continue;
-            };
-            match kind {
-                libc::SCM_RIGHTS => contents.descriptors.extend(numbers(data)),
-                libc::SCM_CREDENTIALS => contents.credentials = Credentials::from_bytes(data),
-                // Where it could not open one, the kernel writes the negative errno in its place.
-                SCM_PIDFD => contents.pidfd = numbers(data).next().filter(|number| *number >= 0),
-                libc::SCM_TIMESTAMPNS | SO_TIMESTAMPNS_NEW => contents.time = time(data, 1),
-                libc::SCM_TIMESTAMP | SO_TIMESTAMP_NEW => {
-                    contents.time = contents.time.or_else(|| time(data, 1_000));
-                }
-                _ => {}
-            }
-        }
-        contents
-    }
-}
-
-// linux/socket.h, asm-generic/socket.h; libc has them for some targets only.
-const SCM_PIDFD: c_int = 4;
-const SO_TIMESTAMP_NEW: c_int = 63;
-const SO_TIMESTAMPNS_NEW: c_int = 64;
-const SO_TIMESTAMPING_NEW: c_int = 65;
-
-fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
-    data.as_chunks()
-        .0
-        .iter()
-        .map(|number| c_int::from_ne_bytes(*number))
-}
-
-/// A `timespec` (`unit` 1) or `timeval` (`unit` 1,000) of two longs.
-fn time(data: &[u8], unit: u64) -> Option<SystemTime> {
-    let long = |from: usize| Some(i64::from_ne_bytes(*data.get(from..)?.first_chunk()?));
-    let seconds = u64::try_from(long(0)?).ok()?;
-    let fraction = u64::try_from(long(8)?).ok()?;
-    SystemTime::UNIX_EPOCH
-        .checked_add(Duration::new(seconds, 0))?
-        .checked_add(Duration::from_nanos(fraction.checked_mul(unit)?))
-}
-
-struct ControlMessage<'c> {
-    level: c_int,
-    kind: c_int,
-    data: &'c [u8],
-}
-
-/// The messages in a control buffer, as `CMSG_NXTHDR` walks them. A length that does not fit the
-/// buffer ends the walk at what there is.
-struct ControlMessages<'c>(&'c [u8]);
-
-impl<'c> Iterator for ControlMessages<'c> {
-    type Item = ControlMessage<'c>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let len = usize::from_ne_bytes(*self.0.first_chunk()?);
-        let level = c_int::from_ne_bytes(*self.0.get(WORD..)?.first_chunk()?);
-        let kind = c_int::from_ne_bytes(*self.0.get(WORD + size_of::<c_int>()..)?.first_chunk()?);
-        let data = self.0.get(HEADER..len.min(self.0.len()))?;
-        let next = len.checked_next_multiple_of(WORD).unwrap_or(usize::MAX);
-        self.0 = self.0.get(next..).unwrap_or_default();
-        Some(ControlMessage { level, kind, data })
-    }
-}
-
-/// Control data to send beside a datagram, in the kernel's layout.
+/// Control data to send with a datagram, in the kernel's layout.
 ///
-/// It holds descriptor numbers, not descriptors: these stay the caller's, and open until sent.
+/// It holds descriptor numbers, not descriptors: the caller keeps them open until the datagram is sent.
 #[derive(Debug, Clone, Default)]
 pub struct Control {
     words: Vec<usize>,
@@ -155,7 +77,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Lays out `SCM_RIGHTS` with the descriptors and `SCM_CREDENTIALS`, each if there is any.
+    /// Lays out `SCM_RIGHTS` with the descriptors and `SCM_CREDENTIALS` with the credentials, each if
+    /// there are any.
     ///
     /// Fails with [`ErrorKind::Unusable`] on more than [`MAX_DESCRIPTORS`].
     pub fn new(descriptors: &[BorrowedFd<'_>], credentials: Option<Credentials>) -> Result<Self> {
@@ -202,7 +125,7 @@ impl Control {
         );
     }
 
-    /// Returns whether descriptors are among it.
+    /// Returns whether it carries descriptors.
     pub(crate) fn has_descriptors(&self) -> bool {
         self.descriptors
     }
@@ -218,24 +141,39 @@ impl Control {
     }
 }
 
-/// How much control data a receiver has room for.
+/// The space for control data in a receiver's buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlSpace {
-    /// For descriptors: none. The kernel drops those that come, and the message says so
+    /// None for descriptors. The kernel drops those that arrive, and the message reports that
     /// ([`Ancillary::truncated`]).
     NoDescriptors,
-    /// This many bytes beside what the socket's own options ask for; `CMSG_SPACE(4 * N)` is room
-    /// for N descriptors. [`DEFAULT_CONTROL_LEN`] is the usual figure.
+    /// This many bytes, at most [`MAX_CONTROL_LEN`], besides those that the socket's own options need;
+    /// `CMSG_SPACE(4 * N)` bytes hold N descriptors. [`DEFAULT_CONTROL_LEN`] is the usual number.
     Bytes(usize),
 }
 
 impl ControlSpace {
-    /// The length of the control buffer: the room asked for, and what the messages take that the
-    /// socket's options (`SO_PASSCRED` and its like) make the kernel write first.
+    /// Fails with [`ErrorKind::Unusable`] on more than [`MAX_CONTROL_LEN`].
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::Bytes(len) if len > MAX_CONTROL_LEN => Err(Error::new(
+                ErrorKind::Unusable,
+                "receive",
+                Subject::None,
+                format!(
+                    "{len} bytes of space for control data are too many, at most {MAX_CONTROL_LEN}"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the length of the control buffer: the space asked for, and that of the messages that the
+    /// socket's options (`SO_PASSCRED` and others) make the kernel write first.
     pub(crate) fn buffer_len(self, socket: impl AsFd) -> usize {
         let is_on =
             |option: &c_int| sockopt::get_int(&socket, *option).is_ok_and(|value| value != 0);
-        // Each of these takes the place of the others.
+        // The kernel writes one of these at most.
         let stamps = [
             libc::SO_TIMESTAMP,
             libc::SO_TIMESTAMPNS,
@@ -255,93 +193,28 @@ impl ControlSpace {
         let taken = others.map(|(_, space)| space).chain(&stamp).sum::<usize>();
         match self {
             Self::NoDescriptors => taken,
-            Self::Bytes(room) => taken + room,
+            Self::Bytes(len) => taken + len,
         }
     }
 
-    /// The same room, as far as it is for no more than `count` descriptors.
+    /// Returns the same space, limited to `count` descriptors.
     pub(crate) fn within(self, count: usize) -> Self {
         match self {
-            Self::Bytes(room) if self.most_descriptors() > count => {
-                // Not rounded up: what is left of a word would hold another one.
-                Self::Bytes(room.min(HEADER + count * size_of::<c_int>()))
+            Self::Bytes(len) if self.max_descriptors() > count => {
+                // Not rounded up: the rest of a word would hold another descriptor.
+                Self::Bytes(len.min(HEADER + count * size_of::<c_int>()))
             }
-            room => room,
+            space => space,
         }
     }
 
-    /// How many descriptors one message can bring at most.
-    pub(crate) fn most_descriptors(self) -> usize {
+    /// Returns the largest number of descriptors that one message can bring.
+    pub(crate) fn max_descriptors(self) -> usize {
         match self {
             Self::NoDescriptors => 0,
-            Self::Bytes(room) => {
-                (room.saturating_sub(HEADER) / size_of::<c_int>()).min(MAX_DESCRIPTORS)
+            Self::Bytes(len) => {
+                (len.saturating_sub(HEADER) / size_of::<c_int>()).min(MAX_DESCRIPTORS)
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(kind: c_int, len: usize, data: &[u8]) -> Vec<u8> {
-        let mut bytes = len.to_ne_bytes().to_vec();
-        bytes.extend(libc::SOL_SOCKET.to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(data);
-        bytes
-    }
-
-    #[test]
-    fn credentials_and_time_are_decoded() {
-        let ucred = [7, 8, 9].map(i32::to_ne_bytes).concat();
-        let mut control = message(libc::SCM_CREDENTIALS, HEADER + 12, &ucred);
-        control.extend([0; 4]);
-        let timespec = [1_i64, 5].map(i64::to_ne_bytes).concat();
-        control.extend(message(libc::SCM_TIMESTAMPNS, HEADER + 16, &timespec));
-        let ancillary = Ancillary::take(&control, 0);
-        assert_eq!(
-            ancillary.credentials,
-            Some(Credentials {
-                pid: 7,
-                uid: 8,
-                gid: 9
-            })
-        );
-        assert_eq!(
-            ancillary.time,
-            Some(SystemTime::UNIX_EPOCH + Duration::new(1, 5))
-        );
-        assert!(!ancillary.truncated);
-    }
-
-    #[test]
-    fn a_pidfd_that_the_kernel_could_not_open_is_none() {
-        let control = message(SCM_PIDFD, HEADER + 4, &(-24_i32).to_ne_bytes());
-        assert!(Ancillary::take(&control, 0).pidfd.is_none());
-    }
-
-    #[test]
-    fn a_time_beyond_the_clock_is_none() {
-        for (kind, [seconds, fraction]) in [
-            (libc::SCM_TIMESTAMP, [1, i64::MAX]),
-            (libc::SCM_TIMESTAMPNS, [i64::MAX, i64::MAX]),
-            (libc::SCM_TIMESTAMPNS, [-1, 0]),
-        ] {
-            let data = [seconds, fraction].map(i64::to_ne_bytes).concat();
-            let control = message(kind, HEADER + 16, &data);
-            assert_eq!(Ancillary::take(&control, 0).time, None);
-        }
-    }
-
-    #[test]
-    fn lengths_that_lie_end_the_walk() {
-        for len in [0, 1, HEADER - 1, usize::MAX, usize::MAX - 7] {
-            let control = message(libc::SCM_CREDENTIALS, len, &[1; 4]);
-            let ancillary = Ancillary::take(&control, libc::MSG_CTRUNC);
-            assert_eq!(ancillary.credentials, None);
-            assert!(ancillary.truncated);
         }
     }
 }

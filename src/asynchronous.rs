@@ -1,13 +1,18 @@
-//! The asynchronous client: the same methods, awaited. It runs under any executor; async-io's own
-//! thread waits.
+//! The asynchronous client and endpoint: the same methods to await. They run under any executor; the
+//! thread of async-io waits.
 
-use crate::address::Address;
+use crate::address::{Address, ToAddress};
 use crate::ancillary::{Control, ControlSpace, DEFAULT_CONTROL_LEN};
-use crate::client::UnixDatagramClient;
+use crate::binding::{BindOptions, Binding};
+use crate::client::{UnixDatagramClient, is_packet};
+use crate::diagnose::peer_lost;
 use crate::endpoint::{Message, Received, UnixDatagramEndpoint, closed, ends_sequence, locked};
+#[cfg(doc)]
+use crate::error::ErrorKind;
 use crate::error::{Error, Result, Subject};
 use crate::outgoing::{Destination, Outgoing};
 use crate::protocol::DatagramProtocol;
+use crate::question::{PEER_CHECK_INTERVAL, Question, unread};
 use crate::socket::{DatagramSocket, reading_shut_down};
 use crate::wait::{Deadline, Ready, Until, Wake, wait};
 use async_io::{Async, Timer};
@@ -18,13 +23,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The first and the longest interval at which a send is tried again that no event announces.
+/// The first and the longest interval at which a send is repeated if no event announces room.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
-/// Tells when a socket is ready, or closed.
+/// Waits until a socket is ready, or closed.
 #[derive(Debug)]
 struct Readiness {
-    /// None once closed.
+    /// `None` once closed.
     socket: Mutex<Option<Arc<Async<Arc<DatagramSocket>>>>>,
     /// Readable once closed.
     closed: Async<OwnedFd>,
@@ -69,7 +74,7 @@ impl Readiness {
             }
             let waiter = self.open()?;
             if woken && is_ready(waiter.get_ref(), Until::Readable)? == Some(Ready::ShutDown) {
-                // What was queued before is still to be read.
+                // Datagrams queued before the shutdown can still be read.
                 shut_down = true;
                 continue;
             }
@@ -78,16 +83,16 @@ impl Readiness {
         }
     }
 
-    /// Returns the items of [`AsyncUnixDatagramEndpoint::iter_received_packets`].
+    /// Returns the items of [`AsyncUnixDatagramEndpoint::iter_received_messages`].
     fn sequence<'s, R>(
         &'s self,
         budget: Option<Duration>,
         try_recv: impl Fn() -> Result<Received<R>> + 's,
-    ) -> impl Stream<Item = Result<R>> + Unpin + 's
+    ) -> impl Stream<Item = Result<Message<R>>> + Unpin + 's
     where
         R: 's,
     {
-        let packets = stream::unfold(Some((budget, try_recv)), move |state| async move {
+        let messages = stream::unfold(Some((budget, try_recv)), move |state| async move {
             let (left, try_recv) = state?;
             let start = Instant::now();
             // A stranger's datagram is dropped, and the next one may be the peer's.
@@ -97,22 +102,20 @@ impl Readiness {
                     received => break received,
                 }
             };
-            let packet = match first {
-                Ok(Received::Message(message)) => Ok(message.packet),
+            let message = match first {
+                Ok(Received::Message(message)) => Ok(message),
                 Ok(_) if left == Some(Duration::ZERO) => return None,
                 Ok(_) => {
                     let next = async { Some(self.recv(&try_recv).await) };
-                    future::or(next, over(left))
-                        .await?
-                        .map(|message| message.packet)
+                    future::or(next, over(left)).await?
                 }
                 Err(error) => Err(error),
             };
-            let ended = packet.as_ref().is_err_and(ends_sequence);
+            let ended = message.as_ref().is_err_and(ends_sequence);
             let left = left.map(|left| left.saturating_sub(start.elapsed()));
-            Some((packet, (!ended).then_some((left, try_recv))))
+            Some((message, (!ended).then_some((left, try_recv))))
         });
-        Box::pin(packets.fuse())
+        Box::pin(messages.fuse())
     }
 
     /// Sends one datagram, waiting for room.
@@ -139,7 +142,7 @@ impl Readiness {
                     self.unless_closed(future::or(waiter.writable(), soon))
                         .await?;
                 }
-                // No event announces the room: too many descriptors are in flight.
+                // Too many descriptors are in flight: no event announces room for more.
                 _ => self.unless_closed(soon).await?,
             }
             interval = (interval * 2).min(RETRY.1);
@@ -148,7 +151,7 @@ impl Readiness {
 }
 
 fn waiter<T: AsFd>(source: T) -> Result<Async<T>> {
-    // Not `Async::new`, which would set O_NONBLOCK for all who share the socket.
+    // `Async::new` would set O_NONBLOCK for every process that shares the socket.
     Async::new_nonblocking(source).map_err(|error| unwaitable(&error))
 }
 
@@ -172,7 +175,7 @@ fn is_ready(socket: &DatagramSocket, until: Until) -> Result<Option<Ready>> {
 }
 
 /// [`UnixDatagramEndpoint`] with methods to await: a Unix datagram socket that speaks a protocol,
-/// without one peer of its own.
+/// without a fixed peer.
 ///
 /// It runs under any executor (tokio, smol, …), and changes no flag of the socket. Every method
 /// takes `&self`; tasks may send, receive and [`close`](Self::close) at the same time.
@@ -180,7 +183,7 @@ fn is_ready(socket: &DatagramSocket, until: Until) -> Result<Option<Ready>> {
 /// A call that is ready at once does not yield to the executor: a task that only receives, from a
 /// peer faster than itself, should yield at times.
 ///
-/// No method has a timeout: use the runtime's own. Every future here may be dropped at any moment. A
+/// No method has a timeout: use the one of the runtime. Every future may be dropped at any moment. A
 /// receive that is dropped before it is ready has taken no datagram, and a send that is dropped
 /// before it is ready has sent none.
 ///
@@ -192,9 +195,24 @@ pub struct AsyncUnixDatagramEndpoint<P> {
 }
 
 impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
-    /// Makes an endpoint of `socket`, which stays as it is. It needs no executor yet.
+    /// Makes an endpoint of a new socket and binds it to `address`, as [`UnixDatagramEndpoint::bind`]
+    /// does. Binding does not wait, and needs no executor yet.
+    pub fn bind(address: impl ToAddress, protocol: P) -> Result<Self> {
+        UnixDatagramEndpoint::bind(address, protocol).and_then(Self::from_endpoint)
+    }
+
+    /// Does the same as [`bind`](Self::bind) with options.
+    pub fn bind_with(address: impl ToAddress, options: BindOptions, protocol: P) -> Result<Self> {
+        UnixDatagramEndpoint::bind_with(address, options, protocol).and_then(Self::from_endpoint)
+    }
+
+    /// Makes an endpoint of `socket`, which stays unchanged. It needs no executor yet.
     pub fn new(socket: DatagramSocket, protocol: P) -> Result<Self> {
-        let endpoint = UnixDatagramEndpoint::new(socket, protocol)?;
+        UnixDatagramEndpoint::new(socket, protocol).and_then(Self::from_endpoint)
+    }
+
+    /// Makes an asynchronous endpoint of one that blocks.
+    pub fn from_endpoint(endpoint: UnixDatagramEndpoint<P>) -> Result<Self> {
         let readiness = Readiness::of(&endpoint)?;
         Ok(Self {
             endpoint,
@@ -217,12 +235,18 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
         self.endpoint.local_address()
     }
 
-    /// Closes the socket; does not wait. Receives and sends that wait in other tasks fail with
-    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed), and so does every later call; closing again
-    /// does nothing.
+    /// Returns the socket and its [`Binding`], as [`UnixDatagramEndpoint::into_socket`] does.
+    pub fn into_socket(self) -> Result<(DatagramSocket, Option<Binding>)> {
+        drop(self.readiness);
+        self.endpoint.into_socket()
+    }
+
+    /// Closes the socket and removes the socket file; does not wait. Receives and sends that wait in
+    /// other tasks fail with [`ErrorKind::Closed`], and so does every later call; closing again does
+    /// nothing.
     pub fn close(&self) {
-        self.endpoint.close();
         self.readiness.close();
+        self.endpoint.close();
     }
 
     /// Returns whether it was closed.
@@ -231,8 +255,8 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
         self.endpoint.is_closed()
     }
 
-    /// Receives the next packet. [`ErrorKind::Parse`](crate::ErrorKind::Parse) on a datagram that is
-    /// not a valid packet, which is then gone.
+    /// Receives the next packet. Fails with [`ErrorKind::Parse`] on a datagram that is not a valid
+    /// packet, which is then gone.
     pub async fn recv_packet(&self) -> Result<P::Received> {
         let message = self.recv(ControlSpace::NoDescriptors).await;
         message.map(|message| message.packet)
@@ -245,7 +269,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
     }
 
     /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
-    /// control data.
+    /// control data, at most [`MAX_CONTROL_LEN`](crate::ancillary::MAX_CONTROL_LEN).
     pub async fn recv_message_with_space(
         &self,
         control_len: usize,
@@ -254,34 +278,45 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
     }
 
     /// Receives the packets that come within `budget`, the time for all of them together. Zero:
-    /// those that are there already; `None`: until it is closed. The time from asking for a packet
+    /// those that are queued already; `None`: until it is closed. The time from asking for a packet
     /// until it comes counts; the time between two packets does not.
     ///
-    /// The stream ends when the time is over. A datagram that is not a valid packet is an item, an
-    /// error ([`ErrorKind::Parse`](crate::ErrorKind::Parse)), and the next follow; any other error is
-    /// the last item.
+    /// The stream ends when the time is over. A datagram that is not a valid packet is an error item
+    /// ([`ErrorKind::Parse`]), and more items follow; any other error is the last item.
     pub fn iter_received_packets(
         &self,
         budget: impl Into<Option<Duration>>,
     ) -> impl Stream<Item = Result<P::Received>> + Unpin {
-        self.readiness.sequence(budget.into(), || {
-            self.endpoint.try_recv(ControlSpace::NoDescriptors, None)
-        })
+        let try_recv = || self.endpoint.try_recv(ControlSpace::NoDescriptors, None);
+        let messages = self.readiness.sequence(budget.into(), try_recv);
+        messages.map(|message| message.map(|message| message.packet))
+    }
+
+    /// Does the same as [`iter_received_packets`](Self::iter_received_packets) with whole messages: each
+    /// packet with its sender and its ancillary data.
+    pub fn iter_received_messages(
+        &self,
+        budget: impl Into<Option<Duration>>,
+    ) -> impl Stream<Item = Result<Message<P::Received>>> + Unpin {
+        let space = ControlSpace::Bytes(DEFAULT_CONTROL_LEN);
+        let try_recv = move || self.endpoint.try_recv(space, None);
+        self.readiness.sequence(budget.into(), try_recv)
     }
 
     /// Sends `packet` to `to`, waiting for room in its queue.
-    pub async fn send_packet_to(&self, packet: &P::Sent, to: &Address<'_>) -> Result<()> {
-        self.send(packet, to, None).await
+    pub async fn send_packet_to(&self, packet: &P::Sent, to: impl ToAddress) -> Result<()> {
+        self.send(packet, Destination::named(to)?, None).await
     }
 
     /// Does the same as [`send_packet_to`](Self::send_packet_to) with control data.
     pub async fn send_packet_to_with(
         &self,
         packet: &P::Sent,
-        to: &Address<'_>,
+        to: impl ToAddress,
         control: &Control,
     ) -> Result<()> {
-        self.send(packet, to, Some(control)).await
+        self.send(packet, Destination::named(to)?, Some(control))
+            .await
     }
 
     async fn recv(&self, space: ControlSpace) -> Result<Message<P::Received>> {
@@ -293,18 +328,17 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
     async fn send(
         &self,
         packet: &P::Sent,
-        to: &Address<'_>,
+        to: Destination,
         control: Option<&Control>,
     ) -> Result<()> {
-        let to = Destination::named(to)?;
         let bytes = &self.endpoint.datagram(packet)?;
         let to = Some(&to);
         self.readiness.send(Outgoing { bytes, to, control }).await
     }
 }
 
-/// [`UnixDatagramClient`] with methods to await: packets exchanged with one peer, from which alone it
-/// receives.
+/// [`UnixDatagramClient`] with methods to await: exchanges packets with one peer, and receives from no
+/// other socket.
 ///
 /// It runs under any executor, as [`AsyncUnixDatagramEndpoint`] does, and its futures may be dropped
 /// in the same way.
@@ -332,8 +366,24 @@ pub struct AsyncUnixDatagramClient<P> {
 impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
     /// Makes a client of `peer`, as [`UnixDatagramClient::connect`] does: connecting a datagram
     /// socket does not wait.
-    pub fn connect(peer: &Address<'_>, protocol: P) -> Result<Self> {
+    pub fn connect(peer: impl ToAddress, protocol: P) -> Result<Self> {
         UnixDatagramClient::connect(peer, protocol).and_then(Self::from_client)
+    }
+
+    /// Makes a client of `peer` that is bound to `local`, as [`UnixDatagramClient::connect_from`] does.
+    pub fn connect_from(local: impl ToAddress, peer: impl ToAddress, protocol: P) -> Result<Self> {
+        UnixDatagramClient::connect_from(local, peer, protocol).and_then(Self::from_client)
+    }
+
+    /// Does the same as [`connect_from`](Self::connect_from) with options for the socket file.
+    pub fn connect_from_with(
+        local: impl ToAddress,
+        options: BindOptions,
+        peer: impl ToAddress,
+        protocol: P,
+    ) -> Result<Self> {
+        UnixDatagramClient::connect_from_with(local, options, peer, protocol)
+            .and_then(Self::from_client)
     }
 
     /// Makes a client of a socket that is connected already, as
@@ -342,12 +392,13 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         UnixDatagramClient::from_connected(socket, protocol).and_then(Self::from_client)
     }
 
-    fn from_client(client: UnixDatagramClient<P>) -> Result<Self> {
+    /// Makes an asynchronous client of one that blocks.
+    pub fn from_client(client: UnixDatagramClient<P>) -> Result<Self> {
         let readiness = Readiness::of(client.endpoint())?;
         Ok(Self { client, readiness })
     }
 
-    /// Connects to the peer's address again, as [`UnixDatagramClient::reconnect`] does.
+    /// Connects again to the peer's address, as [`UnixDatagramClient::reconnect`] does.
     pub fn reconnect(&self) -> Result<()> {
         self.client.reconnect()
     }
@@ -372,10 +423,16 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         self.client.socket()
     }
 
+    /// Returns the socket and its [`Binding`], as [`UnixDatagramEndpoint::into_socket`] does.
+    pub fn into_socket(self) -> Result<(DatagramSocket, Option<Binding>)> {
+        drop(self.readiness);
+        self.client.into_socket()
+    }
+
     /// Closes the socket, as [`AsyncUnixDatagramEndpoint::close`] does.
     pub fn close(&self) {
-        self.client.close();
         self.readiness.close();
+        self.client.close();
     }
 
     /// Returns whether it was closed.
@@ -384,8 +441,8 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         self.client.is_closed()
     }
 
-    /// Receives the peer's next packet. [`ErrorKind::Parse`](crate::ErrorKind::Parse) on a datagram
-    /// that is not a valid packet, which is then gone.
+    /// Receives the peer's next packet. Fails with [`ErrorKind::Parse`] on a datagram that is not a valid
+    /// packet, which is then gone.
     pub async fn recv_packet(&self) -> Result<P::Received> {
         let message = self.recv(ControlSpace::NoDescriptors).await;
         message.map(|message| message.packet)
@@ -398,7 +455,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
     }
 
     /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
-    /// control data.
+    /// control data, at most [`MAX_CONTROL_LEN`](crate::ancillary::MAX_CONTROL_LEN).
     pub async fn recv_message_with_space(
         &self,
         control_len: usize,
@@ -412,9 +469,20 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         &self,
         budget: impl Into<Option<Duration>>,
     ) -> impl Stream<Item = Result<P::Received>> + Unpin {
-        self.readiness.sequence(budget.into(), || {
-            self.client.try_recv(ControlSpace::NoDescriptors)
-        })
+        let try_recv = || self.client.try_recv(ControlSpace::NoDescriptors);
+        let messages = self.readiness.sequence(budget.into(), try_recv);
+        messages.map(|message| message.map(|message| message.packet))
+    }
+
+    /// Receives the messages that come within `budget`, as
+    /// [`AsyncUnixDatagramEndpoint::iter_received_messages`] does.
+    pub fn iter_received_messages(
+        &self,
+        budget: impl Into<Option<Duration>>,
+    ) -> impl Stream<Item = Result<Message<P::Received>>> + Unpin {
+        let space = ControlSpace::Bytes(DEFAULT_CONTROL_LEN);
+        let try_recv = move || self.client.try_recv(space);
+        self.readiness.sequence(budget.into(), try_recv)
     }
 
     /// Sends `packet` to the peer, waiting for room in its queue.
@@ -425,6 +493,63 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
     /// Does the same as [`send_packet`](Self::send_packet) with control data.
     pub async fn send_packet_with(&self, packet: &P::Sent, control: &Control) -> Result<()> {
         self.send(packet, Some(control)).await
+    }
+
+    /// Sends `packet` and receives the peer's answer, as [`UnixDatagramClient::request`] does. A future
+    /// that is dropped may have sent the question; the next request drops a late answer to it.
+    pub async fn request(&self, packet: &P::Sent) -> Result<P::Received> {
+        let answer = self.ask(packet, None, ControlSpace::NoDescriptors).await;
+        answer.map(|answer| answer.packet)
+    }
+
+    /// Does the same as [`request`](Self::request) with control data for the question. Returns the
+    /// answer with its ancillary data.
+    pub async fn request_message(
+        &self,
+        packet: &P::Sent,
+        control: &Control,
+    ) -> Result<Message<P::Received>> {
+        let space = ControlSpace::Bytes(DEFAULT_CONTROL_LEN);
+        self.ask(packet, Some(control), space).await
+    }
+
+    async fn ask(
+        &self,
+        packet: &P::Sent,
+        control: Option<&Control>,
+        space: ControlSpace,
+    ) -> Result<Message<P::Received>> {
+        let socket = self.socket()?;
+        while self.client.drop_queued()? {
+            future::yield_now().await;
+        }
+        let before = unread(&socket);
+        self.send(packet, control).await?;
+        let question = Question::sent(&socket, before);
+        loop {
+            let received = future::or(
+                async { Some(self.recv(space).await) },
+                over(Some(PEER_CHECK_INTERVAL)),
+            );
+            match received.await {
+                // It was sent before the question could be read.
+                Some(received) if is_packet(&received) && question.is_unread(&socket) => {}
+                Some(received) => return received,
+                None if socket.peer_is_closed() => return self.last_answer(space),
+                None => {}
+            }
+        }
+    }
+
+    /// Receives the answer of a peer that has closed its socket: it may have answered before.
+    fn last_answer(&self, space: ControlSpace) -> Result<Message<P::Received>> {
+        loop {
+            match self.client.try_recv(space)? {
+                Received::Message(message) => return Ok(message),
+                Received::Nothing => return Err(peer_lost("receive from", self.peer_address())),
+                Received::Stranger => {}
+            }
+        }
     }
 
     async fn recv(&self, space: ControlSpace) -> Result<Message<P::Received>> {

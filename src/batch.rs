@@ -2,50 +2,50 @@
 
 use crate::address::Address;
 use crate::ancillary::{Ancillary, ControlSpace};
-use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::sys::{self, ReceiveBuffers, SockAddrRef};
+use crate::error::{Error, Result, Subject};
+use crate::sys::{self, ReceiveBuffers, Received, SockAddrRef};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// What a receiver has room for in one datagram, in bytes: twice what the kernel carries. The odd
-/// bytes have the beginnings of datagrams lie in different sets of the processor's cache.
+/// The space for one datagram in bytes: twice the largest datagram. The extra 320 bytes stagger slots
+/// across cache sets.
 const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
     Some(len) => len,
     None => NonZeroUsize::MIN,
 };
 
-/// How many bytes of large datagrams are received at a time, once the first of them has come.
+/// How many bytes of large datagrams are received at a time, after the first of them.
 const BURST: usize = 32 << 20;
 
-/// The number of datagrams that one system call sends or receives at most.
+/// The largest number of datagrams that one system call sends or receives.
 pub const BATCH: usize = sys::BATCH;
 
 /// Selects whether receiving takes datagrams out of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(alias = "MSG_PEEK")]
 pub enum ReceiveMode {
-    /// They are taken.
+    /// It takes them.
     Remove,
-    /// They stay; each call copies the descriptors among them to this process.
+    /// It leaves them; each call copies their descriptors to this process.
     Peek,
 }
 
 /// The buffers that a socket receives into: up to [`BATCH`] datagrams at a time, each of any size
-/// the kernel carries, with its sender and its ancillary data. The memory is there when touched.
+/// the kernel carries, with its sender and its ancillary data. Memory is used when it is first touched.
 pub struct Batch {
     buffers: ReceiveBuffers,
-    /// What came beside each datagram, slot by slot; nothing where nothing did.
+    /// Ancillary data of each slot; empty if none arrived.
     ancillary: Vec<Ancillary>,
     /// Whether an attempt to receive has found the queue empty.
     emptied: bool,
-    /// Whether to spin before sleeping: the last wait for a datagram was shorter than that takes.
+    /// Whether to spin before sleeping: the last wait for a datagram was short.
     pub(crate) spin: bool,
-    /// The longest datagram since the memory was last given back.
+    /// The longest datagram since the last [`trim`](Self::trim).
     longest: usize,
-    /// The longest datagram to reckon with: as long as one that came lately.
+    /// The length to expect of a datagram: that of a recent one.
     expected: usize,
 }
 
@@ -53,9 +53,9 @@ pub struct Batch {
 pub struct Datagram<'b> {
     /// Its bytes.
     pub bytes: &'b [u8],
-    /// Its length on the wire: more than `bytes` has only if it arrived cut.
+    /// Its length on the wire; more than that of `bytes` if it was truncated.
     pub size: usize,
-    /// What came beside it; descriptors left in it are closed before the next receive.
+    /// Its ancillary data; descriptors left in it are closed before the next receive.
     pub ancillary: &'b mut Ancillary,
     from: SockAddrRef<'b>,
 }
@@ -87,32 +87,34 @@ impl<'b> Datagram<'b> {
 }
 
 impl Batch {
-    /// Buffers for `socket`, whose options must be set by now, with `room` for control data, for
-    /// at most `most` datagrams at a time.
+    /// Makes buffers for at most `max` datagrams at a time, with this space for control data. The
+    /// options of `socket` that add control data must be set before.
     ///
-    /// Where descriptors may come, a batch is no longer than the process can hold the
-    /// descriptors of (`RLIMIT_NOFILE`), so that none is lost that would not be lost singly; and
-    /// no message takes the last of them, which the process needs for its own work.
-    pub fn new(socket: impl AsFd, room: ControlSpace, most: usize) -> Result<Self> {
-        let spare = spare_descriptors();
-        let room = room.within(spare);
-        let slots = match room.most_descriptors() {
-            0 => BATCH,
-            each => (spare / each).max(1),
+    /// If descriptors may come, it limits the batch so that they cannot exceed `RLIMIT_NOFILE`, and
+    /// leaves some of them to the process.
+    ///
+    /// Fails with [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) on more than
+    /// [`MAX_CONTROL_LEN`](crate::ancillary::MAX_CONTROL_LEN) bytes for control data.
+    pub fn new(socket: impl AsFd, space: ControlSpace, max: usize) -> Result<Self> {
+        space.check()?;
+        let free = match space.max_descriptors() {
+            0 => 0,
+            _ => free_descriptors(),
         };
-        let slots = most.min(BATCH).min(slots).max(1);
-        let control_len = room.buffer_len(socket.as_fd());
-        // A small address space (RLIMIT_AS) is no reason to give up.
+        let space = space.within(free);
+        let slots = match space.max_descriptors() {
+            0 => BATCH,
+            each => (free / each).max(1),
+        };
+        let slots = max.min(BATCH).min(slots).max(1);
+        let control_len = space.buffer_len(socket.as_fd());
+        // Fewer slots fit into a small address space (RLIMIT_AS).
         let made = [slots, slots.min(8), 1].into_iter().find_map(|slots| {
             ReceiveBuffers::new(NonZeroUsize::new(slots)?, SLOT_LEN, control_len).ok()
         });
         let buffers = made.ok_or_else(|| {
-            Error::new(
-                ErrorKind::System(Errno::ENOMEM),
-                "receive",
-                Subject::None,
-                "there is no memory for a datagram",
-            )
+            Error::system("receive", Subject::None, Errno::ENOMEM)
+                .with_cause("there is no memory for a datagram")
         })?;
         let ancillary = std::iter::repeat_with(Ancillary::default).take(buffers.slots());
         Ok(Self {
@@ -125,7 +127,7 @@ impl Batch {
         })
     }
 
-    /// The datagrams of the last receive, in the order they were sent.
+    /// Returns the datagrams of the last receive, in the order they were sent.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
         self.buffers
             .messages()
@@ -138,21 +140,21 @@ impl Batch {
             })
     }
 
-    /// Returns whether an attempt to receive has found the queue empty: what comes after that was
-    /// sent after it.
+    /// Returns whether an attempt to receive has found the queue empty: datagrams received after that
+    /// were sent after it.
     #[must_use]
     pub fn has_been_empty(&self) -> bool {
         self.emptied
     }
 
-    /// Closes the descriptors of the last receive that nobody took.
+    /// Closes the descriptors of the last receive that were not taken.
     fn clear(&mut self) {
         let used = self.buffers.messages().zip(&mut self.ancillary);
         used.for_each(|(_, ancillary)| *ancillary = Ancillary::default());
     }
 
-    /// Gives back the memory that large datagrams took. When there were any, it forgets the last
-    /// receive.
+    /// Gives the memory of large datagrams back to the kernel. If there were any, this drops the
+    /// datagrams of the last receive.
     pub fn trim(&mut self) {
         const KEPT: usize = 64 << 10;
         if self.longest > KEPT {
@@ -162,11 +164,11 @@ impl Batch {
         }
     }
 
-    /// Receives at most `most` datagrams, without waiting: how many came.
+    /// Receives at most `max` datagrams without waiting. Returns how many came.
     pub(crate) fn fill(
         &mut self,
         socket: BorrowedFd<'_>,
-        most: usize,
+        max: usize,
         mode: ReceiveMode,
     ) -> nix::Result<usize> {
         self.clear();
@@ -174,28 +176,27 @@ impl Batch {
             ReceiveMode::Remove => 0,
             ReceiveMode::Peek => libc::MSG_PEEK,
         };
-        let most = most.min(BURST / self.expected.max(1)).max(1);
+        let max = max.min(BURST / self.expected.max(1)).max(1);
         let count = self
             .buffers
-            .receive(socket, most, flags)
+            .receive(socket, max, flags)
             .inspect_err(|errno| self.emptied |= *errno == Errno::EAGAIN)?;
-        let mut longest = 0;
-        for (index, received) in self.buffers.messages().enumerate() {
-            if !received.is_bare() {
-                let control = self.buffers.control(index);
-                self.ancillary[index] = Ancillary::take(control, received.flags());
+        for (index, ancillary) in self.ancillary[..count].iter_mut().enumerate() {
+            if let Some(control) = self.buffers.take_control(index) {
+                *ancillary = control.into();
             }
-            longest = longest.max(received.size());
         }
+        let sizes = self.buffers.messages().map(Received::size);
+        let longest = sizes.max().unwrap_or(0);
         self.longest = self.longest.max(longest);
         self.expected = longest.max(self.expected - self.expected.div_ceil(64));
         Ok(count)
     }
 }
 
-/// How many descriptors this process may receive now.
-fn spare_descriptors() -> usize {
-    /// What it keeps for itself: what a handler of packets takes to be started, and some more.
+/// Returns how many descriptors this process may receive now.
+fn free_descriptors() -> usize {
+    /// How many it keeps for other uses, such as starting a command.
     const KEPT: usize = 16;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
@@ -215,13 +216,13 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn what_came_beside_a_datagram_is_beside_no_other() {
+    fn ancillary_data_belongs_to_its_own_datagram() {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
         let mut batch = Batch::new(&ours, ControlSpace::Bytes(DEFAULT_CONTROL_LEN), BATCH).unwrap();
         let descriptors = Control::new(&[theirs.as_fd()], None).unwrap();
-        for beside in [[true, false], [false, true], [false, false], [true, true]] {
-            let outgoing = beside.map(|beside| Outgoing {
-                control: beside.then_some(&descriptors),
+        for with in [[true, false], [false, true], [false, false], [true, true]] {
+            let outgoing = with.map(|with| Outgoing {
+                control: with.then_some(&descriptors),
                 ..Outgoing::default()
             });
             theirs.send(&outgoing, None, &Wake::default()).unwrap();
@@ -233,7 +234,7 @@ mod tests {
             let came = batch
                 .datagrams()
                 .map(|datagram| datagram.ancillary.descriptors.len());
-            assert_eq!(came.collect::<Vec<_>>(), beside.map(usize::from));
+            assert_eq!(came.collect::<Vec<_>>(), with.map(usize::from));
         }
         assert_eq!(
             ours.try_receive(&mut batch, BATCH, ReceiveMode::Remove)
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_beside_a_bare_datagram_goes_before_the_next() {
+    fn ancillary_data_is_cleared_before_the_next_receive() {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
         let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, 1).unwrap();
         for _ in 0..2 {
@@ -261,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_waited_in_vain_is_not_spin() {
+    fn a_wait_without_a_datagram_ends_the_spinning() {
         let (ours, _theirs) = DatagramSocket::pair().unwrap();
         let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, 1).unwrap();
         batch.spin = true;
         let soon = Deadline::after(Some(Duration::from_millis(1)));
         let idle = |_: &mut Batch| Ok::<(), Error>(());
-        let in_vain = ours.receive(&mut batch, 1, soon, &Wake::default(), idle);
-        assert_eq!(in_vain.unwrap(), 0);
+        let timed_out = ours.receive(&mut batch, 1, soon, &Wake::default(), idle);
+        assert_eq!(timed_out.unwrap(), 0);
         assert!(!batch.spin);
     }
 }

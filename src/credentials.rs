@@ -5,8 +5,8 @@
 #[doc(alias = "ucred")]
 #[doc(alias = "SCM_CREDENTIALS")]
 pub struct Credentials {
-    /// The process id; 0 where the kernel has none to give (a process of another pid namespace, or a
-    /// datagram that was queued before `SO_PASSCRED` was on).
+    /// The process id; 0 if the kernel reports none: for a process of another pid namespace, and for a
+    /// datagram that was queued before `SO_PASSCRED` was set.
     pub pid: i32,
     /// The user id.
     pub uid: u32,

@@ -1,31 +1,34 @@
-//! What an open descriptor refers to.
+//! What an open descriptor refers to, and copies of it.
 
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::sys;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// `PIDFS_MAGIC` of linux/magic.h.
 const PIDFS: FsType = FsType(0x5049_4446);
 
-/// An open descriptor, described.
+/// What an open descriptor refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     /// `file`, `dir`, `pipe`, `socket`, `tty`, `char`, `block`, `symlink`, `memfd`, or the name the
     /// kernel gives an anonymous inode: `pidfd`, `eventfd`, `epoll`, `timerfd`, `signalfd`, … That name is
     /// `unknown` if /proc is not mounted, except for `pidfd` since Linux 6.9.
     pub kind: String,
-    /// What /proc/self/fd says that it refers to: a path, `pipe:[INODE]`, `socket:[INODE]`, …; empty if
+    /// The target of its link in /proc/self/fd: a path, `pipe:[INODE]`, `socket:[INODE]`, …; empty if
     /// /proc is not mounted.
     pub target: OsString,
-    /// How it is open; `None` for one that only names a file (`O_PATH`).
+    /// Its access mode; `None` for one that only names a file (`O_PATH`).
     pub access: Option<Access>,
 }
 
-/// How a descriptor is open.
+/// The access mode of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// `O_RDONLY`.
@@ -37,7 +40,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// `r`, `w` or `rw`.
+    /// Returns `r`, `w` or `rw`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,4 +123,26 @@ fn anonymous(fd: BorrowedFd<'_>, target: &OsStr) -> String {
         name => name,
     }
     .to_owned()
+}
+
+/// Copies descriptor `number`, close-on-exec: of this process or, with `pid`, of another one
+/// (pidfd_getfd(2)).
+///
+/// Fails with [`ErrorKind::Unusable`] if it is not open there, and with [`ErrorKind::System`] if there
+/// is no such process or it may not be traced.
+#[doc(alias = "pidfd_getfd")]
+pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
+    let copied = match pid {
+        None => sys::duplicate(number),
+        Some(pid) => sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_getfd(pidfd.as_fd(), number)),
+    };
+    let subject = Subject::Descriptor { pid, number };
+    copied.map_err(|errno| match errno {
+        Errno::EBADF => Error::new(ErrorKind::Unusable, "use", subject, "it is not open"),
+        Errno::ESRCH => Error::system("copy", subject, errno).with_cause("there is no such process"),
+        Errno::EPERM => Error::system("copy", subject, errno).with_hint(
+            "copying from another process needs the right to trace it (ptrace(2)): its user and kernel.yama.ptrace_scope 0, or CAP_SYS_PTRACE",
+        ),
+        errno => Error::system("copy", subject, errno),
+    })
 }

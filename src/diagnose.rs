@@ -6,15 +6,13 @@ use crate::quoted::Quoted;
 use crate::sock_diag::{UnixSocket, unix_sockets};
 use nix::errno::Errno;
 use nix::libc;
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::time::Duration;
 
-/// Makes the error of a connect(2) or a sendmsg(2) to `peer`: tells a peer that is not there from one
-/// that refuses, and finds a hint.
+/// Makes the error of a connect(2) or a sendmsg(2) to `peer`: distinguishes a peer that does not exist
+/// from one that refuses, and adds a hint.
 pub(crate) fn peer_error(operation: &'static str, peer: &Address<'_>, errno: Errno) -> Error {
     let error = Error::system(
         operation,
@@ -22,17 +20,17 @@ pub(crate) fn peer_error(operation: &'static str, peer: &Address<'_>, errno: Err
         errno,
     );
     let error = match errno {
-        Errno::ENOENT => error.nobody_there(),
+        Errno::ENOENT => error.with_kind(ErrorKind::NobodyThere),
         Errno::EPIPE => error
-            .nobody_there()
+            .with_kind(ErrorKind::NobodyThere)
             .with_cause("the receiver has shut down its reading side"),
         Errno::ECONNREFUSED => match not_a_datagram_socket(peer) {
             Some(cause) => error.with_cause(cause),
-            None => error.nobody_there(),
+            None => error.with_kind(ErrorKind::NobodyThere),
         },
         // The kernel keeps this error in the socket (`unix_dgram_disconnected`).
         Errno::ECONNRESET => {
-            error.with_cause("the peer has connected elsewhere, and what was queued for it is lost")
+            error.with_cause("the peer has connected elsewhere, and its queued datagrams are lost")
         }
         _ => error,
     };
@@ -98,42 +96,8 @@ pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error
         return peer_error(operation, peer, Errno::ENOENT);
     }
     let subject = Subject::Address(peer.clone().into_owned());
-    Error::new(
-        ErrorKind::System(Errno::ENAMETOOLONG),
-        operation,
-        subject,
-        "a path of more than 107 bytes is reached through /proc, which is not mounted",
-    )
-}
-
-/// Makes the error of a queue that had no room within `timeout`.
-pub(crate) fn queue_full(to: &Address<'_>, timeout: Option<Duration>) -> Error {
-    let limit = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
-    let limit = limit.as_deref().unwrap_or("10").trim();
-    let subject = Subject::Address(to.clone().into_owned());
-    let cause = match timeout {
-        Some(timeout) if timeout > Duration::ZERO => {
-            format!("its queue is still full after {timeout:?}").into()
-        }
-        _ => Cow::Borrowed("its queue is full"),
-    };
-    Error::new(ErrorKind::TimedOut, "send to", subject, cause).with_hint(format!(
-        "the receiver is not reading; net.unix.max_dgram_qlen is {limit}, and counts when the receiver makes its socket"
-    ))
-}
-
-/// Makes the error of too many descriptors in flight (ETOOMANYREFS) for longer than `timeout`.
-pub(crate) fn too_many_in_flight(to: &Address<'_>, timeout: Option<Duration>) -> Error {
-    let subject = Subject::Address(to.clone().into_owned());
-    let cause = match timeout {
-        Some(timeout) if timeout > Duration::ZERO => {
-            format!("too many descriptors are still in flight after {timeout:?}").into()
-        }
-        _ => Cow::Borrowed("too many descriptors are in flight"),
-    };
-    Error::new(ErrorKind::TimedOut, "send to", subject, cause).with_hint(
-        "a user's descriptors that are sent and not yet received are limited by RLIMIT_NOFILE (ulimit -n)",
-    )
+    Error::system(operation, subject, Errno::ENAMETOOLONG)
+        .with_cause("a path of more than 107 bytes is reached through /proc, which is not mounted")
 }
 
 /// Returns the kind of the file at `path` in words, following symbolic links.
@@ -152,13 +116,13 @@ pub(crate) fn file_kind(path: &Path) -> Option<&'static str> {
     })
 }
 
-/// Says what `peer` is, if it is something else than a Unix datagram socket.
+/// Returns the cause if `peer` is something other than a Unix datagram socket.
 fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
     if let Some(path) = peer.as_path() {
         let kind = file_kind(path).filter(|kind| *kind != "socket")?;
         return Some(format!("it is a {kind}, not a socket"));
     }
-    // The kernel looks for an abstract name among the sockets of one type only.
+    // The kernel looks up an abstract name among the sockets of one type only (`unix_find_abstract`).
     let kind = type_name(find(peer, |socket| socket.kind != libc::SOCK_DGRAM)?.kind);
     Some(format!("it is a {kind} socket, not a datagram socket"))
 }
@@ -177,7 +141,7 @@ fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String
         (Errno::EPROTOTYPE, _) => {
             let kind =
                 find(peer, |_| true).map_or("stream or seqpacket", |socket| type_name(socket.kind));
-            format!("it is a {kind} socket; udgram speaks to datagram sockets")
+            format!("it is a {kind} socket, not a datagram socket")
         }
         (Errno::EACCES, Address::Pathname(path)) => denied(Path::new(OsStr::from_bytes(path)))?,
         (Errno::EPERM, _) => match find(peer, |socket| socket.kind == libc::SOCK_DGRAM) {

@@ -1,8 +1,9 @@
-//! Packets over a socket without a peer of its own: a protocol on one side, datagrams on the other.
+//! Packets over a socket without a fixed peer: a protocol on one side, datagrams on the other.
 
-use crate::address::Address;
+use crate::address::{Address, ToAddress};
 use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN};
 use crate::batch::{Batch, Datagram, ReceiveMode};
+use crate::binding::{BindOptions, Binding, bind};
 use crate::diagnose::peer_lost;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::outgoing::{Destination, Outgoing, PeerName};
@@ -19,21 +20,44 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A Unix datagram socket that speaks a protocol, without one peer of its own: it receives from
-/// every sender, and sends where it is told.
+/// A Unix datagram socket that speaks a protocol, without a fixed peer: it receives from every sender,
+/// and each packet it sends names its destination.
 ///
 /// Every method takes `&self`. Sending and receiving do not wait for each other; nor do receives in
 /// several threads, each of which has its own timeout. After [`close`](Self::close) every call that
 /// needs the socket fails with [`ErrorKind::Closed`]. Dropping the endpoint closes it.
+///
+/// ```
+/// use udgram::protocol::Json;
+/// use udgram::{UnixDatagramClient, UnixDatagramEndpoint};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("app.sock");
+/// let server = UnixDatagramEndpoint::bind(&path, Json)?;
+/// let client = UnixDatagramClient::connect(&path, Json)?;
+/// client.send_packet(r#"{"op": "ping"}"#, None)?;
+/// let request = server.recv_message(None)?;
+/// server.send_packet_to(r#"{"op": "pong"}"#, &request.sender, None)?;
+/// # assert_eq!(client.recv_packet(None)?, r#"{"op": "pong"}"#);
+/// # Ok::<(), udgram::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct UnixDatagramEndpoint<P> {
-    socket: Mutex<Option<Arc<DatagramSocket>>>,
+    /// `None` once closed.
+    open: Mutex<Option<Open>>,
     /// Readable once closed.
     closed: EventFd,
     /// Buffers of an earlier receive. Each receive has its own while it waits, so that several
     /// threads wait side by side, each with its own timeout.
     spare: Mutex<Option<Inbox>>,
     protocol: P,
+}
+
+#[derive(Debug)]
+struct Open {
+    // Dropped in this order: the socket is closed before its file is removed.
+    socket: Arc<DatagramSocket>,
+    binding: Option<Binding>,
 }
 
 struct Inbox {
@@ -47,8 +71,8 @@ impl Inbox {
         Ok(Self { batch, space })
     }
 
-    /// Returns whether it serves later receives, too: a small space, measured exactly, depends on
-    /// the socket's options, which may change.
+    /// Returns whether later receives may use it: the exact length of a small space depends on the
+    /// socket's options, which may change.
     fn is_reusable(&self) -> bool {
         matches!(
             self.space,
@@ -67,6 +91,7 @@ impl std::fmt::Debug for Inbox {
 
 /// A received packet with its sender and its ancillary data.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Message<R> {
     /// The packet.
     pub packet: R,
@@ -82,7 +107,7 @@ pub(crate) enum Received<R> {
     Message(Message<R>),
     /// Nothing is queued, or nothing came in time.
     Nothing,
-    /// A datagram of somebody else than the peer, which was dropped.
+    /// A datagram that another socket than the peer had sent. It was dropped.
     Stranger,
 }
 
@@ -109,7 +134,7 @@ pub(crate) fn timed_out() -> Error {
     )
 }
 
-/// Returns the items of a sequence of receives: it ends when the time is over, and after an error
+/// Returns the items of a sequence of receives. It ends when the time is over, and after an error
 /// other than [`ErrorKind::Parse`].
 pub(crate) fn sequence<R>(
     budget: Option<Duration>,
@@ -131,19 +156,54 @@ pub(crate) fn sequence<R>(
     })
 }
 
-/// Returns whether receiving again is of no use after this error.
+/// Returns whether this error is the last item of a sequence of receives.
 pub(crate) fn ends_sequence(error: &Error) -> bool {
     error.kind() != ErrorKind::Parse
 }
 
 impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
-    /// Makes an endpoint of `socket`, which stays as it is.
+    /// Makes an endpoint of a new socket and binds it to `address`; bind(2). The socket file has mode
+    /// 0600 and is removed when the endpoint is closed.
+    ///
+    /// A stale socket file is replaced. Fails if a live socket has the address.
+    pub fn bind(address: impl ToAddress, protocol: P) -> Result<Self> {
+        Self::bind_with(address, BindOptions::default(), protocol)
+    }
+
+    /// Does the same as [`bind`](Self::bind) with options: the mode and the owner of the socket file, and
+    /// what happens to a live socket.
+    pub fn bind_with(address: impl ToAddress, options: BindOptions, protocol: P) -> Result<Self> {
+        Self::bind_socket(DatagramSocket::new()?, address, options, protocol)
+    }
+
+    /// Does the same as [`bind_with`](Self::bind_with) with a socket whose options are set already:
+    /// those that add ancillary data, such as
+    /// [`set_passcred`](DatagramSocket::set_passcred), count for datagrams that arrive later only.
+    pub fn bind_socket(
+        socket: DatagramSocket,
+        address: impl ToAddress,
+        options: BindOptions,
+        protocol: P,
+    ) -> Result<Self> {
+        let binding = bind(&socket, &address.to_address()?, options)?;
+        Self::with_binding(socket, binding, protocol)
+    }
+
+    /// Makes an endpoint of `socket`, which stays unchanged.
     pub fn new(socket: DatagramSocket, protocol: P) -> Result<Self> {
+        Self::with_binding(socket, None, protocol)
+    }
+
+    pub(crate) fn with_binding(
+        socket: DatagramSocket,
+        binding: Option<Binding>,
+        protocol: P,
+    ) -> Result<Self> {
         let closed = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|errno| Error::system("make a client", Subject::None, errno))?;
-        let socket = Mutex::new(Some(Arc::new(socket)));
+            .map_err(|errno| Error::system("make an endpoint", Subject::None, errno))?;
+        let socket = Arc::new(socket);
         Ok(Self {
-            socket,
+            open: Mutex::new(Some(Open { socket, binding })),
             closed,
             spare: Mutex::new(None),
             protocol,
@@ -155,10 +215,24 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         &self.protocol
     }
 
-    /// Returns the socket, for its options and addresses. It cannot be closed through this; after
-    /// [`close`](Self::close) it stays open for as long as a caller holds it.
+    /// Returns the socket, for its options and addresses, and for its descriptor ([`AsFd`]): the endpoint
+    /// itself has no `AsFd`, for [`close`](Self::close) may close the descriptor at any time. After that
+    /// it stays open for as long as a caller holds this.
     pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
-        locked(&self.socket).clone().ok_or_else(closed)
+        let open = locked(&self.open);
+        let socket = open.as_ref().map(|open| Arc::clone(&open.socket));
+        socket.ok_or_else(closed)
+    }
+
+    /// Returns the socket, and the [`Binding`] of its socket file if the endpoint has bound one. If a
+    /// caller holds the [`socket`](Self::socket), it is a copy of it (dup(2)).
+    ///
+    /// Fails with [`ErrorKind::Closed`] if it was closed.
+    pub fn into_socket(self) -> Result<(DatagramSocket, Option<Binding>)> {
+        let open = locked(&self.open).take();
+        let Open { socket, binding } = open.ok_or_else(closed)?;
+        let socket = Arc::try_unwrap(socket).or_else(|shared| shared.try_clone())?;
+        Ok((socket, binding))
     }
 
     /// Returns the address that the socket is bound to.
@@ -166,18 +240,19 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         self.socket()?.local_address()
     }
 
-    /// Closes the socket. A receive or send that waits in another thread fails with
-    /// [`ErrorKind::Closed`]; closing again does nothing.
+    /// Closes the socket and removes the socket file. A receive or send that waits in another thread
+    /// fails with [`ErrorKind::Closed`]; closing again does nothing.
     pub fn close(&self) {
-        locked(&self.socket).take();
+        let open = locked(&self.open).take();
         // It is never read, so it stays readable; a counter at its limit is readable too.
         let _ = self.closed.write(1);
+        drop(open);
     }
 
     /// Returns whether it was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        locked(&self.socket).is_none()
+        locked(&self.open).is_none()
     }
 
     /// Returns a copy of the descriptor that becomes readable when this is closed.
@@ -186,7 +261,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let copy = self.closed.as_fd().try_clone_to_owned();
         copy.map_err(|error| {
             let errno = error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
-            Error::system("make a client", Subject::None, errno)
+            Error::system("make an endpoint", Subject::None, errno)
         })
     }
 
@@ -214,7 +289,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 
     /// Does the same as [`recv_message`](Self::recv_message) with a space of `control_len` bytes for
-    /// control data.
+    /// control data, at most [`MAX_CONTROL_LEN`](crate::ancillary::MAX_CONTROL_LEN).
     pub fn recv_message_with_space(
         &self,
         timeout: Option<Duration>,
@@ -226,11 +301,11 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 
     /// Receives the packets that come within `budget`, the time for all of them together. Zero:
-    /// those that are there already; `None`: until it is closed. The time between two calls of `next`
+    /// those that are queued already; `None`: until it is closed. The time between two calls of `next`
     /// does not count.
     ///
-    /// The iterator ends when the time is over. A datagram that is not a valid packet is an item, an
-    /// error ([`ErrorKind::Parse`]), and the next follow; any other error is the last item.
+    /// The iterator ends when the time is over. A datagram that is not a valid packet is an error item
+    /// ([`ErrorKind::Parse`]), and more items follow; any other error is the last item.
     pub fn iter_received_packets(
         &self,
         budget: impl Into<Option<Duration>>,
@@ -241,8 +316,20 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// Receives the next message; `None` if the deadline passes. With a `peer`, datagrams of anybody
-    /// else are dropped.
+    /// Does the same as [`iter_received_packets`](Self::iter_received_packets) with whole messages: each
+    /// packet with its sender and its ancillary data.
+    pub fn iter_received_messages(
+        &self,
+        budget: impl Into<Option<Duration>>,
+    ) -> impl Iterator<Item = Result<Message<P::Received>>> {
+        let space = ControlSpace::Bytes(DEFAULT_CONTROL_LEN);
+        sequence(budget.into(), move |deadline| {
+            self.recv(deadline, space, None)
+        })
+    }
+
+    /// Receives the next message; `None` if the deadline passes. With a `peer`, the datagrams of other
+    /// sockets are dropped.
     pub(crate) fn recv(
         &self,
         deadline: Deadline,
@@ -266,8 +353,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         }
     }
 
-    /// Receives the next message if it is there already; does not wait.
-    #[cfg(feature = "async")]
+    /// Receives the next message if one is queued; does not wait.
     pub(crate) fn try_recv(
         &self,
         space: ControlSpace,
@@ -278,7 +364,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// Lends buffers to `receive`, and makes a message of the datagram that it puts there.
+    /// Lends buffers to `receive`, and makes a message of the datagram that it receives into them.
     fn recv_with(
         &self,
         space: ControlSpace,
@@ -311,7 +397,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let Some(datagram) = batch.datagrams().next() else {
             return Ok(Received::Nothing);
         };
-        // Taken out first: the descriptors of a datagram that is not a valid packet are closed at once.
+        // Taken out first: the descriptors of an invalid datagram are closed at once.
         let ancillary = std::mem::take(datagram.ancillary);
         if let Some(peer) = peer {
             if !peer.name.has_sent(&datagram) {
@@ -327,7 +413,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         }))
     }
 
-    /// Parses a datagram. [`ErrorKind::Parse`] if it is not a valid packet, or was truncated.
+    /// Parses a datagram. Fails with [`ErrorKind::Parse`] if it is not a valid packet, or was truncated.
     pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
         let refuse = |cause| {
             let sender = Subject::Address(datagram.sender().into_owned());
@@ -367,7 +453,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     pub fn send_packet_to(
         &self,
         packet: &P::Sent,
-        to: &Address<'_>,
+        to: impl ToAddress,
         timeout: Option<Duration>,
     ) -> Result<()> {
         let deadline = Deadline::after(timeout);
@@ -379,7 +465,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     pub fn send_packet_to_with(
         &self,
         packet: &P::Sent,
-        to: &Address<'_>,
+        to: impl ToAddress,
         control: &Control,
         timeout: Option<Duration>,
     ) -> Result<()> {
@@ -405,7 +491,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             .map_err(|(_, error)| error)
     }
 
-    /// Makes the datagram that carries `packet`; [`ErrorKind::Parse`] if it is not valid.
+    /// Makes the datagram that carries `packet`. Fails with [`ErrorKind::Parse`] if it is not valid.
     pub(crate) fn datagram<'p>(&self, packet: &'p P::Sent) -> Result<Cow<'p, [u8]>> {
         let datagram = self.protocol.make_datagram(packet);
         datagram.map_err(|error| {
@@ -430,7 +516,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     }
 }
 
-/// The peer that a client takes datagrams of.
+/// The peer that a client receives from.
 pub(crate) struct Peer<'p> {
     pub(crate) address: &'p Address<'static>,
     pub(crate) name: PeerName,
@@ -438,7 +524,7 @@ pub(crate) struct Peer<'p> {
 
 impl Peer<'_> {
     /// Fails if the kernel has found the peer's socket closed and disconnected this one
-    /// (`unix_dgram_sendmsg`): it is then open to everybody.
+    /// (`unix_dgram_sendmsg`): it then accepts datagrams from any socket.
     fn check(&self, socket: &DatagramSocket) -> Result<()> {
         match socket.peer_name()? {
             Some(_) => Ok(()),

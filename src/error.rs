@@ -5,19 +5,22 @@ use crate::quoted::Quoted;
 use nix::errno::Errno;
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kind of an [`Error`]: enough to choose an exit status or to decide on a retry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The system refused, with this `errno`.
-    System(Errno),
-    /// There is no peer: no such socket, or a socket file that no socket is bound to.
+    /// The system refused; [`Error::raw_os_error`] has the reason.
+    System,
+    /// There is no peer: no such socket, a socket file that no socket is bound to, or a peer that has
+    /// closed its socket.
     NobodyThere,
     /// A live socket has the pathname to bind, or one that may not be tested.
     /// [`Occupied::Replace`](crate::Occupied::Replace) takes the name from it.
@@ -26,13 +29,15 @@ pub enum ErrorKind {
     Unusable,
     /// The bytes are not a valid packet.
     Parse,
+    /// The datagram is longer than the socket or the kernel carries.
+    TooLong,
     /// The deadline passed.
     TimedOut,
     /// The stop descriptor of the wait became readable ([`Wake::stop`](crate::wait::Wake)).
     Stopped,
     /// The reader of the output is gone ([`Wake::output`](crate::wait::Wake)).
     OutputGone,
-    /// The client was closed.
+    /// The client or endpoint was closed.
     Closed,
 }
 
@@ -75,21 +80,96 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A failed operation: what was attempted, on what, and the cause.
+/// A failed operation: the operation, its subject, and the cause.
 ///
-/// `Display` gives one line, `cannot send to '/run/app.sock': Connection refused`, with the cause
-/// last; [`hint`](Self::hint) says what may help, where that is known.
+/// `Display` shows one line, `cannot send to '/run/app.sock': Connection refused`, with the cause
+/// last; [`hint`](Self::hint) returns what may help. It converts into [`std::io::Error`], which keeps
+/// it as its inner error.
 #[derive(Debug, Clone)]
 pub struct Error {
     kind: ErrorKind,
-    operation: &'static str,
-    subject: Subject,
-    cause: Cow<'static, str>,
-    hint: Option<Cow<'static, str>>,
     errno: Option<Errno>,
+    operation: &'static str,
+    cause: Cause,
+    /// Rare parts, so that an error stays small.
+    details: Option<Box<Details>>,
+}
+
+#[derive(Debug, Clone)]
+struct Details {
+    subject: Subject,
+    hint: Option<Cow<'static, str>>,
+}
+
+#[derive(Debug, Clone)]
+enum Cause {
+    Static(&'static str),
+    Text(Box<str>),
+    QueueFull { after: Duration },
+    TooManyInFlight { after: Duration },
+}
+
+impl From<Cow<'static, str>> for Cause {
+    fn from(text: Cow<'static, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => Self::Static(text),
+            Cow::Owned(text) => Self::Text(text.into()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(text) => f.write_str(text),
+            Self::Text(text) => f.write_str(text),
+            Self::QueueFull { after } if *after > Duration::ZERO => {
+                write!(f, "its queue is still full after {after:?}")
+            }
+            Self::TooManyInFlight { after } if *after > Duration::ZERO => {
+                write!(
+                    f,
+                    "too many descriptors are still in flight after {after:?}"
+                )
+            }
+            Self::QueueFull { .. } | Self::TooManyInFlight { .. } => f.write_str(self.text()),
+        }
+    }
+}
+
+impl Cause {
+    fn text(&self) -> &str {
+        match self {
+            Self::Static(text) => text,
+            Self::Text(text) => text,
+            Self::QueueFull { .. } => "its queue is full",
+            Self::TooManyInFlight { .. } => "too many descriptors are in flight",
+        }
+    }
 }
 
 impl Error {
+    fn from_parts(
+        kind: ErrorKind,
+        operation: &'static str,
+        subject: Subject,
+        cause: Cause,
+    ) -> Self {
+        let details = (subject != Subject::None).then(|| {
+            Box::new(Details {
+                subject,
+                hint: None,
+            })
+        });
+        Self {
+            kind,
+            errno: None,
+            operation,
+            cause,
+            details,
+        }
+    }
+
     /// Makes an error of this kind, with its cause in words. `operation` completes "cannot …".
     pub fn new(
         kind: ErrorKind,
@@ -97,34 +177,41 @@ impl Error {
         subject: Subject,
         cause: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
-            kind,
-            operation,
-            subject,
-            cause: cause.into(),
-            hint: None,
-            errno: match kind {
-                ErrorKind::System(errno) => Some(errno),
-                _ => None,
-            },
-        }
+        Self::from_parts(kind, operation, subject, cause.into().into())
     }
 
     /// Makes the error of a system call that failed with `errno`.
     #[must_use]
-    pub fn system(operation: &'static str, subject: Subject, errno: Errno) -> Self {
-        Self::new(
-            ErrorKind::System(errno),
-            operation,
-            subject,
-            describe(errno),
-        )
+    pub fn from_raw_os_error(operation: &'static str, subject: Subject, errno: i32) -> Self {
+        Self::system(operation, subject, Errno::from_raw(errno))
     }
 
-    /// Returns the same error as one of a peer that is not there; its `errno` stays.
+    pub(crate) fn system(operation: &'static str, subject: Subject, errno: Errno) -> Self {
+        let cause = Cause::Static(describe(errno));
+        Self {
+            errno: Some(errno),
+            ..Self::from_parts(ErrorKind::System, operation, subject, cause)
+        }
+    }
+
+    /// Makes the error of a queue that had no room within `timeout`.
+    pub(crate) fn queue_full(to: Address<'static>, timeout: Option<Duration>) -> Self {
+        let after = timeout.unwrap_or_default();
+        let cause = Cause::QueueFull { after };
+        Self::from_parts(ErrorKind::TimedOut, "send to", Subject::Address(to), cause)
+    }
+
+    /// Makes the error of too many descriptors in flight (ETOOMANYREFS) for longer than `timeout`.
+    pub(crate) fn too_many_in_flight(to: Address<'static>, timeout: Option<Duration>) -> Self {
+        let after = timeout.unwrap_or_default();
+        let cause = Cause::TooManyInFlight { after };
+        Self::from_parts(ErrorKind::TimedOut, "send to", Subject::Address(to), cause)
+    }
+
+    /// Returns the same error with another kind; its `errno` stays.
     #[must_use]
-    pub(crate) fn nobody_there(mut self) -> Self {
-        self.kind = ErrorKind::NobodyThere;
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
         self
     }
 
@@ -139,14 +226,20 @@ impl Error {
     /// Returns the same error with another cause.
     #[must_use]
     pub(crate) fn with_cause(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
-        self.cause = cause.into();
+        self.cause = cause.into().into();
         self
     }
 
     /// Returns the same error with a hint: what may help.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.hint = Some(hint.into());
+        let details = self.details.get_or_insert_with(|| {
+            Box::new(Details {
+                subject: Subject::None,
+                hint: None,
+            })
+        });
+        details.hint = Some(hint.into());
         self
     }
 
@@ -156,41 +249,91 @@ impl Error {
         self.kind
     }
 
-    /// Returns the `errno` of the system call that refused.
+    /// Returns the `errno` of the system call that failed; `None` if no system call did.
     #[must_use]
-    pub fn errno(&self) -> Option<Errno> {
+    #[doc(alias = "errno")]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.errno.map(|errno| errno as i32)
+    }
+
+    pub(crate) fn errno(&self) -> Option<Errno> {
         self.errno
     }
 
-    /// Returns why it failed, without the operation and its subject.
+    /// Returns the object of the operation; [`Subject::None`] if it has none.
     #[must_use]
-    pub fn cause(&self) -> &str {
-        &self.cause
+    pub fn subject(&self) -> &Subject {
+        match &self.details {
+            Some(details) => &details.subject,
+            None => &Subject::None,
+        }
     }
 
-    /// Returns what may help, where that is known.
+    /// Returns the cause, without the operation and its subject.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        self.cause.text()
+    }
+
+    /// Returns what may help, if that is known. It is a guess.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
-        self.hint.as_deref()
+        let hint = self
+            .details
+            .as_ref()
+            .and_then(|details| details.hint.as_deref());
+        hint.or(match self.cause {
+            Cause::QueueFull { .. } => Some(
+                "the receiver is not reading; net.unix.max_dgram_qlen, as it was when the receiver made its socket, limits its queue",
+            ),
+            Cause::TooManyInFlight { .. } => Some(
+                "a user's descriptors that are sent and not yet received are limited by RLIMIT_NOFILE (ulimit -n)",
+            ),
+            _ => None,
+        })
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "cannot {}{}: {}",
-            self.operation, self.subject, self.cause
-        )
+        let (operation, subject, cause) = (self.operation, self.subject(), &self.cause);
+        write!(f, "cannot {operation}{subject}: {cause}")
     }
 }
 
 impl std::error::Error for Error {}
 
-/// Returns the text of strerror(3) in glibc's words, without the name and number that `Display` of
-/// [`Errno`] puts before it.
+/// Keeps the error as the inner one: `io::Error::downcast::<udgram::Error>` returns it.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let of_system = || {
+            error
+                .raw_os_error()
+                .map(|errno| Self::from_raw_os_error(errno).kind())
+        };
+        let kind = match error.kind {
+            ErrorKind::System => of_system().unwrap_or(io::ErrorKind::Other),
+            ErrorKind::NobodyThere => of_system().unwrap_or(io::ErrorKind::ConnectionRefused),
+            ErrorKind::Unusable | ErrorKind::TooLong => io::ErrorKind::InvalidInput,
+            ErrorKind::InUse => io::ErrorKind::AddrInUse,
+            ErrorKind::Parse => io::ErrorKind::InvalidData,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::OutputGone => io::ErrorKind::BrokenPipe,
+            ErrorKind::Closed => io::ErrorKind::NotConnected,
+            // Not `Interrupted`: loops of the standard library would try again.
+            ErrorKind::Stopped => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Returns the text of strerror(3) in glibc's words, whatever the C library.
 #[must_use]
-pub fn describe(errno: Errno) -> &'static str {
+pub fn strerror(errno: i32) -> &'static str {
+    describe(Errno::from_raw(errno))
+}
+
+pub(crate) fn describe(errno: Errno) -> &'static str {
     match errno {
         Errno::ECONNREFUSED => "Connection refused",
         Errno::EACCES => "Permission denied",
@@ -200,5 +343,43 @@ pub fn describe(errno: Errno) -> &'static str {
         Errno::EADDRINUSE => "Address already in use",
         Errno::ENOPROTOOPT => "Protocol not available",
         errno => errno.desc(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small() {
+        assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn an_io_error_has_the_kind_and_keeps_the_error() {
+        let refused = Error::system("send", Subject::None, Errno::EACCES);
+        let timed_out = Error::queue_full(Address::Unnamed, Some(Duration::from_millis(20)));
+        for (error, kind) in [
+            (refused, io::ErrorKind::PermissionDenied),
+            (timed_out, io::ErrorKind::TimedOut),
+        ] {
+            let text = error.to_string();
+            let converted = io::Error::from(error);
+            assert_eq!(converted.kind(), kind);
+            assert_eq!(converted.to_string(), text);
+            let inner = converted.downcast::<Error>().unwrap();
+            assert_eq!(inner.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_time_out_says_how_long_it_waited() {
+        let address = Address::parse(b"@s").unwrap();
+        let error = |timeout| Error::queue_full(address.clone(), timeout).to_string();
+        assert_eq!(error(None), "cannot send to '@s': its queue is full");
+        assert_eq!(
+            error(Some(Duration::from_millis(20))),
+            "cannot send to '@s': its queue is still full after 20ms"
+        );
     }
 }

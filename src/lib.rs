@@ -1,99 +1,87 @@
 //! Unix datagram sockets on Linux: packets, descriptors, credentials, deadlines.
 //!
-//! A client translates packets to datagrams and back ([`protocol`]), sends and receives them with
-//! deadlines, and with what travels beside them ([`ancillary`]). It is the client of
-//! [EasyNetwork](https://easynetwork.readthedocs.io/) in Rust's idiom; [a table](#the-names-of-the-model)
-//! says what is called how here. The program `udgram` stands on this library alone.
+//! A **datagram** is the bytes on the wire; a **packet** is what a protocol makes of them. One packet is
+//! exactly one datagram: it is never split or merged, arrives in order, and may have any size that the kernel
+//! carries (about 4 MiB).
 //!
-//! A **datagram** is the bytes on the wire, a **packet** what a protocol makes of them. One packet is one
-//! datagram: never split, never merged, in order, of any size the kernel carries (about 4 MiB).
-//!
-//! | feature | what it brings |
+//! | type | use |
 //! |---|---|
-//! | `cli` (default) | the program; a user of the library does without: `default-features = false` |
-//! | `async` | [`AsyncUnixDatagramClient`] and [`AsyncUnixDatagramEndpoint`] |
-//! | `typed` | packets of any serde type in CBOR and MessagePack; in JSON they need no feature |
+//! | [`UnixDatagramClient`] | exchanges packets with one peer |
+//! | [`UnixDatagramEndpoint`] | receives packets from every sender, and answers each |
+//! | [`AsyncUnixDatagramClient`], [`AsyncUnixDatagramEndpoint`] | the same with methods to await (feature `async`) |
+//! | [`DatagramSocket`] | sends and receives batches of datagrams, without a protocol |
+//! | [`Address`] | a pathname, an abstract name, or no name |
 //!
-//! # The protocol
+//! | feature | adds |
+//! |---|---|
+//! | `cli` (default) | the program `udgram`; users of the library turn it off: `default-features = false` |
+//! | `async` | the asynchronous client and endpoint, for any executor |
+//! | `typed` | packets of any serde type in CBOR and MessagePack; JSON needs no feature |
 //!
-//! A client wants a [`DatagramProtocol`](protocol::DatagramProtocol):
-//! [`Json`](protocol::Json), [`Cbor`](protocol::Cbor) and [`MessagePack`](protocol::MessagePack) have JSON
-//! text as their packets, [`Text`](protocol::Text) any text, [`Raw`](protocol::Raw) bytes;
-//! [`Format::typed`](protocol::Format::typed) has values of your own types.
-//! [The trait](protocol::DatagramProtocol) is open, an implementation takes ten lines.
+//! The programs in `examples/` are complete: an echo server, passing descriptors, deadlines with tokio, a typed
+//! protocol.
+//!
+//! # Protocols
+//!
+//! A client needs a [`DatagramProtocol`](protocol::DatagramProtocol). The packets of
+//! [`Json`](protocol::Json), [`Cbor`](protocol::Cbor) and [`MessagePack`](protocol::MessagePack) are JSON
+//! text, those of [`Text`](protocol::Text) any text, those of [`Raw`](protocol::Raw) bytes, and those of
+//! [`Format::typed`](protocol::Format::typed) values of your own types. You can implement
+//! [the trait](protocol::DatagramProtocol) in ten lines.
 //!
 //! # Connecting to a peer
 //!
-//! There is no connection as there is with a stream socket: [`connect`](UnixDatagramClient::connect) says
-//! whom to send to and whom alone to receive from, and finds out whether anybody is there.
+//! [`connect`](UnixDatagramClient::connect) takes an address: text, where `@name` is an abstract name, a
+//! [`Path`](std::path::Path), or an [`Address`]. It fails if no socket is bound to it. From then on the client
+//! sends to that peer, and receives from no other socket.
 //!
 //! ```
+//! use udgram::UnixDatagramClient;
 //! use udgram::protocol::Json;
-//! use udgram::{Address, UnixDatagramClient};
 //!
 //! # let directory = tempfile::tempdir().unwrap();
 //! # let path = directory.path().join("app.sock");
 //! # let _server = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-//! # let path = path.to_str().unwrap();
-//! // "/run/app/app.sock", say, or "@app" for an abstract name
-//! let address = Address::parse(path.as_bytes())?;
-//! let client = UnixDatagramClient::connect(&address, Json)?;
+//! // "/run/app.sock", "@app", …
+//! let client = UnixDatagramClient::connect(&path, Json)?;
 //! println!("Remote address: {}", client.peer_address());
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! The client has an abstract name of the kernel's choosing, so that the peer can answer. It is closed
-//! when it is dropped.
-//!
-//! The asynchronous one runs under any executor. There is nothing to await in connecting:
+//! The client gets an abstract name that the kernel chooses, so that the peer can answer. Dropping the client
+//! closes its socket. If the peer needs to recognise the client, or may only answer a pathname,
+//! [`connect_from`](UnixDatagramClient::connect_from) binds one, which is removed when the client is closed:
 //!
 //! ```
-//! # #[cfg(feature = "async")] {
-//! use udgram::AsyncUnixDatagramClient;
+//! use udgram::UnixDatagramClient;
 //! use udgram::protocol::Json;
-//!
-//! # let server = udgram::DatagramSocket::new()?;
-//! # server.autobind()?;
-//! # let address = server.local_address()?;
-//! let client = AsyncUnixDatagramClient::connect(&address, Json)?;
-//! println!("Remote address: {}", client.peer_address());
-//! # }
-//! # Ok::<(), udgram::Error>(())
-//! ```
-//!
-//! # Using an already connected socket
-//!
-//! Any connected `AF_UNIX` socket of the type `SOCK_DGRAM` will do, named or not; of any other the error
-//! says what is wrong with it. The client owns the socket from then on.
-//!
-//! ```
-//! use udgram::protocol::Json;
-//! use udgram::{Address, BindOptions, DatagramSocket, UnixDatagramClient, bind};
 //!
 //! # let directory = tempfile::tempdir().unwrap();
-//! # let path = directory.path().join("local.sock");
-//! # let path = path.to_str().unwrap();
-//! # let server = DatagramSocket::new()?;
-//! # server.autobind()?;
-//! # let address = server.local_address()?;
-//! let socket = DatagramSocket::new()?;
-//! let binding = bind(&socket, &Address::parse(path.as_bytes())?, BindOptions::default())?;
-//! socket.connect(&address)?;
-//!
-//! // or a std::os::unix::net::UnixDatagram, or any OwnedFd
-//! let client = UnixDatagramClient::from_connected(socket, Json)?;
+//! # let path = directory.path().join("app.sock");
+//! # let local = directory.path().join("me.sock");
+//! # let _server = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+//! let client = UnixDatagramClient::connect_from(&local, &path, Json)?;
 //! println!("Local address: {}", client.local_address()?);
-//! drop(binding); // removes the socket file
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! [`AsyncUnixDatagramClient::from_connected`] does the same. It leaves `O_NONBLOCK` as it is, which other
-//! processes may share.
+//! [`from_connected`](UnixDatagramClient::from_connected) takes over a socket that is connected already: any
+//! `AF_UNIX` socket of type `SOCK_DGRAM`, bound or not.
+//!
+//! ```
+//! use std::os::unix::net::UnixDatagram;
+//! use udgram::UnixDatagramClient;
+//! use udgram::protocol::Json;
+//!
+//! let (ours, theirs) = UnixDatagram::pair().unwrap();
+//! let client = UnixDatagramClient::from_connected(ours, Json)?;
+//! # Ok::<(), udgram::Error>(())
+//! ```
 //!
 //! # Sending packets
 //!
-//! What is no valid packet is not sent, and the error says where it is wrong. Where the peer's queue is
-//! full, sending waits, here for a second at most. A datagram that `SO_SNDBUF` has no room for raises it.
+//! A packet that is not valid is not sent; the error says where it is wrong. If the peer's queue is full,
+//! sending waits, here for at most a second. A datagram that needs a larger `SO_SNDBUF` raises it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -106,22 +94,7 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! ```
-//! # #[cfg(feature = "async")] smol::block_on(async {
-//! # use udgram::protocol::Json;
-//! # use udgram::{AsyncUnixDatagramClient, DatagramSocket};
-//! # let (ours, theirs) = DatagramSocket::pair()?;
-//! # let client = AsyncUnixDatagramClient::from_connected(ours, Json)?;
-//! client.send_packet(r#"{"data": 42}"#).await?;
-//! # Ok::<(), udgram::Error>(())
-//! # })?;
-//! # Ok::<(), udgram::Error>(())
-//! ```
-//!
-//! # Sending packets with control messages
-//!
-//! [`Control`](ancillary::Control) lays out descriptors and credentials to go beside a packet; sendmsg(2),
-//! unix(7).
+//! [`Control`](ancillary::Control) adds descriptors and credentials to a packet; sendmsg(2), unix(7).
 //!
 //! ```
 //! use std::os::fd::AsFd;
@@ -139,7 +112,8 @@
 //!
 //! # Receiving packets
 //!
-//! The next packet, already parsed; a timeout is for the whole call, whatever other threads do.
+//! [`recv_packet`](UnixDatagramClient::recv_packet) returns the next packet, already parsed. The timeout is
+//! for the whole call; `None` sets no limit.
 //!
 //! ```
 //! use std::time::Duration;
@@ -151,12 +125,7 @@
 //! # let client = UnixDatagramClient::from_connected(ours, Json)?;
 //! # let peer = UnixDatagramClient::from_connected(theirs, Json)?;
 //! # peer.send_packet("[1]", None)?;
-//! let packet = client.recv_packet(None)?;
-//! println!("Received packet: {packet}");
-//!
-//! # let patience = Duration::from_millis(1);
-//! // Some(Duration::from_secs(30)), say
-//! match client.recv_packet(Some(patience)) {
+//! match client.recv_packet(Some(Duration::from_millis(10))) {
 //!     Ok(packet) => println!("Received packet: {packet}"),
 //!     Err(error) if error.kind() == ErrorKind::TimedOut => println!("Timed out"),
 //!     Err(error) => return Err(error),
@@ -164,36 +133,8 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! The asynchronous methods have no timeouts: the runtime's own does. Any future may be dropped while it
-//! waits; a receive that is dropped has taken no datagram.
-//!
-//! ```
-//! # #[cfg(feature = "async")]
-//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-//! use std::time::Duration;
-//! # use udgram::protocol::Json;
-//! # use udgram::{AsyncUnixDatagramClient, DatagramSocket};
-//!
-//! # let (ours, theirs) = DatagramSocket::pair()?;
-//! # let client = AsyncUnixDatagramClient::from_connected(ours, Json)?;
-//! # let peer = AsyncUnixDatagramClient::from_connected(theirs, Json)?;
-//! # peer.send_packet("[1]").await?;
-//! let packet = client.recv_packet().await?;
-//! println!("Received packet: {packet}");
-//!
-//! # let patience = Duration::from_millis(1);
-//! // Duration::from_secs(30), say
-//! match tokio::time::timeout(patience, client.recv_packet()).await {
-//!     Ok(packet) => println!("Received packet: {}", packet?),
-//!     Err(_) => println!("Timed out"),
-//! }
-//! # Ok::<(), udgram::Error>(())
-//! # })?;
-//! # Ok::<(), udgram::Error>(())
-//! ```
-//!
-//! A peer may send anything. A datagram that is no packet is an error that names the sender, the place and
-//! what was expected there; the datagram is gone, and the next call receives the next.
+//! A peer may send anything. A datagram that is not a valid packet is an error with the sender, the offset,
+//! and what was expected there. That datagram is gone; the next call receives the next one.
 //!
 //! ```
 //! use udgram::ErrorKind;
@@ -207,7 +148,7 @@
 //! match client.recv_packet(None) {
 //!     Ok(packet) => println!("Received packet: {packet}"),
 //!     Err(error) if error.kind() == ErrorKind::Parse => {
-//!         println!("Received something, but was not valid: {error}");
+//!         println!("Not a valid packet: {error}");
 //!         # assert!(error.to_string().ends_with("offset 3"), "{error}");
 //!     }
 //!     Err(error) => return Err(error),
@@ -215,11 +156,8 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! # Receiving packets with control messages
-//!
-//! [`recv_message`](UnixDatagramEndpoint::recv_message) gives the packet with its sender and what came
-//! beside it; recvmsg(2). The descriptors are owned: those nobody takes are closed with the message, and
-//! those of a datagram that is no packet at once.
+//! [`recv_message`](UnixDatagramClient::recv_message) returns the packet with its sender and its ancillary
+//! data; recvmsg(2). The message owns the descriptors: those that are not taken out are closed with it.
 //!
 //! ```
 //! # use udgram::ancillary::{Control, Credentials};
@@ -229,7 +167,7 @@
 //! # let (ours, theirs) = DatagramSocket::pair()?;
 //! # let client = UnixDatagramClient::from_connected(ours, Json)?;
 //! # let peer = UnixDatagramClient::from_connected(theirs, Json)?;
-//! // The kernel states the credentials of those who send from now on.
+//! // Datagrams that arrive from now on have their sender's credentials, verified by the kernel.
 //! client.socket()?.set_passcred(true)?;
 //!
 //! # let file = std::fs::File::open("/dev/null").unwrap();
@@ -238,38 +176,22 @@
 //! let message = client.recv_message(None)?;
 //! println!("Received packet: {}", message.packet);
 //! for descriptor in message.ancillary.descriptors {
-//!     println!("Received file descriptor: {descriptor:?}");
+//!     println!("Received descriptor: {descriptor:?}");
 //! }
 //! if let Some(credentials) = message.ancillary.credentials {
-//!     println!("Received unix credential: {credentials:?}");
+//!     println!("Sent by process {}", credentials.pid);
 //!     # assert_eq!(credentials, Credentials::own());
 //! }
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! There is room for [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes of control data, which is enough for
-//! every message. It can be changed:
+//! [`recv_message_with_space`](UnixDatagramClient::recv_message_with_space) changes the space for control
+//! data, which is [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes, enough for every message.
 //!
-//! ```
-//! # use udgram::protocol::Json;
-//! # use udgram::{DatagramSocket, UnixDatagramClient};
-//! # let (ours, theirs) = DatagramSocket::pair()?;
-//! # let client = UnixDatagramClient::from_connected(ours, Json)?;
-//! # let peer = UnixDatagramClient::from_connected(theirs, Json)?;
-//! # peer.send_packet("[1]", None)?;
-//! let most = 128;
-//! // CMSG_LEN(most * sizeof(int))
-//! let message = client.recv_message_with_space(None, 16 + most * 4)?;
-//! assert!(!message.ancillary.truncated);
-//! # Ok::<(), udgram::Error>(())
-//! ```
-//!
-//! # Receiving many packets
-//!
-//! With no time to wait,
-//! [`iter_received_packets`](UnixDatagramEndpoint::iter_received_packets) gives what is there already; with
-//! a budget, what comes within that time, which is for all packets together and does not run while the
-//! caller is at work.
+//! [`iter_received_packets`](UnixDatagramClient::iter_received_packets) receives many packets: with a time of
+//! zero those that are queued already, else those that come within that time. The time is for all packets
+//! together; only waiting counts. [`iter_received_messages`](UnixDatagramClient::iter_received_messages)
+//! does the same with messages.
 //!
 //! ```
 //! use std::time::Duration;
@@ -280,16 +202,90 @@
 //! # let client = UnixDatagramClient::from_connected(ours, Json)?;
 //! # let peer = UnixDatagramClient::from_connected(theirs, Json)?;
 //! # for packet in ["1", "2"] { peer.send_packet(packet, None)?; }
-//! let all: Result<Vec<String>, _> = client.iter_received_packets(Duration::ZERO).collect();
-//! assert_eq!(all?, ["1", "2"]);
-//!
-//! for packet in client.iter_received_packets(Duration::from_millis(10)) {
+//! for packet in client.iter_received_packets(Duration::ZERO) {
 //!     println!("Received packet: {}", packet?);
 //! }
+//! # assert_eq!(client.iter_received_packets(Duration::ZERO).count(), 0);
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! The asynchronous client has a stream of them:
+//! # Asking
+//!
+//! [`request`](UnixDatagramClient::request) sends a packet and returns the peer's answer. Packets that were
+//! queued before the question are dropped, so a late answer to an earlier question is not taken for this
+//! one's. It fails if the peer closes its socket without an answer.
+//!
+//! ```
+//! use std::time::Duration;
+//! # use udgram::protocol::Json;
+//! # use udgram::{UnixDatagramClient, UnixDatagramEndpoint};
+//!
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.sock");
+//! # let server = UnixDatagramEndpoint::bind(&path, Json)?;
+//! # let client = UnixDatagramClient::connect(&path, Json)?;
+//! # std::thread::scope(|scope| {
+//! # scope.spawn(|| {
+//! #     let question = server.recv_message(None).unwrap();
+//! #     server.send_packet_to("1", &question.sender, None).unwrap();
+//! # });
+//! let answer = client.request(r#"{"op": "ping"}"#, Some(Duration::from_secs(10)))?;
+//! println!("Answer: {answer}");
+//! # Ok::<(), udgram::Error>(())
+//! # })?;
+//! # Ok::<(), udgram::Error>(())
+//! ```
+//!
+//! # Answering many peers
+//!
+//! A [`UnixDatagramEndpoint`] receives from every sender. [`bind`](UnixDatagramEndpoint::bind) makes its
+//! socket file with mode 0600, replaces a stale one, and removes it when the endpoint is closed;
+//! [`bind_with`](UnixDatagramEndpoint::bind_with) takes [`BindOptions`].
+//!
+//! ```
+//! use udgram::protocol::Json;
+//! use udgram::{UnixDatagramClient, UnixDatagramEndpoint};
+//!
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.sock");
+//! let server = UnixDatagramEndpoint::bind(&path, Json)?;
+//!
+//! # let client = UnixDatagramClient::connect(&path, Json)?;
+//! # client.send_packet(r#"{"op": "ping"}"#, None)?;
+//! let question = server.recv_message(None)?;
+//! server.send_packet_to(r#"{"op": "pong"}"#, &question.sender, None)?;
+//! # assert_eq!(client.recv_packet(None)?, r#"{"op": "pong"}"#);
+//! # Ok::<(), udgram::Error>(())
+//! ```
+//!
+//! # Asynchronous clients
+//!
+//! They have the same methods and run under any executor. They have no timeouts: use the runtime's. Any future
+//! may be dropped while it waits; a receive that is dropped has taken no datagram.
+//!
+//! ```
+//! # #[cfg(feature = "async")]
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+//! use std::time::Duration;
+//! use udgram::AsyncUnixDatagramClient;
+//! use udgram::protocol::Json;
+//!
+//! # let socket = udgram::DatagramSocket::new()?;
+//! # socket.autobind()?;
+//! # let address = socket.local_address()?;
+//! // Connecting does not wait.
+//! let client = AsyncUnixDatagramClient::connect(&address, Json)?;
+//! client.send_packet(r#"{"data": 42}"#).await?;
+//! match tokio::time::timeout(Duration::from_millis(1), client.recv_packet()).await {
+//!     Ok(packet) => println!("Received packet: {}", packet?),
+//!     Err(_) => println!("Timed out"),
+//! }
+//! # Ok::<(), udgram::Error>(())
+//! # })?;
+//! # Ok::<(), udgram::Error>(())
+//! ```
+//!
+//! The iterators are streams here:
 //!
 //! ```
 //! # #[cfg(feature = "async")] smol::block_on(async {
@@ -311,32 +307,40 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! # Low-level socket operations
+//! # The socket
 //!
-//! [`socket`](UnixDatagramEndpoint::socket) gives the socket, for its names and, by [`sockopt`], its
-//! options. It cannot be closed through that.
+//! [`socket`](UnixDatagramEndpoint::socket) returns the socket of a client or endpoint: its addresses, its
+//! descriptor ([`AsFd`](std::os::fd::AsFd)), its options. The common options have methods; [`sockopt`] has all
+//! others. [`into_socket`](UnixDatagramEndpoint::into_socket) takes the socket out.
 //!
 //! ```
-//! use udgram::sockopt::{self, Value};
+//! use udgram::sockopt;
 //! # use udgram::protocol::Json;
 //! # use udgram::{DatagramSocket, UnixDatagramClient};
 //!
 //! # let (ours, theirs) = DatagramSocket::pair()?;
 //! # let client = UnixDatagramClient::from_connected(ours, Json)?;
 //! let socket = client.socket()?;
-//! sockopt::set(&socket, &sockopt::find("SO_SNDBUF")?, &Value::Unsigned(65_536))?;
+//! socket.set_timestamps(true)?;
+//! socket.set_send_buffer_size(65_536)?;
 //! println!("{:?}", sockopt::get(&socket, &sockopt::find("SO_TYPE")?)?);
 //! # Ok::<(), udgram::Error>(())
 //! ```
+//!
+//! # Errors
+//!
+//! Every failure is an [`Error`]: one line with the cause last, a [`kind`](Error::kind) to decide by, the
+//! `errno` ([`raw_os_error`](Error::raw_os_error)), and a [`hint`](Error::hint) if one is known. It converts
+//! into [`std::io::Error`].
 //!
 //! # Concurrency
 //!
 //! Every method takes `&self` and may be called from several threads, or tasks, at the same time.
 //!
 //! - Sending and receiving do not wait for each other; neither do two receives.
-//! - [`close`](UnixDatagramEndpoint::close) waits for nothing. A receive or a send that waits meanwhile
-//!   fails with [`ErrorKind::Closed`], and so does every later call; closing twice is fine.
-//! - An error that the kernel stored in the socket (`SO_ERROR`) surfaces at the next send or receive.
+//! - [`close`](UnixDatagramEndpoint::close) does not wait. A receive or a send that waits in another thread
+//!   fails with [`ErrorKind::Closed`], and so does every later call. Closing again does nothing.
+//! - An error that the kernel stored in the socket (`SO_ERROR`) is returned by the next send or receive.
 //!
 //! ```
 //! use udgram::ErrorKind;
@@ -354,37 +358,17 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! # Answering many peers
+//! # For users of EasyNetwork
 //!
-//! A [`UnixDatagramEndpoint`] is a client without a peer of its own: it receives from all who send to its
-//! name, and sends where it is told.
-//!
-//! ```
-//! use udgram::protocol::Json;
-//! use udgram::{DatagramSocket, UnixDatagramClient, UnixDatagramEndpoint};
-//!
-//! let socket = DatagramSocket::new()?;
-//! socket.autobind()?; // or bind()
-//! let server = UnixDatagramEndpoint::new(socket, Json)?;
-//!
-//! let client = UnixDatagramClient::connect(&server.local_address()?, Json)?;
-//! client.send_packet(r#"{"op": "ping"}"#, None)?;
-//!
-//! let request = server.recv_message(None)?;
-//! server.send_packet_to(r#"{"op": "pong"}"#, &request.sender, None)?;
-//! assert_eq!(client.recv_packet(None)?, r#"{"op": "pong"}"#);
-//! # Ok::<(), udgram::Error>(())
-//! ```
-//!
-//! # The names of the model
+//! The client follows that of [EasyNetwork](https://easynetwork.readthedocs.io/) for Python.
 //!
 //! | EasyNetwork | here |
 //! |---|---|
 //! | `DatagramProtocol` of a serializer | [`DatagramProtocol`](protocol::DatagramProtocol), a trait |
-//! | `JSONSerializer`, `CBORSerializer`, `MessagePackSerializer` | [`Json`](protocol::Json), [`Cbor`](protocol::Cbor), [`MessagePack`](protocol::MessagePack): as JSON text, or of any type by [`Format::typed`](protocol::Format::typed) |
+//! | `JSONSerializer`, `CBORSerializer`, `MessagePackSerializer` | [`Json`](protocol::Json), [`Cbor`](protocol::Cbor), [`MessagePack`](protocol::MessagePack): as JSON text, or of any type with [`Format::typed`](protocol::Format::typed) |
 //! | `UnixDatagramClient(path, protocol)` | [`UnixDatagramClient::connect`] |
-//! | `local_path` | [`bind`] before [`DatagramSocket::connect`] and [`UnixDatagramClient::from_connected`] |
-//! | `UnixDatagramClient(socket, protocol)` | [`UnixDatagramClient::from_connected`], unnamed sockets too |
+//! | `local_path` | [`UnixDatagramClient::connect_from`] |
+//! | `UnixDatagramClient(socket, protocol)` | [`UnixDatagramClient::from_connected`], for unnamed sockets too |
 //! | `UnixSocketAddress` | [`Address`] |
 //! | `get_peer_name()`, `get_local_name()` | [`peer_address`](UnixDatagramClient::peer_address), [`local_address`](UnixDatagramEndpoint::local_address) |
 //! | `send_packet(packet, timeout=…)` | [`send_packet`](UnixDatagramClient::send_packet) |
@@ -399,18 +383,23 @@
 //! | `DatagramProtocolParseError` | [`ErrorKind::Parse`] |
 //! | `TimeoutError`, `ClientClosedError` | [`ErrorKind::TimedOut`], [`ErrorKind::Closed`] |
 //! | `AsyncUnixDatagramClient` | [`AsyncUnixDatagramClient`] |
-//! | `wait_connected()` | nothing: there is nothing to wait for |
-//! | `asyncio.timeout()`, `trio.fail_after()` | the runtime's own |
-//! | a server's request handler | [`UnixDatagramEndpoint`], and a loop of yours |
+//! | `wait_connected()` | none: connecting does not wait |
+//! | `asyncio.timeout()`, `trio.fail_after()` | the runtime's timeout |
+//! | a server's request handler | [`UnixDatagramEndpoint`] and a loop |
 //!
 //! # What it does not do
 //!
-//! It knows no stream and no seqpacket sockets, and no other system than Linux. It makes nothing more
-//! reliable than the kernel does: a datagram that was accepted is delivered whole and in order, or dropped
-//! with the receiver's socket, and nobody is told that it was read. It does not connect again, starts no
-//! thread of its own (but async-io's one, with `async`), prints nothing, and changes nothing of the process:
-//! no signal handlers, no environment.
+//! - It supports no stream or seqpacket sockets, and no system other than Linux.
+//! - It is as reliable as the kernel and no more: a datagram that was accepted is delivered whole and in order,
+//!   or dropped with the receiver's socket. The sender does not learn whether it was read.
+//! - It does not connect again by itself when a peer restarts; [`reconnect`](UnixDatagramClient::reconnect)
+//!   does.
+//! - It starts no threads, except for that of async-io with the feature `async`. It prints nothing, and changes
+//!   nothing of the process: no signal handlers, no environment.
 #![cfg_attr(not(feature = "async"), allow(rustdoc::broken_intra_doc_links))]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("udgram is for Linux only: it uses abstract names, /proc, inotify and sock_diag");
 
 mod address;
 pub mod ancillary;
@@ -430,6 +419,7 @@ pub mod fuzzing;
 mod outgoing;
 mod peer;
 pub mod protocol;
+mod question;
 mod quoted;
 mod sock_diag;
 mod socket;
@@ -437,17 +427,17 @@ pub mod sockopt;
 mod sys;
 pub mod wait;
 
-pub use address::{Address, SUN_PATH_LEN};
+pub use address::{Address, SUN_PATH_LEN, ToAddress};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
 pub use credentials::Credentials;
-pub use descriptor::{Access, Description, describe_descriptor};
+pub use descriptor::{Access, Description, describe_descriptor, duplicate};
 pub use endpoint::{Message, UnixDatagramEndpoint};
-pub use error::{Error, ErrorKind, Result, Subject, describe};
+pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use outgoing::{Destination, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_come};
 pub use quoted::Quoted;
-pub use socket::{DatagramSocket, duplicate};
+pub use socket::DatagramSocket;

@@ -1,6 +1,6 @@
 //! A datagram to send, and where it goes.
 
-use crate::address::Address;
+use crate::address::{Address, ToAddress};
 use crate::ancillary::Control;
 use crate::batch::Datagram;
 use crate::diagnose::peer_error;
@@ -23,13 +23,12 @@ pub struct Destination {
 
 #[derive(Debug)]
 enum Route {
-    /// The socket is connected to it. The name is the peer's own: the one it is bound with.
+    /// The socket is connected to it. The name is the one that the peer is bound with.
     Connected(Option<PeerName>),
-    /// The socket was connected to it by somebody else: its address is only known by the peer's own
-    /// name.
+    /// The socket was connected to it elsewhere: only the name that the peer is bound with is known.
     Found(PeerName),
     /// Each datagram names it.
-    Named(Name),
+    Named(SocketName),
 }
 
 /// The address that a connected peer is bound with, which its datagrams carry.
@@ -75,7 +74,7 @@ impl Destination {
         }
     }
 
-    /// Makes the destination of a socket that was connected by somebody else, to a peer of this name.
+    /// Makes the destination of a socket that was connected elsewhere, to a peer of this name.
     #[must_use]
     pub fn found(name: PeerName) -> Self {
         Self {
@@ -84,7 +83,7 @@ impl Destination {
         }
     }
 
-    /// Returns the destination of a connected socket once more, to be established again.
+    /// Returns a copy of the destination of a connected socket, to be established again.
     pub(crate) fn again(&self) -> Self {
         Self {
             address: self.address.clone(),
@@ -109,18 +108,20 @@ impl Destination {
     /// Makes a destination that each datagram names, whatever its socket is connected to.
     ///
     /// A pathname too long for `sun_path` is opened, and reached through /proc/self/fd.
-    pub fn named(to: &Address<'_>) -> Result<Self> {
-        let name = Name::of(to).map_err(|errno| peer_error("send to", to, errno))?;
+    pub fn named(to: impl ToAddress) -> Result<Self> {
+        let to = to.to_address()?;
+        let name = SocketName::of(&to).map_err(|errno| peer_error("send to", &to, errno))?;
         Ok(Self {
-            address: to.clone().into_owned(),
+            address: to.into_owned(),
             route: Route::Named(name),
         })
     }
 
     /// Makes the destination of an open socket file (`O_PATH`), reached through /proc/self/fd:
-    /// the file itself, whatever `address` has come to mean.
+    /// the file itself, whatever `address` means now.
     pub fn of_file(address: &Address<'_>, file: OwnedFd) -> Result<Self> {
-        let name = Name::of_file(file).map_err(|errno| peer_error("send to", address, errno))?;
+        let name =
+            SocketName::of_file(file).map_err(|errno| peer_error("send to", address, errno))?;
         Ok(Self {
             address: address.clone().into_owned(),
             route: Route::Named(name),
@@ -133,8 +134,8 @@ impl Destination {
         &self.address
     }
 
-    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected,
-    /// and anybody may answer.
+    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected, and
+    /// any socket may answer.
     #[must_use]
     pub fn peer_name(&self) -> Option<PeerName> {
         match self.route {
@@ -157,12 +158,12 @@ impl Destination {
         };
     }
 
-    /// Looks a pathname up again: the file that a long one was opened as may be an old one.
+    /// Opens a long pathname again: it may name another file now.
     pub(crate) fn refresh(&mut self) -> Result<()> {
         if let Route::Named(name) = &mut self.route
             && name.through.is_some()
         {
-            *name = Name::of(&self.address)
+            *name = SocketName::of(&self.address)
                 .map_err(|errno| peer_error("send to", &self.address, errno))?;
         }
         Ok(())
@@ -184,13 +185,13 @@ impl Destination {
 
 /// An address as bind(2), connect(2) and sendmsg(2) take it.
 #[derive(Debug)]
-pub(crate) struct Name {
+pub(crate) struct SocketName {
     pub(crate) raw: SockAddr,
     /// The open file that a path longer than `sun_path` is reached through.
     through: Option<OwnedFd>,
 }
 
-impl Name {
+impl SocketName {
     pub(crate) fn of(peer: &Address<'_>) -> Result<Self, Errno> {
         if let Some(raw) = SockAddr::new(peer) {
             return Ok(Self { raw, through: None });
@@ -200,7 +201,7 @@ impl Name {
         Self::of_file(through)
     }
 
-    /// Names an open socket file, whatever its path has come to mean.
+    /// Names an open socket file, whatever its path means now.
     pub(crate) fn of_file(through: OwnedFd) -> Result<Self, Errno> {
         let short = format!("/proc/self/fd/{}", through.as_raw_fd());
         let raw = SockAddr::new(&Address::Pathname(short.as_bytes().into()))
@@ -224,6 +225,6 @@ pub struct Outgoing<'o> {
     pub bytes: &'o [u8],
     /// Where it goes; `None`: to the peer that the socket is connected to.
     pub to: Option<&'o Destination>,
-    /// The control data that goes with it.
+    /// Its control data.
     pub control: Option<&'o Control>,
 }

@@ -1,5 +1,5 @@
-//! Waits until a peer is there: by inotify(7) for a pathname, by trying again at growing intervals for
-//! an abstract name, which nothing announces.
+//! Waits for a peer: with inotify(7) for a pathname, by trying again at growing intervals for an
+//! abstract name, which no event announces.
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,17 +11,18 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The first interval after an event: bind(2) makes the file a moment before the socket is in the
-/// kernel's table.
+/// The first interval after an event: bind(2) makes the file before the socket can be found
+/// (`unix_bind_bsd`).
 const SHORTEST: Duration = Duration::from_millis(1);
-/// How long, and how often, to pause before inotify(7) is asked: a server that starts again is often
-/// back within this time, and closing an inotify instance takes milliseconds (`synchronize_srcu`).
+/// How long and how often to pause before using inotify(7): a server that restarts is often back
+/// within this time, and closing an inotify instance takes milliseconds (`synchronize_srcu`).
 const QUICK: Duration = Duration::from_micros(100);
 const QUICK_PAUSES: u32 = 4;
-/// The longest interval: how late an unannounced change is noticed.
+/// The longest interval: the delay with which a change without an event is noticed.
 const LONGEST: Duration = Duration::from_millis(200);
 
-/// Returns whether waiting may mend a failure to reach a destination.
+/// Returns whether a destination that could not be reached may become reachable: the error is
+/// [`ErrorKind::NobodyThere`] or `EACCES`.
 #[must_use]
 pub fn may_come(error: &Error) -> bool {
     error.kind() == ErrorKind::NobodyThere || error.errno() == Some(Errno::EACCES)
@@ -50,8 +51,8 @@ impl PeerWatch {
         }
     }
 
-    /// Makes `destination` reachable from `socket`, waiting while no socket is bound to it or while
-    /// its file may not be written to: daemons bind before they chmod(2).
+    /// Makes `destination` reachable from `socket`. Waits while no socket is bound to it, and while its
+    /// file may not be written to: daemons bind before they chmod(2).
     ///
     /// Returns the last failure if the deadline passed, and `None` when the destination is reachable.
     /// Fails as [`Wake`] says, and at once on any other failure.
@@ -86,11 +87,11 @@ impl PeerWatch {
         if self.pauses == QUICK_PAUSES {
             self.pauses += 1;
             let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-            // Without an inotify instance (EMFILE), the intervals serve.
+            // Without an inotify instance (EMFILE), it tries again at intervals.
             self.inotify = self.path.as_ref().and_then(|_| Inotify::init(flags).ok());
         }
         if self.arm() {
-            // Something may have happened before the watch was there: try once more.
+            // The peer may have come before the watch was set: try once more.
             return Ok(true);
         }
         let next = deadline.or_after(self.interval);
@@ -108,8 +109,8 @@ impl PeerWatch {
         Ok(true)
     }
 
-    /// Watches the nearest existing directory on the way to the path. Returns whether that is another
-    /// one than before.
+    /// Watches the nearest existing ancestor directory of the path. Returns whether it differs from the
+    /// one watched before.
     fn arm(&mut self) -> bool {
         let (Some(path), Some(inotify)) = (&self.path, &self.inotify) else {
             return false;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 /// Shows text from outside in single quotes, with control characters and bytes that are not UTF-8
-/// escaped: the message stays one line, whatever the text contains.
+/// escaped: the message stays one line.
 #[derive(Debug, Clone, Copy)]
 pub struct Quoted<'a>(pub &'a OsStr);
 

@@ -63,7 +63,7 @@ pub struct Wake<'a> {
     /// The write end of a pipe or a socket that output goes to: when its reader goes away, the wait
     /// fails with [`ErrorKind::OutputGone`].
     pub output: Option<BorrowedFd<'a>>,
-    /// Becomes readable when the caller has something else to look at: the wait ends with
+    /// Becomes readable when the caller has something else to do: the wait ends with
     /// [`Ready::Notice`].
     pub notice: Option<BorrowedFd<'a>>,
     /// Becomes readable when the client is closed: the wait fails with [`ErrorKind::Closed`].
@@ -71,7 +71,7 @@ pub struct Wake<'a> {
 }
 
 impl<'a> Wake<'a> {
-    /// Makes one of the first two descriptors.
+    /// Makes one of these two descriptors.
     #[must_use]
     pub fn new(stop: Option<BorrowedFd<'a>>, output: Option<BorrowedFd<'a>>) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl<'a> Wake<'a> {
 /// The event that a descriptor is polled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// There is something to read, or nothing will come any more.
+    /// A datagram is queued, or none will come any more.
     Readable,
     /// There is room to write.
     Writable,
@@ -113,7 +113,7 @@ pub enum Until {
 pub enum Ready {
     /// The descriptor is ready, or in error.
     Now,
-    /// The reading side is shut down: nothing will come but what is there already.
+    /// The reading side is shut down: what is queued can still be read, and nothing else will come.
     ShutDown,
     /// [`Wake::notice`] is readable.
     Notice,
@@ -162,7 +162,7 @@ fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Res
         ready.unwrap_or(none),
         early(wake.stop, POLLIN),
         early(wake.closed, POLLIN),
-        // poll(2) reports an error on the write end of a pipe without being asked for it.
+        // poll(2) always reports POLLERR on the write end of a pipe without a reader.
         early(wake.output, 0),
         early(wake.notice, POLLIN),
     ];

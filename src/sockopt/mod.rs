@@ -1,7 +1,8 @@
 //! The options of a Unix datagram socket; socket(7), unix(7), getsockopt(2).
 //!
-//! [`OPTIONS`] is the one table of them. [`find`] takes an option by its name or by its numbers,
-//! [`get`] and [`set`] read and write it with a value of the option's own kind.
+//! [`OPTIONS`] is the table of them. [`find`] looks up an option by its name or by its numbers, [`get`]
+//! and [`set`] read and set it with a value of the option's own kind. For the most common options
+//! [`DatagramSocket`](crate::DatagramSocket) has methods.
 //!
 //! ```
 //! use udgram::DatagramSocket;
@@ -47,28 +48,36 @@ pub fn set_int(socket: impl AsFd, option: c_int, value: c_int) -> Result<()> {
     )
 }
 
-/// Reads an option. Most reads change nothing; that of `SO_ERROR` clears the error.
+/// Reads an option. Reading `SO_ERROR` clears the error; other reads change nothing.
 ///
-/// [`Value::None`] where the kernel knows the option and has no value for it.
-/// [`ErrorKind::System`] if this kernel lacks the option, or gives a value that is too short.
+/// Returns [`Value::None`] if the kernel knows the option and has no value for it. Fails with
+/// [`ErrorKind::System`] if this kernel lacks the option, or returns a value that is too short.
 #[doc(alias = "getsockopt")]
 pub fn get(socket: impl AsFd, option: &SocketOption) -> Result<Value> {
-    let mut buffer = vec![0; option.len()];
-    match read(socket, option, &mut buffer) {
-        Ok(len) => option
-            .decode(&buffer[..len.min(buffer.len())])
-            .ok_or_else(|| {
-                let cause = format!("its value has {len} bytes, too few");
-                let kind = ErrorKind::System(Errno::EINVAL);
-                Error::new(kind, GET, option.subject(), cause)
-            }),
-        // Nothing is known of a peer that was not there at socketpair(2).
+    let value = match option.kind {
+        Kind::Process => sys::peer_pidfd(socket.as_fd())
+            .map(|pidfd| option::process(&pidfd))
+            .map_err(|errno| option.refused(GET, errno)),
+        _ => get_bytes(socket, option),
+    };
+    match value {
+        // Only socketpair(2) makes a peer known.
         Err(error) if error.errno() == Some(Errno::ENODATA) => Ok(Value::None),
-        Err(error) => Err(error),
+        value => value,
     }
 }
 
-/// getsockopt(2) into `buffer`; the length of the value.
+fn get_bytes(socket: impl AsFd, option: &SocketOption) -> Result<Value> {
+    let mut buffer = vec![0; option.len()];
+    let len = read(socket, option, &mut buffer)?;
+    let value = option.decode(&buffer[..len.min(buffer.len())]);
+    value.ok_or_else(|| {
+        Error::system(GET, option.subject(), Errno::EINVAL)
+            .with_cause(format!("its value has {len} bytes, too few"))
+    })
+}
+
+/// Reads an option into `buffer`; getsockopt(2). Returns the length of the value.
 pub(crate) fn read(socket: impl AsFd, option: &SocketOption, buffer: &mut [u8]) -> Result<usize> {
     let number = match option.access {
         Access::Set { reads } => reads,
@@ -78,26 +87,26 @@ pub(crate) fn read(socket: impl AsFd, option: &SocketOption, buffer: &mut [u8]) 
         .map_err(|errno| option.refused(GET, errno))
 }
 
-/// Sets an option. What the kernel made of the value, [`get`] tells: it doubles buffer sizes,
-/// for its own overhead, and rounds durations up to its clock.
+/// Sets an option. The kernel may change the value, which [`get`] returns then: it doubles buffer
+/// sizes for its own overhead, and rounds durations up.
 ///
-/// [`ErrorKind::Unusable`] if the option takes no such value or can only be read;
-/// [`ErrorKind::System`] if this kernel lacks the option or refuses the value, with a hint where
-/// a capability is missing.
+/// Fails with [`ErrorKind::Unusable`] if the option takes no such value or can only be read, and with
+/// [`ErrorKind::System`] if this kernel lacks the option or refuses the value, with a hint if a
+/// capability is missing.
 #[doc(alias = "setsockopt")]
 pub fn set(socket: impl AsFd, option: &SocketOption, value: &Value) -> Result<()> {
     write(socket, option, &option.encode(value)?)
 }
 
-/// setsockopt(2) from `bytes`.
+/// Sets an option from `bytes`; setsockopt(2).
 pub(crate) fn write(socket: impl AsFd, option: &SocketOption, bytes: &[u8]) -> Result<()> {
     sys::setsockopt(socket.as_fd(), option.level, option.number, bytes)
         .map_err(|errno| option.refused(SET, errno))
 }
 
-/// Every option of the table that is to be read and that this kernel answers, in the order of
-/// the table, without changing anything: an error that is pending stays so, and `SO_ERROR` is the
-/// text `pending` then.
+/// Returns every readable option of the table that this kernel supports, in the order of the table.
+/// Changes nothing: a pending error stays pending, and the value of `SO_ERROR` is then the text
+/// `pending`.
 #[must_use]
 pub fn list(socket: impl AsFd) -> Vec<(&'static SocketOption, Value)> {
     let socket = socket.as_fd();
@@ -114,7 +123,7 @@ pub fn list(socket: impl AsFd) -> Vec<(&'static SocketOption, Value)> {
         .collect()
 }
 
-/// `SO_ERROR` without clearing it: poll(2) tells whether there is one.
+/// Returns a value for `SO_ERROR` without clearing it: poll(2) reports whether an error is pending.
 fn pending_error(socket: impl AsFd) -> Result<Value> {
     let mut polled = [libc::pollfd {
         fd: socket.as_fd().as_raw_fd(),
@@ -130,36 +139,35 @@ fn pending_error(socket: impl AsFd) -> Result<Value> {
     })
 }
 
-/// What is on its way in and out of a socket.
+/// How much is queued in and out of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
-    /// The length in bytes of the first datagram that waits to be received; 0 if none does, and
-    /// also if that one is empty.
+    /// The length in bytes of the first datagram that waits to be received; 0 if none does, or if it
+    /// is empty.
     #[doc(alias = "SIOCINQ")]
     pub inq: i32,
-    /// The memory in bytes of what was sent from the socket and is not yet received, with the
+    /// The memory in bytes of the datagrams sent from the socket and not yet received, with the
     /// kernel's overhead. It counts against `SO_SNDBUF`.
     #[doc(alias = "SIOCOUTQ")]
     pub outq: i32,
 }
 
-/// What is on its way in and out of a socket; unix(7), `SIOCINQ`.
+/// Returns how much is queued in and out of a socket; unix(7), `SIOCINQ`, `SIOCOUTQ`.
 pub fn queue(socket: impl AsFd) -> Result<Queue> {
-    let ask = |request| {
-        sys::ioctl_int(socket.as_fd(), request)
+    let queued = |direction| {
+        sys::queued(socket.as_fd(), direction)
             .map_err(|errno| Error::system("get the length of the queue", Subject::None, errno))
     };
     Ok(Queue {
-        inq: ask(libc::FIONREAD)?,
-        outq: ask(libc::TIOCOUTQ)?,
+        inq: queued(sys::Direction::In)?,
+        outq: queued(sys::Direction::Out)?,
     })
 }
 
-/// The option that is written `name`: `SO_PASSCRED`, of which the case does not count and `SO_`
-/// may be left out, or `LEVEL:NUMBER`, two numbers, decimal or with `0x`
-/// ([`numbered`]).
+/// Returns the option with this name: `SO_PASSCRED`, in which case does not matter and `SO_` may be
+/// left out, or `LEVEL:NUMBER`, two numbers, decimal or with `0x` ([`numbered`]).
 ///
-/// [`ErrorKind::Unusable`] if there is none, with a hint at the nearest name.
+/// Fails with [`ErrorKind::Unusable`] if there is none, with a hint at the nearest name.
 pub fn find(name: &str) -> Result<SocketOption> {
     if let Some((level, number)) = name.split_once(':') {
         return match (integer(level), integer(number)) {
@@ -192,7 +200,7 @@ fn integer(written: &str) -> Option<c_int> {
         .strip_prefix("0x")
         .or_else(|| written.strip_prefix("0X"));
     let (digits, radix) = hex.map_or((written, 10), |digits| (digits, 16));
-    // A sign is no digit.
+    // `from_str_radix` accepts a sign.
     let plain = digits.bytes().all(|byte| byte.is_ascii_alphanumeric());
     c_int::from_str_radix(digits, radix).ok().filter(|_| plain)
 }
@@ -204,8 +212,8 @@ fn stem(name: &str) -> &str {
     }
 }
 
-/// The option whose name takes the fewest edits to get from `written`, unless that would be
-/// another word altogether.
+/// Returns the option whose name is the fewest edits away from `written`; `None` if every name needs
+/// edits to more than half of its characters.
 fn nearest(written: &str) -> Option<&'static SocketOption> {
     let written = written.to_ascii_uppercase();
     OPTIONS
@@ -216,7 +224,7 @@ fn nearest(written: &str) -> Option<&'static SocketOption> {
         .map(|(_, option)| option)
 }
 
-/// How many characters to insert, delete or replace to make one word of the other.
+/// Returns how many characters to insert, delete or replace to turn one word into the other.
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (done, from) in one.bytes().enumerate() {
@@ -276,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_none_suggests_the_nearest() {
+    fn an_unknown_name_suggests_the_nearest() {
         for (typo, meant) in [
             ("SO_SENDBUF", "SO_SNDBUF"),
             ("so_sndbuff", "SO_SNDBUF"),
@@ -322,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_read_back() {
+    fn a_value_that_is_set_is_read_back() {
         let socket = DatagramSocket::new().unwrap();
         let seconds = Duration::from_secs;
         for (name, value) in [
@@ -351,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_a_microsecond_is_not_no_limit() {
+    fn a_duration_of_less_than_a_microsecond_does_not_become_no_limit() {
         let socket = DatagramSocket::new().unwrap();
         let option = of("SO_RCVTIMEO");
         set(&socket, &option, &Value::Duration(Duration::from_nanos(1))).unwrap();
@@ -408,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_lacks_is_said_and_not_listed() {
+    fn an_option_that_the_kernel_lacks_is_reported_and_not_listed() {
         let socket = DatagramSocket::new().unwrap();
         for name in ["1:9999", "41:1"] {
             for result in [
@@ -416,7 +424,7 @@ mod tests {
                 set(&socket, &of(name), &Value::Integer(1)),
             ] {
                 let error = result.unwrap_err();
-                assert!(error.errno().is_some());
+                assert!(error.raw_os_error().is_some());
                 assert!(error.to_string().contains(": this kernel "), "{error}");
             }
         }
@@ -435,10 +443,10 @@ mod tests {
             ..Outgoing::default()
         };
         other.send(&[message], None, &Wake::default()).unwrap();
-        // One that connects elsewhere drops what its peer had sent, and the peer is told.
+        // Connecting elsewhere drops the peer's datagrams and stores ECONNRESET in the peer's socket.
         let elsewhere = DatagramSocket::new().unwrap();
         elsewhere.autobind().unwrap();
-        one.connect(&elsewhere.local_address().unwrap()).unwrap();
+        one.connect(elsewhere.local_address().unwrap()).unwrap();
         let listed = |socket| {
             let listed = list(socket);
             let found = listed.iter().find(|(option, _)| option.name == "SO_ERROR");

@@ -2,12 +2,11 @@
 
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result, Subject, describe};
-use crate::sys;
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use std::borrow::Cow;
 use std::fmt;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 const INT: usize = size_of::<c_int>();
@@ -18,7 +17,7 @@ pub(super) const SET: &str = "set the socket option";
 /// The longest value there is: the 65,536 groups of a process.
 const LONGEST: usize = 65_536 * INT;
 
-/// What kind of value an option has.
+/// The kind of value that an option has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -48,11 +47,11 @@ pub enum Kind {
     Memory,
     /// Bytes that have no other form here.
     Bytes,
-    /// What an option that is not in the table has: an `int` or bytes.
+    /// An `int` or bytes: the value of an option that is not in the table.
     Raw,
 }
 
-/// What an option takes, in words: `a size in bytes`.
+/// Shows the values that an option takes: `a size in bytes`.
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -74,17 +73,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What can be done with an option.
+/// Whether an option is read, set, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {
-    /// It is read and set.
+    /// It can be read and set.
     ReadWrite,
-    /// It is read only.
+    /// It can only be read.
     Read,
-    /// It is set only; reading it reads the option with this number.
+    /// It can only be set; reading it reads the option with another number.
     Set {
-        /// The option to read in its place, of the same level.
+        /// The number of the option to read instead, of the same level.
         reads: c_int,
     },
 }
@@ -93,13 +92,13 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Value {
-    /// The kernel has none to give, such as the credentials of a peer that it does not know.
+    /// The kernel has no value, such as for the credentials of an unknown peer.
     None,
     /// On or off.
     Flag(bool),
     /// A number of an option that may be negative.
     Integer(i32),
-    /// A number from 0 up: of bytes, where the option has a size.
+    /// A number from 0 up; a number of bytes if the option is a size.
     Unsigned(u64),
     /// A length of time; zero is no limit.
     Duration(Duration),
@@ -119,13 +118,13 @@ pub enum Value {
     Bytes(Vec<u8>),
 }
 
-/// What `SO_MEMINFO` tells of a socket's memory: nine figures, in bytes but for the drops.
+/// The memory of a socket, from `SO_MEMINFO`: eight figures in bytes and a count of drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(alias = "SO_MEMINFO")]
 pub struct Memory([u32; 9]);
 
 impl Memory {
-    /// Each figure under its name in the kernel's `SK_MEMINFO_…` constants, in their order:
+    /// Returns each figure with its name in the kernel's `SK_MEMINFO_…` constants, in their order:
     /// `rmem_alloc`, `rcvbuf`, `wmem_alloc`, `sndbuf`, `fwd_alloc`, `wmem_queued`, `optmem`,
     /// `backlog`, and `drops`, a count of datagrams.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, u32)> {
@@ -144,7 +143,7 @@ impl Memory {
     }
 }
 
-/// An option of a socket: one of [`OPTIONS`], or one known by its numbers alone.
+/// An option of a socket: one of [`OPTIONS`](super::OPTIONS), or one known by its numbers only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOption {
     pub(super) name: Cow<'static, str>,
@@ -153,7 +152,7 @@ pub struct SocketOption {
     pub(super) kind: Kind,
     pub(super) access: Access,
     description: &'static str,
-    /// What to tell whom the kernel does not permit to set it.
+    /// Hint shown when setting the option fails with EPERM.
     denied: Option<&'static str>,
 }
 
@@ -195,50 +194,50 @@ impl SocketOption {
         }
     }
 
-    /// Its name, as C has it.
+    /// Returns its name in C.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its level: `SOL_SOCKET` for all in the table.
+    /// Returns its level: `SOL_SOCKET` for all in the table.
     #[must_use]
     pub fn level(&self) -> c_int {
         self.level
     }
 
-    /// Its number within the level.
+    /// Returns its number within the level.
     #[must_use]
     pub fn number(&self) -> c_int {
         self.number
     }
 
-    /// What kind of value it has.
+    /// Returns the kind of its value.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether it is read, set, or both.
+    /// Returns whether it is read, set, or both.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// What it is for, in a line.
+    /// Returns its purpose in one line.
     #[must_use]
     pub fn description(&self) -> &'static str {
         self.description
     }
 
-    /// Whether it can be set, and to this value, as far as can be told without a socket.
+    /// Checks without a socket that it can be set to this value.
     ///
-    /// [`ErrorKind::Unusable`] if not, with the kind of value it takes.
+    /// Fails with [`ErrorKind::Unusable`] if not, with the kind of value it takes.
     pub fn check(&self, value: &Value) -> Result<()> {
         self.encode(value).map(drop)
     }
 
-    /// What setsockopt(2) takes for `value`.
+    /// Encodes `value` for setsockopt(2).
     pub(super) fn encode(&self, value: &Value) -> Result<Vec<u8>> {
         let refuse = |cause: String| Error::new(ErrorKind::Unusable, SET, self.subject(), cause);
         if self.access == Access::Read {
@@ -266,7 +265,8 @@ impl SocketOption {
         bytes.ok_or_else(|| refuse(format!("it takes {}", self.kind)))
     }
 
-    /// The value in what getsockopt(2) gave; `None` if that is too short for one.
+    /// Decodes the bytes from getsockopt(2); `None` if they are too short for a value, and for a
+    /// process, whose pidfd [`process`] reads.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let int = || bytes.first_chunk().map(|int| c_int::from_ne_bytes(*int));
         Some(match self.kind {
@@ -289,7 +289,7 @@ impl SocketOption {
                 } => Value::None,
                 known => Value::Credentials(known),
             },
-            Kind::Process => process(int()?).map_or(Value::None, Value::Process),
+            Kind::Process => return None,
             Kind::Groups => Value::Groups(integers(bytes).collect()),
             Kind::Text => Value::Text(bytes.strip_suffix(b"\0").unwrap_or(bytes).to_vec()),
             Kind::Memory => {
@@ -304,7 +304,7 @@ impl SocketOption {
         })
     }
 
-    /// How long a value is at most.
+    /// Returns the largest length of a value.
     pub(super) fn len(&self) -> usize {
         match self.kind {
             Kind::Flag | Kind::Integer | Kind::Unsigned | Kind::Size | Kind::Process => INT,
@@ -320,14 +320,14 @@ impl SocketOption {
         Subject::Option(self.name.to_string())
     }
 
-    /// getsockopt(2) and setsockopt(2) refused.
+    /// Makes the error of a getsockopt(2) or setsockopt(2) that failed.
     pub(super) fn refused(&self, operation: &'static str, errno: Errno) -> Error {
         let cause = match errno {
             Errno::ENOPROTOOPT => "this kernel has no such option for Unix datagram sockets",
             Errno::EOPNOTSUPP => "this kernel does not support it for Unix datagram sockets",
             errno => describe(errno),
         };
-        let error = Error::new(ErrorKind::System(errno), operation, self.subject(), cause);
+        let error = Error::system(operation, self.subject(), errno).with_cause(cause);
         match (errno, self.denied) {
             (Errno::EPERM | Errno::EACCES, Some(hint)) => error.with_hint(hint),
             _ => error,
@@ -340,7 +340,7 @@ fn integers(bytes: &[u8]) -> impl Iterator<Item = u32> {
     integers.iter().map(|integer| u32::from_ne_bytes(*integer))
 }
 
-/// A `struct timeval`. What is less than a microsecond counts as one: zero would be no limit.
+/// Encodes a `struct timeval`. Rounds up to a microsecond: zero would be no limit.
 fn timeval(time: Duration) -> Option<Vec<u8>> {
     let microseconds = time.as_nanos().div_ceil(1_000);
     let seconds = libc::time_t::try_from(microseconds / 1_000_000).ok()?;
@@ -369,11 +369,12 @@ fn linger(time: Option<Duration>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The process that a pidfd just received stands for, if it is alive and to be seen from here.
-fn process(pidfd: c_int) -> Option<i32> {
-    // It is this function's own, and closed at its end.
-    let pidfd = sys::own(pidfd);
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    pid.trim().parse().ok().filter(|pid| *pid > 0)
+/// Returns the process of a pidfd; [`Value::None`] if it has exited or is in another pid namespace.
+pub(super) fn process(pidfd: &OwnedFd) -> Value {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+    let info = info.unwrap_or_default();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid = pid.and_then(|pid| pid.trim().parse().ok());
+    pid.filter(|pid| *pid > 0)
+        .map_or(Value::None, Value::Process)
 }

@@ -1,4 +1,4 @@
-//! recvmmsg(2) and sendmmsg(2): a batch of messages with names and control data in one call.
+//! A batch of messages with names and control data in one call: recvmmsg(2), sendmmsg(2).
 //!
 //! recvmmsg(2) does not reset `msg_namelen` and `msg_controllen`, and nix reuses its headers without
 //! resetting them either: the sender and the descriptors of the message after an unnamed, bare one
@@ -9,6 +9,7 @@
 //! musl 1.2.5 copies control data into 1024 bytes, so that 253 descriptors (1032 bytes) fail with
 //! ENOMEM. What musl corrects there is the padding of its structures, which is zero here.
 
+use super::control::{Contents, ReceivedControl};
 use super::sockaddr::{SockAddr, SockAddrRef};
 use nix::errno::Errno;
 use nix::libc::{self, c_int, c_uint, c_void, iovec, mmsghdr, msghdr, sockaddr_un, socklen_t};
@@ -20,11 +21,12 @@ use std::ptr::{self, NonNull};
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
 
-/// Control data is laid out in words, the alignment that cmsg(3) asks for.
+/// The alignment of control data; cmsg(3).
 const WORD: usize = size_of::<usize>();
 
-/// Memory that is there when touched: `slots` buffers of `slot_len` bytes each.
-pub(crate) struct Mapping {
+/// Zeroed memory of `slots` buffers, each of `slot_len` bytes. The kernel provides each page when it is
+/// first touched.
+struct Mapping {
     start: NonNull<c_void>,
     len: usize,
 }
@@ -33,7 +35,7 @@ pub(crate) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    pub(crate) fn new(len: NonZeroUsize) -> Result<Self> {
+    fn new(len: NonZeroUsize) -> Result<Self> {
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping takes nothing that is in use.
@@ -44,18 +46,28 @@ impl Mapping {
         })
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping is readable, `len` long, zeroed by the kernel, and lives as `self`.
+    /// Returns the pointer to a byte of it, valid for the whole mapping.
+    fn at(&self, offset: usize) -> *mut c_void {
+        assert!(offset <= self.len, "beyond the mapping");
+        // SAFETY: the offset lies within the mapping or at its end.
+        unsafe { self.start.byte_add(offset) }.as_ptr()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is readable, `len` long, zeroed by the kernel, and lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.len) }
     }
 
-    /// Gives the memory behind `range` back; it reads as zeros from then on.
-    pub(crate) fn release(&mut self, from: usize, len: usize) {
-        debug_assert!(from + len <= self.len);
-        // SAFETY: the range lies within the mapping.
+    /// Gives the memory of a range back to the kernel; it reads as zeros from then on.
+    fn release(&mut self, from: usize, len: usize) {
+        assert!(
+            from.checked_add(len).is_some_and(|end| end <= self.len),
+            "beyond the mapping"
+        );
+        // SAFETY: the range begins within the mapping.
         let start = unsafe { self.start.byte_add(from) };
-        // SAFETY: `&mut self` says that nobody reads it; what was there is given up on purpose.
-        // A failure leaves the memory in use, which is no harm.
+        // SAFETY: the range lies within the mapping, and `&mut self` excludes readers. A failure leaves
+        // the memory in use, which does no harm.
         let _ = unsafe { nix::sys::mman::madvise(start, len, MmapAdvise::MADV_DONTNEED) };
     }
 }
@@ -74,7 +86,8 @@ pub(crate) struct ReceiveBuffers {
     // The headers point into these; their storage never moves while they live.
     _vectors: Vec<iovec>,
     names: Vec<sockaddr_un>,
-    control: Vec<usize>,
+    /// `None` if there is no room for control data.
+    control: Option<Mapping>,
     control_len: usize,
     data: Mapping,
     slot_len: usize,
@@ -87,36 +100,40 @@ pub(crate) struct ReceiveBuffers {
 unsafe impl Send for ReceiveBuffers {}
 
 impl ReceiveBuffers {
-    /// Room for `slots` messages of `slot_len` bytes and `control_len` bytes of control data each.
+    /// Makes buffers for `slots` messages of `slot_len` bytes and `control_len` bytes of control data
+    /// each. ENOMEM if there is no memory for them.
     pub(crate) fn new(
         slots: NonZeroUsize,
         slot_len: NonZeroUsize,
         control_len: usize,
     ) -> Result<Self> {
-        let slots = slots.get();
-        let total = slot_len
-            .checked_mul(NonZeroUsize::new(slots).ok_or(Errno::EINVAL)?)
+        let data = Mapping::new(slot_len.checked_mul(slots).ok_or(Errno::ENOMEM)?)?;
+        let (slots, slot_len) = (slots.get(), slot_len.get());
+        let stride = control_len
+            .checked_next_multiple_of(WORD)
             .ok_or(Errno::ENOMEM)?;
-        let data = Mapping::new(total)?;
-        let slot_len = slot_len.get();
-        let mut control = vec![0_usize; control_len.div_ceil(WORD) * slots];
+        let control_total = stride.checked_mul(slots).ok_or(Errno::ENOMEM)?;
+        let control = NonZeroUsize::new(control_total)
+            .map(Mapping::new)
+            .transpose()?;
         let mut names = vec![SockAddr::UNNAMED.raw; slots];
         let mut vectors: Vec<iovec> = (0..slots)
             .map(|slot| iovec {
-                // SAFETY: the mapping holds `slots` slots of `slot_len` bytes.
-                iov_base: unsafe { data.start.byte_add(slot * slot_len) }.as_ptr(),
+                iov_base: data.at(slot * slot_len),
                 iov_len: slot_len,
             })
             .collect();
-        let words = control_len.div_ceil(WORD);
+        // Each pointer is derived from the whole storage: a reference to one element would not permit
+        // access to the rest, and would end with the next one made.
+        let (first_name, first_vector) = (names.as_mut_ptr(), vectors.as_mut_ptr());
         let headers = (0..slots)
             .map(|slot| {
                 let mut header = empty_header();
-                header.msg_name = ptr::from_mut(&mut names[slot]).cast();
-                header.msg_iov = &raw mut vectors[slot];
+                header.msg_name = first_name.wrapping_add(slot).cast();
+                header.msg_iov = first_vector.wrapping_add(slot);
                 header.msg_iovlen = 1;
-                if words > 0 {
-                    header.msg_control = ptr::from_mut(&mut control[slot * words]).cast();
+                if let Some(control) = &control {
+                    header.msg_control = control.at(slot * stride);
                 }
                 mmsghdr {
                     msg_hdr: header,
@@ -137,30 +154,31 @@ impl ReceiveBuffers {
         })
     }
 
+    /// Returns how many messages there is room for.
     pub(crate) fn slots(&self) -> usize {
         self.headers.len()
     }
 
-    /// recvmmsg(2), without waiting: at most `most` messages. `flags` go beside `MSG_DONTWAIT`,
-    /// `MSG_CMSG_CLOEXEC` and `MSG_TRUNC`.
+    /// Receives at most `max` messages without waiting; recvmmsg(2). `flags` are added to
+    /// `MSG_DONTWAIT`, `MSG_CMSG_CLOEXEC` and `MSG_TRUNC`.
     ///
-    /// The caller takes the descriptors out of every message's control data before the next call.
+    /// Descriptors that [`take_control`](Self::take_control) does not take stay open without an owner.
     pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
-        most: usize,
+        max: usize,
         flags: c_int,
     ) -> Result<usize> {
-        let most = most.min(self.headers.len());
+        let max = max.min(self.headers.len());
         self.received = 0;
-        // The call writes lengths into the headers and does not set them back itself.
+        // The call writes lengths into the headers and does not reset them.
         for header in &mut self.headers[..self.written] {
             header.msg_hdr.msg_namelen = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
             header.msg_hdr.msg_controllen = self.control_len as _;
             header.msg_hdr.msg_flags = 0;
         }
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
-        let count = c_uint::try_from(most).unwrap_or(c_uint::MAX);
+        let count = c_uint::try_from(max).unwrap_or(c_uint::MAX);
         // SAFETY: the first `count` headers point to live storage of the lengths they state.
         let received = unsafe {
             libc::recvmmsg(
@@ -171,7 +189,7 @@ impl ReceiveBuffers {
                 ptr::null_mut(),
             )
         };
-        // One that failed half-way may have been written to, too.
+        // The call writes to the header at which it fails, too.
         let count = usize::try_from(received).unwrap_or(0);
         self.written = (count + 1).min(self.headers.len());
         Errno::result(received)?;
@@ -179,7 +197,7 @@ impl ReceiveBuffers {
         Ok(count)
     }
 
-    /// The messages of the last call, in the order they came.
+    /// Returns the messages of the last call, in the order they came.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Received<'_>> {
         let slots = self.data.bytes().chunks_exact(self.slot_len);
         self.headers[..self.received]
@@ -189,25 +207,28 @@ impl ReceiveBuffers {
             .map(|((header, name), slot)| Received { header, name, slot })
     }
 
-    /// What came beside message `index` of the last call.
-    pub(crate) fn control(&self, index: usize) -> &[u8] {
-        assert!(index < self.received, "no such message in the batch");
-        let words = self.control_len.div_ceil(WORD);
-        let control = &self.control[index * words..(index + 1) * words];
-        // SAFETY: the same storage as bytes, of which every pattern is one.
-        let control = unsafe {
-            std::slice::from_raw_parts(control.as_ptr().cast::<u8>(), size_of_val(control))
-        };
-        // Its type differs from one C library to the other.
+    /// Takes the control data of message `index` of the last call; `None` if it has none, and after the
+    /// first call for this message.
+    pub(crate) fn take_control(&mut self, index: usize) -> Option<ReceivedControl> {
+        let header = &mut self.headers[..self.received][index].msg_hdr;
+        let flags = mem::take(&mut header.msg_flags);
+        // Its type differs between C libraries.
         #[allow(clippy::unnecessary_cast)]
-        let len = self.headers[index].msg_hdr.msg_controllen as usize;
-        &control[..len.min(self.control_len)]
+        let len = (mem::take(&mut header.msg_controllen) as usize).min(self.control_len);
+        if len == 0 && flags & libc::MSG_CTRUNC == 0 {
+            return None;
+        }
+        let start = index * self.control_len.next_multiple_of(WORD);
+        let control = self.control.as_ref().map_or(&[][..], Mapping::bytes);
+        let contents = Contents::of(control.get(start..start + len).unwrap_or_default());
+        // SAFETY: the last call installed the descriptors. The length is 0 now, so they are taken once.
+        Some(unsafe { contents.own(flags) })
     }
 
     /// Gives back the memory of each slot beyond about its first `keep` bytes, and forgets the
     /// messages of the last call.
     pub(crate) fn trim(&mut self, keep: usize) {
-        // The largest page there is: only whole ones can be given back.
+        // The largest page size of Linux's architectures: madvise(2) takes whole pages.
         const PAGE: usize = 64 << 10;
         self.received = 0;
         for slot in 0..self.headers.len() {
@@ -229,36 +250,25 @@ pub(crate) struct Received<'b> {
 }
 
 impl<'b> Received<'b> {
-    /// How long it is on the wire.
+    /// Returns its length on the wire.
     #[inline]
     pub(crate) fn size(self) -> usize {
         self.header.msg_len as usize
     }
 
-    /// Its bytes, at most a slot's length.
+    /// Returns its bytes, at most a slot's length.
     #[inline]
     pub(crate) fn bytes(self) -> &'b [u8] {
         &self.slot[..self.size().min(self.slot.len())]
     }
 
+    /// Returns the sender's name.
     #[inline]
     pub(crate) fn sender(self) -> SockAddrRef<'b> {
         SockAddrRef {
             raw: self.name,
             len: self.header.msg_hdr.msg_namelen,
         }
-    }
-
-    /// Whether it came without anything beside it, and nothing of that was cut off.
-    #[inline]
-    pub(crate) fn is_bare(self) -> bool {
-        let header = &self.header.msg_hdr;
-        header.msg_controllen == 0 && header.msg_flags & libc::MSG_CTRUNC == 0
-    }
-
-    /// `MSG_CTRUNC` and its like.
-    pub(crate) fn flags(self) -> c_int {
-        self.header.msg_hdr.msg_flags
     }
 }
 
@@ -276,10 +286,10 @@ pub(crate) struct MessageToSend<'m> {
     pub(crate) control: &'m [usize],
 }
 
-/// How many messages one call takes or gives at most.
+/// The number of messages that one call takes or gives at most.
 pub(crate) const BATCH: usize = 64;
 
-/// sendmmsg(2), without waiting: how many of the first [`BATCH`] messages went.
+/// Sends the first [`BATCH`] messages without waiting; sendmmsg(2). Returns how many were sent.
 pub(crate) fn send<'m>(
     socket: BorrowedFd<'_>,
     messages: impl Iterator<Item = MessageToSend<'m>>,
@@ -288,7 +298,7 @@ pub(crate) fn send<'m>(
     let mut headers = [const { mem::MaybeUninit::<mmsghdr>::uninit() }; BATCH];
     let mut count = 0;
     for ((message, vector), slot) in messages.zip(&mut vectors).zip(&mut headers) {
-        // The kernel only reads what these point to.
+        // The kernel only reads through these pointers.
         let vector = vector.write(iovec {
             iov_base: message.bytes.as_ptr().cast_mut().cast(),
             iov_len: message.bytes.len(),

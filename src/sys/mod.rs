@@ -1,10 +1,16 @@
 //! Every `unsafe` of the library: the system calls that nix does not offer, or not safely.
 #![allow(unsafe_code)]
 
+mod control;
 mod mmsg;
 mod sockaddr;
 
-pub(crate) use mmsg::{BATCH, MessageToSend, ReceiveBuffers, send};
+#[cfg(fuzzing)]
+pub(crate) use control::Contents;
+pub(crate) use control::{
+    ReceivedControl, SO_TIMESTAMP_NEW, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW,
+};
+pub(crate) use mmsg::{BATCH, MessageToSend, ReceiveBuffers, Received, send};
 pub(crate) use sockaddr::{SockAddr, SockAddrRef};
 
 use nix::NixPath;
@@ -18,26 +24,26 @@ use std::time::Duration;
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
 
-/// bind(2).
+/// Binds `socket`; bind(2).
 pub(crate) fn bind(socket: BorrowedFd<'_>, name: &SockAddr) -> Result<()> {
     // SAFETY: the pointer and the length describe a live `sockaddr_un`.
     Errno::result(unsafe { libc::bind(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
 }
 
-/// connect(2), which for datagram sockets never blocks.
+/// Connects `socket`; connect(2), which never blocks for datagram sockets.
 pub(crate) fn connect(socket: BorrowedFd<'_>, name: &SockAddr) -> Result<()> {
     // SAFETY: the pointer and the length describe a live `sockaddr_un`.
     Errno::result(unsafe { libc::connect(socket.as_raw_fd(), name.pointer(), name.len) }).map(drop)
 }
 
-/// Which end's name.
+/// An end of a connected socket.
 #[derive(Clone, Copy)]
 pub(crate) enum End {
     Local,
     Peer,
 }
 
-/// getsockname(2) and getpeername(2).
+/// Returns the name of one end; getsockname(2), getpeername(2).
 pub(crate) fn name_of(socket: BorrowedFd<'_>, end: End) -> Result<SockAddr> {
     let mut name = SockAddr::UNNAMED;
     name.len = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(socklen_t::MAX);
@@ -56,14 +62,14 @@ pub(crate) fn name_of(socket: BorrowedFd<'_>, end: End) -> Result<SockAddr> {
     Ok(name)
 }
 
-/// getsockopt(2) into `value`; the length the kernel gave, in bytes.
+/// Reads an option into `value`; getsockopt(2). Returns the length that the kernel gave, in bytes.
 pub(crate) fn getsockopt(
     socket: BorrowedFd<'_>,
     level: c_int,
     option: c_int,
     value: &mut [u8],
 ) -> Result<usize> {
-    // The length of a filter is counted in instructions, both ways.
+    // The kernel takes and gives the length of a filter in instructions (`sk_get_filter`).
     let unit = match (level, option) {
         (libc::SOL_SOCKET, libc::SO_GET_FILTER) => size_of::<libc::sock_filter>(),
         _ => 1,
@@ -82,7 +88,15 @@ pub(crate) fn getsockopt(
     Ok(len as usize * unit)
 }
 
-/// setsockopt(2) from `value`.
+/// Returns a descriptor of the process that made the pair of sockets; getsockopt(2), `SO_PEERPIDFD`.
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut pidfd = [0; size_of::<RawFd>()];
+    getsockopt(socket, libc::SOL_SOCKET, libc::SO_PEERPIDFD, &mut pidfd)?;
+    // SAFETY: the kernel has just installed this descriptor (`sk_getsockopt`).
+    Ok(unsafe { own(RawFd::from_ne_bytes(pidfd)) })
+}
+
+/// Sets an option; setsockopt(2).
 pub(crate) fn setsockopt(
     socket: BorrowedFd<'_>,
     level: c_int,
@@ -103,7 +117,7 @@ pub(crate) fn setsockopt(
     Errno::result(done).map(drop)
 }
 
-/// ppoll(2) on these entries, for at most `timeout`.
+/// Waits on these entries for at most `timeout`; ppoll(2).
 pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
     let timeout = timeout.map(|left| libc::timespec {
         tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
@@ -116,22 +130,24 @@ pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> R
     Ok(())
 }
 
-/// flock(2): the exclusive lock, unless another has it (EAGAIN). nix's own guard panics where
-/// unlocking fails.
+/// Takes the exclusive lock of a file; flock(2). EAGAIN if another process has it. The guard of nix
+/// panics if unlocking fails.
 pub(crate) fn try_lock(file: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the call takes two numbers and checks them.
     let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     Errno::result(locked).map(drop)
 }
 
-/// The file of a bound socket, as an `O_PATH` descriptor, whatever its name has come to mean;
-/// EPERM without CAP_NET_ADMIN.
+/// Opens the file of a bound socket with `O_PATH`, whatever its name means now. EPERM without
+/// CAP_NET_ADMIN.
 pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
-    // linux/un.h; libc has it not.
+    // linux/un.h; libc lacks it.
     const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
     // SAFETY: the request takes no argument and returns a new descriptor.
     let file = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) };
-    Errno::result(file).map(own)
+    let file = Errno::result(file)?;
+    // SAFETY: the kernel has just installed this descriptor (`unix_open_file`).
+    Ok(unsafe { own(file) })
 }
 
 /// Sets the permission bits of a file that is open with `O_PATH`: fchmodat2(2), since Linux 6.6; ENOSYS
@@ -172,41 +188,62 @@ pub(crate) fn rename_noreplace(directory: impl AsFd, from: &OsStr, to: &OsStr) -
     Errno::result(renamed).map(drop)
 }
 
-/// ioctl(2) with a request that writes one `int`, such as `SIOCINQ`.
-pub(crate) fn ioctl_int(socket: BorrowedFd<'_>, request: libc::Ioctl) -> Result<i32> {
+/// A direction, seen from a socket.
+#[derive(Clone, Copy)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+/// Returns how much is queued in a direction; unix(7), `SIOCINQ`, `SIOCOUTQ`.
+pub(crate) fn queued(socket: BorrowedFd<'_>, direction: Direction) -> Result<i32> {
+    let request = match direction {
+        Direction::In => libc::FIONREAD,
+        Direction::Out => libc::TIOCOUTQ,
+    };
     let mut value: c_int = 0;
-    // SAFETY: callers name requests that write one `int`.
+    // SAFETY: either request writes one `int` (`unix_ioctl`).
     Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), request, &raw mut value) })?;
     Ok(value)
 }
 
-/// A copy of the descriptor with this number, close-on-exec; EBADF if it is not open.
+/// Copies the descriptor with this number, close-on-exec; fcntl(2). EBADF if it is not open.
 pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the call takes any number and checks it.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    Errno::result(copy).map(own)
+    let copy = Errno::result(copy)?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { own(copy) })
 }
 
-/// pidfd_open(2).
+/// Opens a descriptor of a process; pidfd_open(2).
 pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     // SAFETY: the call takes two numbers and checks them.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    Errno::result(pidfd).and_then(descriptor)
+    let pidfd = descriptor_number(Errno::result(pidfd)?)?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { own(pidfd) })
 }
 
-/// pidfd_getfd(2): a copy of a descriptor of another process.
+/// Copies a descriptor of another process; pidfd_getfd(2).
 pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the call takes three numbers and checks them.
     let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
-    Errno::result(copy).and_then(descriptor)
+    let copy = descriptor_number(Errno::result(copy)?)?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { own(copy) })
 }
 
-fn descriptor(number: libc::c_long) -> Result<OwnedFd> {
-    RawFd::try_from(number).map(own).map_err(|_| Errno::EBADF)
+fn descriptor_number(returned: libc::c_long) -> Result<RawFd> {
+    RawFd::try_from(returned).map_err(|_| Errno::EBADF)
 }
 
-/// Takes a descriptor that the kernel has just given to this process, and nobody else holds.
-pub(crate) fn own(number: RawFd) -> OwnedFd {
-    // SAFETY: callers pass what a system call has just returned or installed.
+/// Owns the descriptor with this number.
+///
+/// # Safety
+///
+/// The descriptor is open, and nothing else owns it: a system call has just returned or installed it.
+unsafe fn own(number: RawFd) -> OwnedFd {
+    // SAFETY: the caller vouches for it.
     unsafe { OwnedFd::from_raw_fd(number) }
 }

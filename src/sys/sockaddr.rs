@@ -1,7 +1,7 @@
-//! Socket addresses as the kernel takes and gives them.
+//! Socket addresses as the kernel takes and gives them; unix(7).
 //!
-//! nix's `UnixAddr` panics on the address of an unnamed sender, and its length cannot be trusted for
-//! a name of 108 bytes: addresses are decoded here from their raw bytes and length.
+//! The `UnixAddr` of nix panics on the address of an unnamed sender, and reads a byte too far in a name
+//! of 108 bytes without a NUL. Addresses are decoded here from their raw bytes and length.
 
 use crate::address::{Address, SUN_PATH_LEN};
 use nix::libc::{self, c_char, sockaddr_un, socklen_t};
@@ -17,7 +17,7 @@ pub(crate) struct SockAddr {
 }
 
 impl SockAddr {
-    /// Names nothing: bind(2) autobinds a socket that it is given for.
+    /// Names nothing: bind(2) with it autobinds the socket.
     #[allow(clippy::cast_possible_truncation)] // Both constants fit.
     pub(crate) const UNNAMED: Self = Self {
         raw: sockaddr_un {
@@ -27,11 +27,13 @@ impl SockAddr {
         len: FAMILY_LEN as socklen_t,
     };
 
-    /// Encodes `address`; `None` if it does not fit.
+    /// Encodes `address`; `None` if it does not fit, or if it is a pathname that is empty or contains a
+    /// NUL: the kernel would take it for another name.
     pub(crate) fn new(address: &Address<'_>) -> Option<Self> {
         let mut name = Self::UNNAMED;
         let (start, bytes) = match address {
             Address::Unnamed => return Some(name),
+            Address::Pathname(path) if path.is_empty() || path.contains(&0) => return None,
             Address::Pathname(path) => (0, path),
             Address::Abstract(abstract_name) => (1, abstract_name),
         };
@@ -45,13 +47,13 @@ impl SockAddr {
         {
             *to = c_char::from_ne_bytes([*from]);
         }
-        // A path of 108 bytes goes without its NUL: the kernel puts one behind it.
+        // A path of 108 bytes has no room for a NUL: the kernel appends one (`unix_mkname_bsd`).
         let nul = usize::from(start == 0 && end < SUN_PATH_LEN);
         name.len = socklen_t::try_from(FAMILY_LEN + end + nul).ok()?;
         Some(name)
     }
 
-    /// Borrows it.
+    /// Borrows the address.
     pub(crate) fn as_ref(&self) -> SockAddrRef<'_> {
         SockAddrRef {
             raw: &self.raw,
@@ -59,7 +61,7 @@ impl SockAddr {
         }
     }
 
-    /// Decodes it.
+    /// Decodes the address.
     pub(crate) fn address(&self) -> Address<'_> {
         self.as_ref().address()
     }
@@ -69,7 +71,7 @@ impl SockAddr {
     }
 }
 
-/// A `sockaddr_un` that lies elsewhere, such as in the buffers of a receive.
+/// A borrowed `sockaddr_un`, such as one in the buffers of a receive.
 #[derive(Clone, Copy)]
 pub(crate) struct SockAddrRef<'a> {
     pub(super) raw: &'a sockaddr_un,
@@ -77,7 +79,7 @@ pub(crate) struct SockAddrRef<'a> {
 }
 
 impl<'a> SockAddrRef<'a> {
-    /// Decodes it.
+    /// Decodes the address.
     pub(crate) fn address(self) -> Address<'a> {
         let path = &raw const self.raw.sun_path;
         // SAFETY: `c_char` and `u8` have one size and alignment, and the array is initialised.

@@ -2,8 +2,8 @@
 
 use crate::{LIMIT, bound_socket, named_socket, nobody_forks, within_limit};
 use futures_lite::{Stream, StreamExt, future};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -361,7 +361,54 @@ fn a_stream_of_received_packets_ends_with_its_budget_or_with_the_client() {
 }
 
 #[test]
-fn descriptors_and_credentials_come_beside_packets() {
+fn a_stream_of_messages_has_their_senders_and_descriptors() {
+    under_every_runtime(async |_| {
+        let (client, server) = client_and_server();
+        let null = File::open("/dev/null").unwrap();
+        let control = Control::new(&[null.as_fd()], None).unwrap();
+        client.send_packet_with("one", &control).await.unwrap();
+        let messages: Vec<_> = server
+            .iter_received_messages(Duration::ZERO)
+            .collect()
+            .await;
+        let [Ok(message)] = &messages[..] else {
+            panic!("{messages:?}")
+        };
+        assert_eq!(message.packet, "one");
+        assert_eq!(message.sender, client.local_address().unwrap());
+        assert_eq!(message.ancillary.descriptors.len(), 1);
+        server.send_packet_to("two", &message.sender).await.unwrap();
+        let mut messages = client.iter_received_messages(LIMIT);
+        assert_eq!(messages.next().await.unwrap().unwrap().packet, "two");
+    });
+}
+
+#[test]
+fn an_answer_comes_after_the_question_and_from_a_peer_that_lives() {
+    under_every_runtime(async |runtime| {
+        for answers in [true, false] {
+            let (client, peer) = pair();
+            peer.send_packet("late").await.unwrap();
+            let answering = runtime.spawn(async move {
+                assert_eq!(peer.recv_packet().await.unwrap(), "question");
+                if answers {
+                    peer.send_packet("answer").await.unwrap();
+                }
+                let _alone = nobody_forks();
+                peer.close();
+            });
+            let (answer, ()) = future::zip(client.request("question"), answering).await;
+            if answers {
+                assert_eq!(answer.unwrap(), "answer");
+            } else {
+                assert_eq!(kind(answer), ErrorKind::NobodyThere);
+            }
+        }
+    });
+}
+
+#[test]
+fn descriptors_and_credentials_come_with_packets() {
     under_every_runtime(async |_| {
         let (client, peer) = pair();
         peer.socket().unwrap().set_passcred(true).unwrap();
@@ -403,8 +450,8 @@ fn reading_shut_down_ends_receives_after_what_is_queued() {
         peer.send_packet("queued").await.unwrap();
         client.socket().unwrap().shutdown_read().unwrap();
         assert_eq!(client.recv_packet().await.unwrap(), "queued");
-        let end = client.recv_packet().await;
-        assert_eq!(kind(end), ErrorKind::System(Errno::EPIPE));
+        let end = client.recv_packet().await.unwrap_err();
+        assert_eq!(end.raw_os_error(), Some(libc::EPIPE));
         assert_eq!(kind(peer.send_packet("").await), ErrorKind::NobodyThere);
     });
 }

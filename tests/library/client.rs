@@ -1,9 +1,8 @@
-//! The guarantees of the client that blocks.
+//! The guarantees of the blocking client.
 
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
 };
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
@@ -11,8 +10,10 @@ use std::fs::File;
 use std::io::{Read, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
-use udgram::ancillary::{Control, Credentials, DEFAULT_CONTROL_LEN, MAX_DESCRIPTORS};
+use std::time::{Duration, Instant, SystemTime};
+use udgram::ancillary::{
+    Control, Credentials, DEFAULT_CONTROL_LEN, MAX_CONTROL_LEN, MAX_DESCRIPTORS,
+};
 use udgram::protocol::{Format, Json, Raw, Text};
 use udgram::sockopt;
 use udgram::wait::{Deadline, Wake, pause};
@@ -31,14 +32,14 @@ fn pair() -> (UnixDatagramClient<Text>, UnixDatagramClient<Text>) {
     )
 }
 
-/// A client, and the endpoint with a queue of its own that it is connected to.
+/// Returns a client and the endpoint that it is connected to, which has its own queue.
 fn client_and_server() -> (UnixDatagramClient<Text>, UnixDatagramEndpoint<Text>) {
     let (socket, address) = named_socket();
     let server = UnixDatagramEndpoint::new(socket, Text).unwrap();
     (UnixDatagramClient::connect(&address, Text).unwrap(), server)
 }
 
-/// Sends until the queue is full: how many went.
+/// Sends until the queue is full. Returns how many were sent.
 fn fill(client: &UnixDatagramClient<Text>) -> usize {
     for sent in 0.. {
         if let Err(error) = client.send_packet("filler", NOW) {
@@ -295,7 +296,7 @@ fn iter_received_packets_has_one_budget_for_all() {
 }
 
 #[test]
-fn of_the_budget_of_iter_received_packets_time_outside_is_not_taken() {
+fn time_between_packets_does_not_count_against_the_budget_of_iter_received_packets() {
     let (client, peer) = pair();
     peer.send_packet("first", None).unwrap();
     let budget = Duration::from_millis(60);
@@ -348,15 +349,13 @@ fn a_parse_error_names_the_sender_and_the_next_packet_follows() {
 fn an_error_stored_in_so_error_surfaces_at_the_next_send() {
     let (client, peer) = pair();
     let (_other, elsewhere) = named_socket();
-    // Turning to somebody else, with something unread, makes the kernel store the error.
+    // Connecting elsewhere with a datagram unread makes the kernel store ECONNRESET in the sender.
     client.send_packet("lost", None).unwrap();
     peer.socket().unwrap().connect(&elsewhere).unwrap();
     let error = client.send_packet("", None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::System(Errno::ECONNRESET));
-    assert_ne!(
-        kind(client.send_packet("", None)),
-        ErrorKind::System(Errno::ECONNRESET)
-    );
+    assert_eq!(error.raw_os_error(), Some(libc::ECONNRESET));
+    let error = client.send_packet("", None).unwrap_err();
+    assert_ne!(error.raw_os_error(), Some(libc::ECONNRESET));
 }
 
 fn refused(socket: impl Into<OwnedFd>) -> String {
@@ -366,7 +365,7 @@ fn refused(socket: impl Into<OwnedFd>) -> String {
 }
 
 #[test]
-fn what_is_no_connected_unix_datagram_socket_is_refused_and_the_message_says_why() {
+fn a_descriptor_that_is_not_a_connected_unix_datagram_socket_is_refused_with_the_reason() {
     let cause = refused(File::open("/dev/null").unwrap());
     assert!(cause.contains("not a socket"), "{cause}");
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -429,7 +428,7 @@ fn ownership_of_the_socket_passes_to_the_client() {
 }
 
 #[test]
-fn a_client_connects_by_pathname_by_abstract_name_and_learns_that_nobody_is_there() {
+fn a_client_connects_by_pathname_and_fails_once_its_peer_is_gone() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, address, binding) = bound_socket(&directory);
     let server = UnixDatagramEndpoint::new(socket, Text).unwrap();
@@ -453,13 +452,14 @@ fn a_client_connects_by_pathname_by_abstract_name_and_learns_that_nobody_is_ther
 }
 
 #[test]
-fn a_client_hears_its_peer_only() {
+fn a_client_receives_from_its_peer_only() {
     let (client, server) = client_and_server();
     let ours = client.local_address().unwrap();
     let (stranger, _) = named_socket();
     let stranger = UnixDatagramEndpoint::new(stranger, Text).unwrap();
     let error = stranger.send_packet_to("psst", &ours, None).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::System(Errno::EPERM));
+    assert_eq!(error.kind(), ErrorKind::System);
+    assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     server.send_packet_to("hello", &ours, None).unwrap();
     let packets: Result<Vec<_>, _> = client.iter_received_packets(Duration::ZERO).collect();
     assert_eq!(packets.unwrap(), ["hello"]);
@@ -469,8 +469,9 @@ fn a_client_hears_its_peer_only() {
 fn the_socket_gives_options_and_names_but_cannot_be_closed_through_it() {
     let (client, server) = client_and_server();
     let socket = client.socket().unwrap();
-    sockopt::set_int(&*socket, libc::SO_SNDBUF, 10_000).unwrap();
-    assert_eq!(sockopt::get_int(&*socket, libc::SO_SNDBUF).unwrap(), 20_000);
+    socket.set_send_buffer_size(10_000).unwrap();
+    assert_eq!(socket.send_buffer_size().unwrap(), 20_000);
+    assert_eq!(sockopt::get_int(&socket, libc::SO_SNDBUF).unwrap(), 20_000);
     assert_eq!(
         socket.local_address().unwrap(),
         client.local_address().unwrap()
@@ -522,7 +523,7 @@ fn ancillary_data_yields_descriptors_owned_and_close_on_exec() {
     assert_eq!(text, "written");
 }
 
-/// A pipe's reading end, and a message with its writing end, which is then held by nobody else.
+/// Sends a packet with the only copy of a pipe's writing end. Returns its reading end.
 fn send_pipe<P: udgram::protocol::DatagramProtocol>(
     client: &UnixDatagramClient<P>,
     packet: &P::Sent,
@@ -534,7 +535,7 @@ fn send_pipe<P: udgram::protocol::DatagramProtocol>(
 }
 
 #[test]
-fn descriptors_nobody_took_are_closed() {
+fn descriptors_that_are_not_taken_are_closed() {
     within_limit(|| {
         let (ours, theirs) = DatagramSocket::pair().unwrap();
         let client = UnixDatagramClient::from_connected(ours, Raw).unwrap();
@@ -543,7 +544,7 @@ fn descriptors_nobody_took_are_closed() {
         let mut reader = send_pipe(&client, b"dropped with its message");
         drop(peer.recv_message(None).unwrap());
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        let mut reader = send_pipe(&client, b"received where nobody asked");
+        let mut reader = send_pipe(&client, b"received without its descriptor");
         peer.recv_packet(None).unwrap();
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
         let mut reader = send_pipe(&client, b"no packet: \xff");
@@ -556,7 +557,7 @@ fn descriptors_nobody_took_are_closed() {
 }
 
 #[test]
-fn the_default_room_takes_every_message_and_can_be_changed() {
+fn the_default_space_takes_every_message_and_can_be_changed() {
     // CMSG_SPACE(8192) on 64-bit machines.
     assert_eq!(DEFAULT_CONTROL_LEN, 8192 + 16);
     let (client, peer) = pair();
@@ -568,9 +569,9 @@ fn the_default_room_takes_every_message_and_can_be_changed() {
     assert!(!message.ancillary.truncated);
     drop(message);
     let three = Control::new(&[null.as_fd(); 3], None).unwrap();
-    for (room, came) in [(16 + 3 * 4, 3), (16 + 4, 1), (0, 0)] {
+    for (space, came) in [(16 + 3 * 4, 3), (16 + 4, 1), (0, 0)] {
         client.send_packet_with("three", &three, None).unwrap();
-        let message = peer.recv_message_with_space(SOON, room).unwrap();
+        let message = peer.recv_message_with_space(SOON, space).unwrap();
         assert_eq!(message.ancillary.descriptors.len(), came);
         assert_eq!(message.ancillary.truncated, came < 3);
     }
@@ -581,11 +582,11 @@ fn the_default_room_takes_every_message_and_can_be_changed() {
 }
 
 #[test]
-fn ancillary_data_yields_credentials_beside_the_room_asked_for() {
+fn credentials_need_no_space_of_that_for_descriptors() {
     let (client, peer) = pair();
     let null = File::open("/dev/null").unwrap();
     let control = Control::new(&[null.as_fd()], Some(Credentials::own())).unwrap();
-    // Before the option is on, and after, with buffers of the same room.
+    // Before the option is set and after it, with equal buffers.
     client.send_packet_with("", &control, None).unwrap();
     let message = peer.recv_message_with_space(SOON, 16 + 4).unwrap();
     assert_eq!(message.ancillary.credentials, None);
@@ -595,10 +596,86 @@ fn ancillary_data_yields_credentials_beside_the_room_asked_for() {
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
     assert_eq!(message.ancillary.descriptors.len(), 1);
     assert!(!message.ancillary.truncated);
-    // What the kernel states of a sender that claims nothing.
+    // The kernel adds the credentials of a sender that claims none.
     client.send_packet("", None).unwrap();
     let message = peer.recv_message(SOON).unwrap();
     assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
+}
+
+#[test]
+fn a_space_larger_than_the_maximum_is_an_error() {
+    let (client, peer) = pair();
+    client.send_packet("hello", None).unwrap();
+    for space in [MAX_CONTROL_LEN + 1, usize::MAX] {
+        let error = peer.recv_message_with_space(NOW, space).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unusable);
+        assert!(error.to_string().contains("1048576"), "{error}");
+    }
+    let message = peer.recv_message_with_space(NOW, MAX_CONTROL_LEN);
+    assert_eq!(message.unwrap().packet, "hello");
+}
+
+#[test]
+fn iter_received_messages_gives_senders_and_ancillary_data() {
+    let (client, server) = client_and_server();
+    let null = File::open("/dev/null").unwrap();
+    let control = Control::new(&[null.as_fd()], None).unwrap();
+    client.send_packet_with("one", &control, None).unwrap();
+    client.send_packet("two", None).unwrap();
+    let ours = client.local_address().unwrap();
+    let messages: Result<Vec<_>, _> = server.iter_received_messages(Duration::ZERO).collect();
+    let messages: Vec<_> = messages
+        .unwrap()
+        .into_iter()
+        .map(|message| {
+            (
+                message.packet,
+                message.ancillary.descriptors.len(),
+                message.sender,
+            )
+        })
+        .collect();
+    let expected = [("one", 1), ("two", 0)];
+    assert_eq!(
+        messages,
+        expected.map(|(packet, descriptors)| (packet.to_owned(), descriptors, ours.clone()))
+    );
+    server.send_packet_to("three", &ours, None).unwrap();
+    let messages: Result<Vec<_>, _> = client.iter_received_messages(Duration::ZERO).collect();
+    assert_eq!(messages.unwrap()[0].packet, "three");
+}
+
+#[test]
+fn options_that_add_ancillary_data_have_setters() {
+    let (client, peer) = pair();
+    let socket = peer.socket().unwrap();
+    socket.set_timestamps(true).unwrap();
+    socket.set_passcred(true).unwrap();
+    // Linux 6.5 and later.
+    let has_pidfd = socket.set_passpidfd(true).is_ok();
+    let before = SystemTime::now();
+    client.send_packet("stamped", None).unwrap();
+    let message = peer.recv_message(SOON).unwrap();
+    let time = message.ancillary.time.unwrap();
+    // The kernel's clock and ours may differ by a tick.
+    assert!(time + Duration::from_millis(20) > before && time <= SystemTime::now());
+    assert_eq!(message.ancillary.credentials, Some(Credentials::own()));
+    assert_eq!(message.ancillary.pidfd.is_some(), has_pidfd);
+    socket.set_timestamps(false).unwrap();
+    socket.set_passcred(false).unwrap();
+    client.send_packet("plain", None).unwrap();
+    let message = peer.recv_message(SOON).unwrap();
+    assert_eq!(message.ancillary.time, None);
+    assert_eq!(message.ancillary.credentials, None);
+}
+
+#[test]
+fn a_datagram_that_no_socket_carries_is_too_long() {
+    let (client, _peer) = pair();
+    let packet = "x".repeat(64 << 20);
+    let error = client.send_packet(&packet, NOW).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLong);
+    assert!(!error.hint().unwrap_or_default().contains("--"), "{error}");
 }
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -662,10 +739,8 @@ fn reading_shut_down_ends_receives_after_what_is_queued() {
     peer.send_packet("queued", None).unwrap();
     client.socket().unwrap().shutdown_read().unwrap();
     assert_eq!(client.recv_packet(SOON).unwrap(), "queued");
-    assert_eq!(
-        kind(client.recv_packet(SOON)),
-        ErrorKind::System(Errno::EPIPE)
-    );
+    let end = client.recv_packet(SOON).unwrap_err();
+    assert_eq!(end.raw_os_error(), Some(libc::EPIPE));
     assert_eq!(kind(peer.send_packet("", None)), ErrorKind::NobodyThere);
 }
 

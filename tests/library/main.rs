@@ -1,18 +1,20 @@
-//! The library as its users meet it: each guarantee of the client with a test named after it,
-//! and the model, EasyNetwork, as its peer in both directions.
+//! The library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
+//! as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 #[cfg(feature = "async")]
 mod asynchronous;
+mod bound;
 mod client;
 mod model;
 mod peer;
+mod request;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
 
-/// Longer than anything here takes: what hangs fails instead.
+/// Longer than any test takes: a test that hangs fails after it.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Held for reading while a child is made: until it runs its program, it has a copy of every
@@ -25,12 +27,12 @@ fn forking() -> RwLockReadGuard<'static, ()> {
     FORKING.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it is held, what is closed is open nowhere.
+/// While it is held, no child has copies of descriptors that are closed here.
 fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
     FORKING.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a test on a thread of its own, for no longer than [`LIMIT`].
+/// Runs a test on a new thread for at most [`LIMIT`].
 fn within_limit(test: impl FnOnce() + Send + 'static) {
     let (done, end) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -45,7 +47,7 @@ fn within_limit(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// A socket with an abstract name of the kernel's choosing, connected to nobody.
+/// Makes an unconnected socket with an abstract name that the kernel chooses.
 fn named_socket() -> (DatagramSocket, Address<'static>) {
     let socket = DatagramSocket::new().unwrap();
     socket.autobind().unwrap();
@@ -53,7 +55,7 @@ fn named_socket() -> (DatagramSocket, Address<'static>) {
     (socket, address)
 }
 
-/// A socket bound in a directory of its own; the file goes with the binding.
+/// Makes a socket bound in the directory; dropping the binding removes the file.
 fn bound_socket(directory: &tempfile::TempDir) -> (DatagramSocket, Address<'static>, Binding) {
     use std::os::unix::ffi::OsStrExt;
     let path = directory.path().join("bound.sock");

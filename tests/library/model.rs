@@ -94,8 +94,8 @@ fn text_of(mut pipe: impl Read) -> String {
     text
 }
 
-/// Looks at what came beside a packet of the model.
-fn check_beside(ancillary: &mut Ancillary, model: &Model) {
+/// Checks the ancillary data of a packet of the model.
+fn check_ancillary(ancillary: &mut Ancillary, model: &Model) {
     assert!(!ancillary.truncated);
     let descriptors: Vec<_> = ancillary.descriptors.drain(..).collect();
     assert_eq!(descriptors.len(), 1);
@@ -112,7 +112,7 @@ fn own_credentials() -> Value {
     json!([[pid, uid, gid]])
 }
 
-/// The reply of the model's server. Its JSON has white space of its own.
+/// Checks the reply of the model's server. Its JSON has different white space.
 fn check_reply(packet: &str, format: &str) {
     let reply: Value = serde_json::from_str(packet).unwrap();
     let sent: Value = serde_json::from_str(PACKET).unwrap();
@@ -146,7 +146,7 @@ where
         let mut reply = client.recv_message(SOON).unwrap();
         assert_eq!(&reply.sender, client.peer_address());
         check_reply(&reply.packet, format);
-        check_beside(&mut reply.ancillary, &model);
+        check_ancillary(&mut reply.ancillary, &model);
         assert_eq!(text_of(reader), "through the model");
 
         #[cfg(feature = "async")]
@@ -159,7 +159,7 @@ where
             drop(writer);
             let mut reply = client.recv_message().await.unwrap();
             check_reply(&reply.packet, format);
-            check_beside(&mut reply.ancillary, &model);
+            check_ancillary(&mut reply.ancillary, &model);
             assert_eq!(text_of(reader), "through the model");
         });
     }
@@ -169,7 +169,7 @@ where
 fn check_greeting(greeting: &mut Message<String>, model: &Model) {
     let packet: Value = serde_json::from_str(&greeting.packet).unwrap();
     assert_eq!(packet, json!({"hello": "wörld", "blob": "AP8="}));
-    check_beside(&mut greeting.ancillary, model);
+    check_ancillary(&mut greeting.ancillary, model);
 }
 
 /// What the model's client sends back as it came.

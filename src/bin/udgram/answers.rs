@@ -8,11 +8,11 @@ use crate::send_buffer::{Growth, SendBuffer};
 use crate::stats::TOTALS;
 use crate::unanswered::Unanswered;
 use anyhow::Result;
-use nix::errno::Errno;
+use nix::libc;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use udgram::wait::{Deadline, Wake, pause};
-use udgram::{Error, ErrorKind, Outgoing, Subject};
+use udgram::{Error, Outgoing, Subject};
 
 /// How long an answer waits for room.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -237,8 +237,8 @@ impl Answers {
                 let error = if self.unanswered.reports(asker) {
                     socket.explain(&message, &error)
                 } else {
-                    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                    Error::system("send to", Subject::None, errno)
+                    let errno = error.raw_os_error().unwrap_or(0);
+                    Error::from_raw_os_error("send to", Subject::None, errno)
                 };
                 Outcome::Refused(Refusal::Unreachable(error))
             }
@@ -284,8 +284,8 @@ impl Refusal {
     fn is_for_all(&self) -> bool {
         let too_long = |error: &Error| {
             matches!(
-                error.kind(),
-                ErrorKind::System(Errno::EMSGSIZE | Errno::ENOBUFS | Errno::ENOMEM)
+                error.raw_os_error(),
+                Some(libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM)
             )
         };
         !matches!(self, Self::Unreachable(error) if too_long(error))

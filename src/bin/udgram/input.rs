@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use std::fmt;
 use std::io::{Stdin, stdin};
 use std::os::fd::AsFd;
-use udgram::describe;
+use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
 /// How much is read at a time.
@@ -111,7 +111,7 @@ impl Input {
                 wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
             }
             Err(errno) => {
-                let message = format!("cannot read stdin: {}", describe(errno));
+                let message = format!("cannot read stdin: {}", strerror(errno as i32));
                 return Err(Failure::error(Exit::Refused, message));
             }
         }

@@ -11,7 +11,7 @@ use std::io::{IsTerminal, Stdout, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use udgram::describe;
+use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
 
 /// How many bytes are collected before they are written.
@@ -191,7 +191,7 @@ impl Output {
             )),
             Err(errno) => Err(Failure::error(
                 Exit::Refused,
-                format!("cannot write to stdout: {}", describe(errno)),
+                format!("cannot write to stdout: {}", strerror(errno as i32)),
             )),
         }
     }

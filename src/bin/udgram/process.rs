@@ -237,7 +237,7 @@ pub(crate) fn spawn_failure(command: &OsStr, error: &io::Error) -> anyhow::Error
     };
     let cause = error.raw_os_error().map_or_else(
         || error.to_string(),
-        |errno| udgram::describe(Errno::from_raw(errno)).to_owned(),
+        |errno| udgram::strerror(errno).to_owned(),
     );
     Failure::error(exit, format!("cannot run {}: {cause}", Quoted(command)))
 }

@@ -6,7 +6,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, describe};
+use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, strerror};
 
 /// A client that asked, told apart from others as far as an answer needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -97,7 +97,7 @@ impl Asker {
                 Refusal::Untrusted(format!(
                     "its path is relative, and the working directory of process {} cannot be opened: {}",
                     self.process,
-                    describe(errno)
+                    strerror(errno as i32)
                 ))
             })?;
             let directory = directory.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
@@ -131,10 +131,13 @@ impl Asker {
         openat(directory, path, flags, Mode::empty()).map_err(|errno| {
             let subject = Subject::Address(self.address.clone());
             Refusal::Unreachable(match errno {
-                Errno::ENOENT | Errno::ENOTDIR => {
-                    Error::new(ErrorKind::NobodyThere, "send to", subject, describe(errno))
-                }
-                errno => Error::system("send to", subject, errno),
+                Errno::ENOENT | Errno::ENOTDIR => Error::new(
+                    ErrorKind::NobodyThere,
+                    "send to",
+                    subject,
+                    strerror(errno as i32),
+                ),
+                errno => Error::from_raw_os_error("send to", subject, errno as i32),
             })
         })
     }
@@ -144,7 +147,10 @@ impl Asker {
 fn check_owner(file: &OwnedFd, user: u32) -> Result<(), Refusal> {
     let untrusted = |reason: String| Err(Refusal::Untrusted(reason));
     match fstat(file) {
-        Err(errno) => untrusted(format!("its file cannot be examined: {}", describe(errno))),
+        Err(errno) => untrusted(format!(
+            "its file cannot be examined: {}",
+            strerror(errno as i32)
+        )),
         Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFSOCK if status.st_uid == user => Ok(()),
             SFlag::S_IFSOCK => untrusted(format!(

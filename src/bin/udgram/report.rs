@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
-use udgram::{ErrorKind, describe};
+use udgram::{ErrorKind, strerror};
 
 /// Prints diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -86,11 +86,13 @@ impl Report {
 
 /// Returns a cause without the name and the number of its errno.
 fn in_words(cause: &(dyn std::error::Error + 'static)) -> String {
-    let errno = cause.downcast_ref::<Errno>().copied().or_else(|| {
-        let number = cause.downcast_ref::<io::Error>()?.raw_os_error()?;
-        Some(Errno::from_raw(number))
-    });
-    errno.map_or_else(|| cause.to_string(), |errno| describe(errno).to_owned())
+    let errno = match cause.downcast_ref::<Errno>() {
+        Some(errno) => Some(*errno as i32),
+        None => cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error),
+    };
+    errno.map_or_else(|| cause.to_string(), |errno| strerror(errno).to_owned())
 }
 
 /// Returns the hint of an error: what may help.
@@ -103,9 +105,13 @@ fn hint(error: &Error) -> Option<&str> {
         })
 }
 
-/// Names the option that overcomes an error of the library, which does not know of options.
+/// Names the option that helps with an error of the library, which does not know of options.
 fn option_for(kind: ErrorKind) -> Option<&'static str> {
-    (kind == ErrorKind::InUse).then_some("--replace takes the name from it")
+    match kind {
+        ErrorKind::InUse => Some("--replace takes the name from it"),
+        ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead"),
+        _ => None,
+    }
 }
 
 /// Prints the help or the version: to stdout, with status 0; to stderr if it was not asked for, with

@@ -205,7 +205,7 @@ pub(crate) fn user(written: &str) -> Result<u32, String> {
         Ok(None) => Err("there is no user of this name".to_owned()),
         Err(errno) => Err(format!(
             "the user cannot be looked up: {}",
-            udgram::describe(errno)
+            udgram::strerror(errno as i32)
         )),
     }
 }

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::signal::{Signals, stop_descriptor};
 use crate::terminal::{Controls, escape};
 use anyhow::Result;
-use nix::errno::Errno;
+use nix::libc;
 use udgram::sockopt::{self, Value};
 use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket};
@@ -103,7 +103,9 @@ fn carry_out<'r>(
         Request::Set(setting) => {
             sockopt::set(socket, &setting.option, &setting.value)?;
             let value = match sockopt::get(socket, &setting.option) {
-                Err(error) if error.errno() == Some(Errno::ENOPROTOOPT) => setting.value.clone(),
+                Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                    setting.value.clone()
+                }
                 value => value?,
             };
             Ok((setting.option.name(), value))

@@ -1,0 +1,352 @@
+//! A Unix datagram socket: creates, binds and connects it, and receives batches of datagrams; `send`
+//! sends them.
+//!
+//! The socket's file status flags stay unchanged, for other processes may share them: each call sets
+//! `MSG_DONTWAIT`, and [`wait`] waits.
+
+use crate::address::{Address, ToAddress};
+mod send;
+
+#[cfg(doc)]
+use crate::ancillary::Ancillary;
+use crate::batch::{Batch, ReceiveMode};
+use crate::descriptor::duplicate;
+use crate::diagnose::{peer_error, peer_lost, proc_missing};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::outgoing::{Destination, PeerName, SocketName};
+use crate::sock_diag::unix_socket;
+use crate::sockopt;
+use crate::sys::{self, End, SockAddr};
+use crate::wait::{Deadline, Ready, Until, Wake, wait};
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
+use nix::sys::stat::fstat;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+/// How often a call that would block is repeated after yielding the processor, before the process
+/// sleeps: a peer running on another processor is usually faster than a wake-up.
+const YIELDS: usize = 16;
+
+/// How long to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
+/// same.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// A Unix datagram socket; unix(7).
+#[derive(Debug)]
+pub struct DatagramSocket {
+    fd: OwnedFd,
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for DatagramSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl From<DatagramSocket> for UnixDatagram {
+    fn from(socket: DatagramSocket) -> Self {
+        socket.fd.into()
+    }
+}
+
+impl From<DatagramSocket> for OwnedFd {
+    fn from(socket: DatagramSocket) -> Self {
+        socket.fd
+    }
+}
+
+impl DatagramSocket {
+    /// Makes an unnamed socket, close-on-exec; socket(2).
+    #[doc(alias = "SOCK_DGRAM")]
+    pub fn new() -> Result<Self> {
+        socket(
+            AddressFamily::Unix,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .map(|fd| Self { fd })
+        .map_err(|errno| Error::system("make a socket", Subject::None, errno))
+    }
+
+    /// Makes two unnamed sockets connected to each other; socketpair(2).
+    pub fn pair() -> Result<(Self, Self)> {
+        socketpair(
+            AddressFamily::Unix,
+            SockType::Datagram,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map(|(one, other)| (Self { fd: one }, Self { fd: other }))
+        .map_err(|errno| Error::system("make a pair of sockets", Subject::None, errno))
+    }
+
+    /// Takes over an open socket, such as a [`UnixDatagram`] of the standard library.
+    ///
+    /// Fails with [`ErrorKind::Unusable`] if it is not a socket, not of the family `AF_UNIX` or not of
+    /// the type `SOCK_DGRAM`.
+    pub fn from_fd(fd: impl Into<OwnedFd>) -> Result<Self> {
+        Self::checked(fd.into(), &Subject::None)
+    }
+
+    /// Copies the descriptor: both share the socket, its queue and its options; dup(2).
+    pub fn try_clone(&self) -> Result<Self> {
+        duplicate(None, self.fd.as_raw_fd()).map(|fd| Self { fd })
+    }
+
+    /// Copies descriptor `number` of this process or, with `pid`, of another one (pidfd_getfd(2)). The
+    /// original stays open. Fails as [`from_fd`](Self::from_fd) does.
+    pub fn from_number(pid: Option<i32>, number: RawFd) -> Result<Self> {
+        Self::checked(
+            duplicate(pid, number)?,
+            &Subject::Descriptor { pid, number },
+        )
+    }
+
+    fn checked(fd: OwnedFd, subject: &Subject) -> Result<Self> {
+        let socket = Self { fd };
+        let refuse = |cause: String| {
+            Err(Error::new(
+                ErrorKind::Unusable,
+                "use",
+                subject.clone(),
+                cause,
+            ))
+        };
+        match sockopt::get_int(&socket, libc::SO_DOMAIN) {
+            Ok(libc::AF_UNIX) => {}
+            Ok(_) => return refuse("it is not an AF_UNIX socket".to_owned()),
+            Err(_) => return refuse("it is not a socket".to_owned()),
+        }
+        match sockopt::get_int(&socket, libc::SO_TYPE)? {
+            libc::SOCK_DGRAM => Ok(socket),
+            libc::SOCK_STREAM => refuse("it is a SOCK_STREAM socket, not SOCK_DGRAM".to_owned()),
+            libc::SOCK_SEQPACKET => {
+                refuse("it is a SOCK_SEQPACKET socket, not SOCK_DGRAM".to_owned())
+            }
+            other => refuse(format!("it is a socket of type {other}, not SOCK_DGRAM")),
+        }
+    }
+
+    /// Binds the socket to an abstract name that the kernel chooses, so that peers can answer. Does
+    /// nothing if it has a name.
+    pub fn autobind(&self) -> Result<()> {
+        match sys::bind(self.as_fd(), &SockAddr::UNNAMED) {
+            // EINVAL: it has a name already.
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
+            Err(errno) => Err(Error::system("bind an abstract name", Subject::None, errno)),
+        }
+    }
+
+    /// Connects to `peer`: from now on the socket exchanges datagrams with it only; connect(2). A
+    /// pathname may have any length.
+    ///
+    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. If it fails, an earlier
+    /// connection stays.
+    pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
+        let peer = &peer.to_address()?;
+        let failed = |errno| peer_error("connect to", peer, errno);
+        let name = SocketName::of(peer).map_err(failed)?;
+        sys::connect(self.as_fd(), &name.raw).map_err(|errno| match errno {
+            Errno::ENOENT if name.needs_proc() => proc_missing("connect to", peer),
+            errno => failed(errno),
+        })
+    }
+
+    /// Makes `destination` reachable from this socket: connects to it, or looks up its name again and
+    /// checks that a socket is bound to it.
+    ///
+    /// Fails with [`ErrorKind::NobodyThere`] if there is none.
+    pub fn establish(&self, destination: &mut Destination) -> Result<()> {
+        if !destination.can_be_found() {
+            return Err(peer_lost("connect to", destination.address()));
+        }
+        if destination.is_connected() {
+            self.connect(destination.address())?;
+            let name = sys::name_of(self.as_fd(), End::Peer)
+                .map_err(|errno| peer_error("connect to", destination.address(), errno))?;
+            destination.set_peer_name(PeerName::new(name));
+            return Ok(());
+        }
+        destination.refresh()?;
+        match Self::new()?.connect(destination.address()) {
+            // EPERM: the socket exists and is connected, maybe to this one; it refuses all others.
+            Err(error) if error.errno() == Some(Errno::EPERM) => Ok(()),
+            connected => connected,
+        }
+    }
+
+    /// Returns whether the peer has closed its socket, so that no answer will come. `false` if the
+    /// kernel does not report it (sock_diag(7)).
+    #[must_use]
+    pub fn peer_is_closed(&self) -> bool {
+        let inode = fstat(&self.fd)
+            .ok()
+            .and_then(|status| u32::try_from(status.st_ino).ok());
+        inode
+            .and_then(|inode| unix_socket(inode).ok())
+            .is_some_and(|socket| socket.peer == Some(0))
+    }
+
+    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected.
+    #[doc(alias = "getpeername")]
+    pub fn peer_name(&self) -> Result<Option<PeerName>> {
+        match sys::name_of(self.as_fd(), End::Peer) {
+            Ok(name) => Ok(Some(PeerName::new(name))),
+            Err(Errno::ENOTCONN) => Ok(None),
+            Err(errno) => Err(Error::system(
+                "get the peer's address",
+                Subject::None,
+                errno,
+            )),
+        }
+    }
+
+    /// Returns the address that the socket is bound to.
+    #[doc(alias = "getsockname")]
+    pub fn local_address(&self) -> Result<Address<'static>> {
+        sys::name_of(self.as_fd(), End::Local)
+            .map(|name| name.address().into_owned())
+            .map_err(|errno| Error::system("get the local address", Subject::None, errno))
+    }
+
+    /// Returns the address of the peer that the socket is connected to; `None` if it is not connected.
+    #[doc(alias = "getpeername")]
+    pub fn peer_address(&self) -> Result<Option<Address<'static>>> {
+        let name = self.peer_name()?;
+        Ok(name.map(|name| name.address().into_owned()))
+    }
+
+    /// Sets whether datagrams that arrive from now on have their sender's credentials
+    /// ([`Ancillary::credentials`]). An unnamed socket gets an abstract name when it connects or sends
+    /// with this set.
+    #[doc(alias = "SO_PASSCRED")]
+    pub fn set_passcred(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_PASSCRED, on.into())
+    }
+
+    /// Sets whether datagrams that arrive from now on have a descriptor of the sending process
+    /// ([`Ancillary::pidfd`]). Linux 6.5 or later.
+    #[doc(alias = "SO_PASSPIDFD")]
+    pub fn set_passpidfd(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_PASSPIDFD, on.into())
+    }
+
+    /// Sets whether datagrams that arrive from now on have the time at which the kernel accepted them
+    /// ([`Ancillary::time`]).
+    #[doc(alias = "SO_TIMESTAMPNS")]
+    pub fn set_timestamps(&self, on: bool) -> Result<()> {
+        sockopt::set_int(self, libc::SO_TIMESTAMPNS, on.into())
+    }
+
+    /// Sets the size of the send buffer in bytes, which bounds the size of a datagram and how much of
+    /// what was sent may be unread. The kernel doubles it for its own overhead, and limits it to
+    /// `net.core.wmem_max`. [`send`](Self::send) raises it if a datagram needs that.
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn set_send_buffer_size(&self, bytes: usize) -> Result<()> {
+        let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+        sockopt::set_int(self, libc::SO_SNDBUF, bytes)
+    }
+
+    /// Returns the size of the send buffer in bytes, with the kernel's overhead.
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn send_buffer_size(&self) -> Result<usize> {
+        let bytes = sockopt::get_int(self, libc::SO_SNDBUF)?;
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    }
+
+    /// Shuts down the reading side: senders get `EPIPE` from now on, and what is queued stays readable.
+    /// This affects every process that shares the socket.
+    #[doc(alias = "SHUT_RD")]
+    pub fn shutdown_read(&self) -> Result<()> {
+        shutdown(self.fd.as_raw_fd(), Shutdown::Read)
+            .map_err(|errno| Error::system("shut down the reading side", Subject::None, errno))
+    }
+
+    /// Receives at most `max` datagrams into `batch` without waiting. Returns how many came.
+    pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
+        loop {
+            match batch.fill(self.as_fd(), max, mode) {
+                Ok(count) => return Ok(count),
+                Err(Errno::EAGAIN) => return Ok(0),
+                // ECONNRESET: a peer that was connected to this socket has connected elsewhere. The
+                // kernel reports it once, and later datagrams arrive as before.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
+                Err(errno) => return Err(Error::system("receive", Subject::None, errno)),
+            }
+        }
+    }
+
+    /// Receives at least one and at most `max` datagrams into `batch`, waiting for the first. Returns
+    /// how many came: 0 if the deadline passed, or if [`Wake::notice`] became readable.
+    ///
+    /// Calls `idle` each time before it waits for more than a moment. If the last wait was short, it
+    /// spins for up to 50 µs, yielding the processor, before it sleeps. It polls `wake` only while
+    /// sleeping: a caller that never blocks must call [`Wake::check`].
+    ///
+    /// Fails as [`Wake`] says, and with [`ErrorKind::System`] and `EPIPE` when the reading side is shut
+    /// down and nothing is queued.
+    pub fn receive<E: From<Error>>(
+        &self,
+        batch: &mut Batch,
+        max: usize,
+        deadline: Deadline,
+        wake: &Wake<'_>,
+        mut idle: impl FnMut(&mut Batch) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut shut_down = false;
+        let mut woken = false;
+        loop {
+            for _ in 0..=YIELDS {
+                let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+                // Don't yield past the deadline: the scheduler may not return for a while.
+                if deadline.passed() {
+                    break;
+                }
+                std::thread::yield_now();
+            }
+            if woken && deadline.passed() {
+                // Other receivers took the datagrams that woke it.
+                return Ok(0);
+            }
+            if shut_down {
+                return Err(reading_shut_down().into());
+            }
+            idle(batch)?;
+            let start = Instant::now();
+            while batch.spin && start.elapsed() < SPIN && !deadline.passed() {
+                let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
+                if count > 0 {
+                    return Ok(count);
+                }
+                std::thread::yield_now();
+            }
+            let waited = wait(self.as_fd(), Until::Readable, deadline, wake)?;
+            batch.spin = waited.is_some() && start.elapsed() < SPIN;
+            match waited {
+                None | Some(Ready::Notice) => return Ok(0),
+                // Datagrams queued before the shutdown can still be read.
+                Some(ready) => shut_down = ready == Ready::ShutDown,
+            }
+            woken = true;
+        }
+    }
+}
+
+/// Makes the error of a receive after which nothing will come.
+pub(crate) fn reading_shut_down() -> Error {
+    Error::system("receive", Subject::None, Errno::EPIPE)
+        .with_cause("its reading side is shut down")
+}
