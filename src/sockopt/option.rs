@@ -144,7 +144,7 @@ impl Memory {
     }
 }
 
-/// An option of a socket: one of [`OPTIONS`], or one known by its numbers alone.
+/// An option of a socket: one of [`OPTIONS`](super::OPTIONS), or one known by its numbers alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOption {
     pub(super) name: Cow<'static, str>,
