@@ -243,9 +243,12 @@ fn a_socket_that_takes_the_place_of_another_at_a_long_path_is_found() {
             .stdin_open()
             .start();
         let envelope = arguments[0] == "--envelope";
-        let packet = |number: u32| match envelope {
-            true => format!("{{\"packet\":{number}}}\n"),
-            false => format!("{number}\n"),
+        let packet = |number: u32| {
+            if envelope {
+                format!("{{\"packet\":{number}}}\n")
+            } else {
+                format!("{number}\n")
+            }
         };
         running.write(packet(1));
         assert_eq!(old.take(), b"1");

@@ -73,7 +73,7 @@ pub(crate) fn no_reply_hint(local: &Address<'_>, to: Option<&Destination>) -> Op
         // Either end of a socketpair can always answer.
         Address::Unnamed => return None,
         Address::Pathname(_) => format!("it may not write to {name}, --mode 0666"),
-        _ => format!(
+        Address::Abstract(_) => format!(
             "it may not write to {name}, --bind PATH --mode 0666; or it runs in another network namespace, which abstract names do not reach"
         ),
     };
