@@ -60,6 +60,7 @@ fn a_value_apart_from_its_option_says_how_they_are_joined() {
     let hint = "(hint: a packet 3 goes after --; try 'udgram send --help')";
     for arguments in [
         &["-r", "3", "app.sock", "1"][..],
+        &["-t", "1s", "-r", "3", "app.sock", "1"],
         &["-wr", "3", "app.sock", "1"],
         &["-r3", "app.sock", "1"],
         &["--reply", "3", "app.sock"],
@@ -98,6 +99,13 @@ fn a_packet_that_looks_like_a_value_is_sent_after_two_dashes() {
     assert_eq!(packet, b"3");
     peer.send_to_addr(b"4", &from).unwrap();
     running.finish().succeeds("4\n");
+    for packets in [&["s", "-r", "6"][..], &["--to", "s", "-r", "6"]] {
+        let running = sandbox.udgram(["send"]).args(packets).start();
+        let (packet, from) = peer.take_from();
+        assert_eq!(packet, b"6");
+        peer.send_to_addr(b"7", &from).unwrap();
+        running.finish().succeeds("7\n");
+    }
     // A socket may have the name of a unit.
     sandbox
         .udgram(["send", "-t", "20", "s", "5"])

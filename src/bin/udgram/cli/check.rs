@@ -82,17 +82,25 @@ impl Send {
         shown.check_lines(self.packets.protocol, self.packets.envelope)
     }
 
+    /// Returns PEER as it is written; with --to and --socket-fd every argument is a packet.
+    pub(super) fn peer(&self) -> Option<&OsStr> {
+        if self.to.is_some() || self.socket.inherited.socket_fd.is_some() {
+            return None;
+        }
+        self.arguments.first().map(OsString::as_os_str)
+    }
+
     /// Refuses a packet in place of PEER.
     fn check_peer(&self) -> Result<()> {
-        let [first, rest @ ..] = self.arguments.as_slice() else {
+        let Some(first) = self.peer() else {
             return Ok(());
         };
+        let rest = &self.arguments[1..];
         let is_json = |word: &OsStr| {
             let text = word.to_str().unwrap_or_default();
             text.starts_with(['{', '[', '"']) && Json.make_datagram(text).is_ok()
         };
-        let named = self.to.is_some() || self.socket.inherited.socket_fd.is_some();
-        if named || !is_json(first) || symlink_metadata(first).is_ok() {
+        if !is_json(first) || symlink_metadata(first).is_ok() {
             return Ok(());
         }
         let peer = match rest {

@@ -129,7 +129,7 @@ impl Cli {
                 Err(help) => Err(refuse(help)),
             };
         }
-        if let Some(error) = usage::misunderstood(arguments) {
+        if let Some(error) = usage::misunderstood(arguments, &cli.command) {
             return Err(Unread::Usage(error));
         }
         cli.check().map_err(Unread::Usage)?;

@@ -1,7 +1,7 @@
 //! Wrong command lines: what clap refuses, and what it understands otherwise than it is meant, in one
 //! line each, with a hint at what may have been meant.
 
-use super::{COMMANDS, Cli, Protocol};
+use super::{COMMANDS, Cli, Command, Protocol};
 use crate::exit::{Exit, Failure};
 use anyhow::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -73,8 +73,12 @@ pub(super) fn refused(error: &clap::Error, arguments: &[OsString]) -> Error {
 }
 
 /// Returns the error of a command line that clap accepts and the user means otherwise.
-pub(super) fn misunderstood(arguments: &[OsString]) -> Option<Error> {
-    misread(arguments, Parsed::Somehow)
+pub(super) fn misunderstood(arguments: &[OsString], command: &Command) -> Option<Error> {
+    let peer = match command {
+        Command::Send(send) => send.peer(),
+        _ => None,
+    };
+    misread(arguments, Parsed::As { peer })
 }
 
 fn failure(message: String, hint: Option<String>) -> Error {
@@ -86,13 +90,16 @@ fn failure(message: String, hint: Option<String>) -> Error {
 
 /// Whether clap accepts the arguments.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Parsed {
+enum Parsed<'a> {
     Not,
-    Somehow,
+    /// It does, and takes this word for PEER of `send`.
+    As {
+        peer: Option<&'a OsStr>,
+    },
 }
 
 /// Finds words that are written as other tools take them.
-fn misread(arguments: &[OsString], parsed: Parsed) -> Option<Error> {
+fn misread(arguments: &[OsString], parsed: Parsed<'_>) -> Option<Error> {
     let words: Vec<&str> = (arguments.iter())
         .map(|word| word.to_str().unwrap_or_default())
         .collect();
@@ -101,7 +108,7 @@ fn misread(arguments: &[OsString], parsed: Parsed) -> Option<Error> {
     words.iter().enumerate().skip(1).find_map(|(at, word)| {
         let next = words.get(at + 1).copied().unwrap_or_default();
         single_dash(word, arguments)
-            .or_else(|| apart(word, next, words.get(2..at).unwrap_or_default(), arguments))
+            .or_else(|| apart(word, next, parsed, arguments))
             .or_else(|| {
                 let rest = words.get(at + 2..).unwrap_or_default();
                 unit(word, next, rest, parsed, arguments)
@@ -128,7 +135,7 @@ fn single_dash(word: &str, arguments: &[OsString]) -> Option<Error> {
 }
 
 /// `-r 3 PEER`, `-r3`: the value of an option that takes one only after an equals sign.
-fn apart(word: &str, next: &str, before: &[&str], arguments: &[OsString]) -> Option<Error> {
+fn apart(word: &str, next: &str, parsed: Parsed<'_>, arguments: &[OsString]) -> Option<Error> {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_count = |word: &str| word == "all" || is_number(word);
     let is_claim = |word: &str| word.split(':').count() == 3 && word.split(':').all(is_number);
@@ -141,16 +148,9 @@ fn apart(word: &str, next: &str, before: &[&str], arguments: &[OsString]) -> Opt
         _ => return None,
     };
     command_of(arguments).filter(|(_, command)| *command == "send")?;
-    let names_socket = |word: &&OsString| {
-        let word = word.to_str().unwrap_or_default();
-        ["-s", "--socket-fd", "--to"]
-            .iter()
-            .any(|option| word.starts_with(option))
-    };
-    let in_place_of_peer = before.iter().all(|word| word.starts_with('-'))
-        && !exists(next)
-        && !arguments.iter().any(|word| names_socket(&word));
-    if value == next && !in_place_of_peer {
+    if let (Parsed::As { peer }, true) = (parsed, value == next)
+        && (peer.is_none_or(|peer| peer != next) || exists(next))
+    {
         // It is a packet, or PEER itself.
         return None;
     }
@@ -172,7 +172,7 @@ fn unit(
     word: &str,
     number: &str,
     rest: &[&str],
-    parsed: Parsed,
+    parsed: Parsed<'_>,
     arguments: &[OsString],
 ) -> Option<Error> {
     let is_number =
@@ -185,9 +185,9 @@ fn unit(
     // A socket may have the name of a unit.
     let meant = match parsed {
         Parsed::Not => true,
-        Parsed::Somehow if exists(unit) => false,
-        Parsed::Somehow if unit.len() > 1 => true,
-        Parsed::Somehow => command == "send" && after.first().is_some_and(|peer| exists(peer)),
+        Parsed::As { .. } if exists(unit) => false,
+        Parsed::As { .. } if unit.len() > 1 => true,
+        Parsed::As { .. } => command == "send" && after.first().is_some_and(|peer| exists(peer)),
     };
     (meant && CARRIERS.contains(&command)).then(|| {
         failure(
