@@ -107,10 +107,15 @@ impl Destination {
 
     /// Makes a destination that each datagram names, whatever its socket is connected to.
     ///
-    /// A pathname too long for `sun_path` is opened, and reached through /proc/self/fd.
+    /// A pathname too long for `sun_path` is opened, and reached through /proc/self/fd. If it is not
+    /// there yet, sending to it fails until it is established.
     pub fn named(to: impl ToAddress) -> Result<Self> {
         let to = to.to_address()?;
-        let name = SocketName::of(&to).map_err(|errno| peer_error("send to", &to, errno))?;
+        let name = match SocketName::of(&to) {
+            Err(Errno::ENOENT) => SocketName::missing(),
+            name => name,
+        };
+        let name = name.map_err(|errno| peer_error("send to", &to, errno))?;
         Ok(Self {
             address: to.into_owned(),
             route: Route::Named(name),
@@ -161,7 +166,7 @@ impl Destination {
     /// Opens a long pathname again: it may name another file now.
     pub(crate) fn refresh(&mut self) -> Result<()> {
         if let Route::Named(name) = &mut self.route
-            && name.through.is_some()
+            && SockAddr::new(&self.address).is_none()
         {
             *name = SocketName::of(&self.address)
                 .map_err(|errno| peer_error("send to", &self.address, errno))?;
@@ -199,6 +204,13 @@ impl SocketName {
         let path = peer.as_path().ok_or(Errno::ENAMETOOLONG)?;
         let through = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         Self::of_file(through)
+    }
+
+    /// Stands for a file that is not there: sending to it fails with ENOENT.
+    fn missing() -> Result<Self, Errno> {
+        let nothing = Address::Pathname(b"/proc/self/fd/none".into());
+        let raw = SockAddr::new(&nothing).ok_or(Errno::ENAMETOOLONG)?;
+        Ok(Self { raw, through: None })
     }
 
     /// Names an open socket file, whatever its path means now.

@@ -410,7 +410,11 @@ impl<H: Handler> Receiver<H> {
             until: Deadline::NEVER,
         };
         self.called = SystemTime::now();
-        while client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0 {
+        // A sender that never stops does not keep the question from being sent.
+        let until = Deadline::after(Some(DRAIN_TIMEOUT));
+        while !until.passed()
+            && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
+        {
             self.take_in(client, intake).1?;
             intake.wake.check()?;
         }

@@ -18,7 +18,7 @@ pub(crate) struct Awaiting {
     /// Whether the socket is connected to the peer that is to answer.
     pub(crate) connected: bool,
     /// When the question was sent.
-    pub(crate) asked: Instant,
+    asked: Instant,
     /// Whether the peer was found gone: what it sent before is still to be received.
     gone: bool,
 }
@@ -30,6 +30,13 @@ impl Awaiting {
             asked: Instant::now(),
             gone: false,
         }
+    }
+
+    /// Begins to wait for the replies to a question that was just sent.
+    pub(crate) fn ask(&mut self) {
+        self.asked = Instant::now();
+        // The peer of the question before may have gone after its answer, and another one come.
+        self.gone = false;
     }
 }
 

@@ -21,7 +21,6 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake};
@@ -506,14 +505,20 @@ impl<'s> Sender<'s> {
             expired: Exit::TimedOut,
             drain: false,
         };
-        receiver.handler.asked = Instant::now();
+        receiver.handler.ask();
         let before = receiver.received;
         let exit = receiver.run(&self.client, &limits, self.replies, self.signals);
         let came = receiver.received - before;
         let error = match exit {
             Ok(Exit::TimedOut) if wanted == Wanted::All && came > 0 => return Ok(Exit::Done),
             Ok(Exit::TimedOut) => self.no_reply(wanted, came),
-            Err(error) if Exit::of(&error) == Exit::NobodyThere => error,
+            Err(error) if Exit::of(&error) == Exit::NobodyThere => {
+                if wanted == Wanted::All && came > 0 {
+                    // The peer has answered, and no more can come.
+                    return Ok(Exit::Done);
+                }
+                error
+            }
             exit => return exit,
         };
         Err(match &self.destination {
