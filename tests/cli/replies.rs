@@ -218,6 +218,22 @@ fn a_peer_that_closes_its_socket_after_one_of_two_answers_is_nobody_there() {
 }
 
 #[test]
+fn a_peer_that_closes_its_socket_after_some_of_all_answers_has_answered() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "--reply=all", "--timeout", "60s", "s", "1"])
+        .start();
+    let (_, from) = peer.take_from();
+    for answer in [b"2", b"3"] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    close(peer);
+    // No more can come: it does not wait for the time to pass.
+    running.finish().succeeds("2\n3\n");
+}
+
+#[test]
 fn packets_of_others_that_were_queued_before_the_socket_was_connected_are_no_answers() {
     let sandbox = Sandbox::new();
     let own = sandbox.bind("own");

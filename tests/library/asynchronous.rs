@@ -509,22 +509,36 @@ fn a_client_whose_peer_has_gone_hears_nobody_until_it_is_reconnected() {
 }
 
 #[test]
-fn a_receive_in_another_task_returns_nothing_of_strangers() {
+fn a_receive_or_a_request_in_another_task_returns_nothing_of_strangers() {
     under_every_runtime(async |runtime| {
-        let directory = tempfile::tempdir().unwrap();
-        let server = server_at(&directory);
-        let address = server.0.local_address().unwrap();
-        let client = Arc::new(Client::connect(&address, Text).unwrap());
-        let shared = client.clone();
-        let mut receive = Box::pin(runtime.spawn(async move { shared.recv_packet().await }));
-        // It is under way, and waits.
-        assert!(at_once(&mut receive).await.is_none());
-        future::yield_now().await;
-        let alone = nobody_forks();
-        drop(server);
-        drop(alone);
-        assert_eq!(kind(client.send_packet("1").await), ErrorKind::NobodyThere);
-        intrude(&client).await;
-        assert_eq!(kind(receive.await), ErrorKind::NobodyThere);
+        for asks in [false, true] {
+            receive_meanwhile(runtime, asks).await;
+        }
     });
+}
+
+/// Receives in another task, in which the failure of a send in this one leaves the socket open to
+/// everybody.
+async fn receive_meanwhile(runtime: Runtime, asks: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let server = server_at(&directory);
+    let address = server.0.local_address().unwrap();
+    let client = Arc::new(Client::connect(&address, Text).unwrap());
+    let shared = client.clone();
+    let mut receive = Box::pin(runtime.spawn(async move {
+        if asks {
+            shared.request("question").await
+        } else {
+            shared.recv_packet().await
+        }
+    }));
+    // It is under way, and waits.
+    assert!(at_once(&mut receive).await.is_none());
+    future::yield_now().await;
+    let alone = nobody_forks();
+    drop(server);
+    drop(alone);
+    assert_eq!(kind(client.send_packet("1").await), ErrorKind::NobodyThere);
+    intrude(&client).await;
+    assert_eq!(kind(receive.await), ErrorKind::NobodyThere);
 }

@@ -156,5 +156,7 @@ fn a_receive_in_another_thread_returns_nothing_of_strangers() {
         assert_eq!(end, ErrorKind::NobodyThere);
         let end = receive_meanwhile(|client| client.iter_received_packets(None).next().unwrap());
         assert_eq!(end, ErrorKind::NobodyThere);
+        let end = receive_meanwhile(|client| client.request("question", None));
+        assert_eq!(end, ErrorKind::NobodyThere);
     });
 }
