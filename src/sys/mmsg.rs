@@ -1,13 +1,13 @@
 //! A batch of messages with names and control data in one call: recvmmsg(2), sendmmsg(2).
 //!
 //! recvmmsg(2) does not reset `msg_namelen` and `msg_controllen`, and nix reuses its headers without
-//! resetting them either: the sender and the descriptors of the message after an unnamed, bare one
-//! would be lost. nix's sendmmsg shares one set of control messages among all messages.
+//! resetting them: the sender and the descriptors of the message after an unnamed one without control
+//! data would be lost. The sendmmsg of nix shares one set of control messages among all messages.
 //!
-//! recvmmsg is the C library's function; musl's, too, is the system call. sendmmsg is the system
+//! recvmmsg is the C library's function, which is the system call in musl, too. sendmmsg is the system
 //! call itself: on 64-bit processors, musl's function calls sendmsg(2) once for each message, and
 //! musl 1.2.5 copies control data into 1024 bytes, so that 253 descriptors (1032 bytes) fail with
-//! ENOMEM. What musl corrects there is the padding of its structures, which is zero here.
+//! ENOMEM. The padding that musl clears in its structures is zero here.
 
 use super::control::{Contents, ReceivedControl};
 use super::sockaddr::{SockAddr, SockAddrRef};
