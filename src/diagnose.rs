@@ -129,7 +129,9 @@ fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
 
 fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String> {
     Some(match (errno, peer) {
-        (Errno::ECONNREFUSED, Address::Pathname(_)) if kind == ErrorKind::NobodyThere => {
+        (Errno::ECONNREFUSED, Address::Pathname(path)) if kind == ErrorKind::NobodyThere => {
+            // A connected peer may have closed its socket and removed its file.
+            std::fs::symlink_metadata(OsStr::from_bytes(path)).ok()?;
             "a stale socket file, or a bind mount of an old one: no socket is bound to it"
                 .to_owned()
         }

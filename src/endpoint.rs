@@ -18,7 +18,7 @@ use std::os::fd::AsFd;
 #[cfg(feature = "async")]
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A Unix datagram socket that speaks a protocol, without a fixed peer: it receives from every sender,
 /// and each packet it sends names its destination.
@@ -488,6 +488,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let wake = self.wake(&Wake::default());
         socket
             .send(&[outgoing], deadline.remaining(), &wake)
+            .map(drop)
             .map_err(|(_, error)| error)
     }
 
@@ -510,7 +511,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         messages: &[Outgoing<'_>],
         timeout: Option<Duration>,
         wake: &Wake<'_>,
-    ) -> Result<(), (usize, Error)> {
+    ) -> Result<SystemTime, (usize, Error)> {
         let socket = self.socket().map_err(|error| (0, error))?;
         socket.send(messages, timeout, &self.wake(wake))
     }

@@ -27,6 +27,8 @@ enum Route {
     Connected(Option<PeerName>),
     /// The socket was connected to it elsewhere: only the name that the peer is bound with is known.
     Found(PeerName),
+    /// The same, by a process that may see other files under that name.
+    Elsewhere(PeerName),
     /// Each datagram names it.
     Named(SocketName),
 }
@@ -83,12 +85,23 @@ impl Destination {
         }
     }
 
+    /// Makes the destination of a socket that another process has connected, to a peer of this name. It
+    /// is not connected to again: in another mount namespace, the name means another file.
+    #[must_use]
+    pub fn found_elsewhere(name: PeerName) -> Self {
+        Self {
+            address: name.address().into_owned(),
+            route: Route::Elsewhere(name),
+        }
+    }
+
     /// Returns a copy of the destination of a connected socket, to be established again.
     pub(crate) fn again(&self) -> Self {
         Self {
             address: self.address.clone(),
             route: match self.route {
                 Route::Found(name) => Route::Found(name),
+                Route::Elsewhere(name) => Route::Elsewhere(name),
                 _ => Route::Connected(self.peer_name()),
             },
         }
@@ -101,6 +114,7 @@ impl Destination {
         match (&self.route, &self.address) {
             (_, Address::Unnamed) => false,
             (Route::Found(_), Address::Pathname(path)) => path.starts_with(b"/"),
+            (Route::Elsewhere(_), _) => false,
             _ => true,
         }
     }
@@ -145,7 +159,7 @@ impl Destination {
     pub fn peer_name(&self) -> Option<PeerName> {
         match self.route {
             Route::Connected(name) => name,
-            Route::Found(name) => Some(name),
+            Route::Found(name) | Route::Elsewhere(name) => Some(name),
             Route::Named(_) => None,
         }
     }
@@ -159,12 +173,13 @@ impl Destination {
     pub(crate) fn set_peer_name(&mut self, name: PeerName) {
         self.route = match self.route {
             Route::Found(_) => Route::Found(name),
+            Route::Elsewhere(_) => Route::Elsewhere(name),
             _ => Route::Connected(Some(name)),
         };
     }
 
     /// Opens a long pathname again: it may name another file now.
-    pub(crate) fn refresh(&mut self) -> Result<()> {
+    pub fn refresh(&mut self) -> Result<()> {
         if let Route::Named(name) = &mut self.route
             && SockAddr::new(&self.address).is_none()
         {
@@ -182,7 +197,7 @@ impl Destination {
     /// Returns the name for `msg_name`; `None` for the peer of the socket.
     pub(crate) fn raw(&self) -> Option<&SockAddr> {
         match &self.route {
-            Route::Connected(_) | Route::Found(_) => None,
+            Route::Connected(_) | Route::Found(_) | Route::Elsewhere(_) => None,
             Route::Named(name) => Some(&name.raw),
         }
     }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The kernel sends a datagram only if it is this many bytes shorter than `SO_SNDBUF`.
 const SEND_OVERHEAD: usize = 32;
@@ -39,20 +39,26 @@ impl DatagramSocket {
     /// An error comes with the number of messages that were sent before it: [`ErrorKind::TimedOut`]
     /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination went away,
     /// [`ErrorKind::TooLong`] if a datagram is too long.
+    ///
+    /// Returns a moment shortly before the last message was queued: what the kernel noted as sent
+    /// before that (`SO_TIMESTAMPNS`) cannot be an answer to it.
     pub fn send(
         &self,
         messages: &[Outgoing<'_>],
         timeout: Option<Duration>,
         wake: &Wake<'_>,
-    ) -> Result<(), (usize, Error)> {
+    ) -> Result<SystemTime, (usize, Error)> {
         let wake = wake.without_notice();
         let mut sent = 0;
+        let mut began = SystemTime::now();
         while sent < messages.len() {
-            sent += self
+            let some = self
                 .send_some(&messages[sent..], timeout, &wake)
                 .map_err(|error| (sent, error))?;
+            sent += some.0;
+            began = some.1;
         }
-        Ok(())
+        Ok(began)
     }
 
     /// Sends messages in order, each whole, without waiting. Returns how many were sent: 0 if there is
@@ -112,21 +118,23 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends at least one of the messages, waiting if it must. Returns how many were sent.
+    /// Sends at least one of the messages, waiting if it must. Returns how many were sent, and when
+    /// the call that sent them began.
     fn send_some(
         &self,
         messages: &[Outgoing<'_>],
         timeout: Option<Duration>,
         wake: &Wake<'_>,
-    ) -> Result<usize> {
+    ) -> Result<(usize, SystemTime)> {
         let head = &messages[0];
         let deadline = Deadline::after(timeout);
         let mut yields = 0;
         let mut interval = RETRY.0;
         loop {
+            let began = SystemTime::now();
             let sent = self.send_now(head, messages)?;
             if let Sent::Some(count) = sent {
-                return Ok(count);
+                return Ok((count, began));
             }
             if deadline.passed() {
                 let to = self.destination(head);

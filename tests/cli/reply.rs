@@ -1,5 +1,6 @@
 //! `udgram send --reply`: ask, wait for the answers, and end with the last of them.
 
+use nix::sys::socket::{setsockopt, sockopt};
 use std::os::linux::net::SocketAddrExt;
 use std::time::{Duration, Instant};
 
@@ -176,9 +177,12 @@ fn the_value_of_reply_is_never_the_next_argument() {
 fn a_daemon_that_dropped_its_privileges_can_answer() {
     root!();
     let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    // A question that comes before the daemon asks for credentials would have none.
+    setsockopt(&socket, sockopt::PassCred, &true).unwrap();
     let daemon = sandbox
         .udgram_as(65534, ["listen", "--echo", "-n", "1", "--socket-fd", "5"])
-        .descriptor(sandbox.bind("s"), 5)
+        .descriptor(socket, 5)
         .start();
     sandbox
         .udgram([

@@ -44,6 +44,8 @@ pub(crate) struct Request<'r> {
 pub(crate) enum Purpose {
     /// The command takes them.
     Take,
+    /// The command sends, and takes them while it waits for answers.
+    Answers,
     /// They stay there.
     Leave,
 }
@@ -117,9 +119,10 @@ impl<'r> Source<'r> {
             )),
             (Some(address), None) => Ok(Self::Bound(address)),
             (None, Some(descriptor)) => Ok(Self::Inherited(InheritedSocket::named(descriptor)?)),
+            // Connecting the environment's socket would send all its users to this peer.
+            (None, None) if connected => Ok(Self::Autobound),
             (None, None) => match InheritedSocket::of_environment()? {
                 Some(socket) => Ok(Self::Inherited(socket)),
-                None if connected => Ok(Self::Autobound),
                 None => Err(Failure::usage(
                     "ADDR is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
                 )),
@@ -341,7 +344,7 @@ impl Endpoint {
                 inherited.passed
             ));
         }
-        if let (Some(pid), Purpose::Take) = (pid, request.purpose) {
+        if let (Some(pid), Purpose::Take | Purpose::Answers) = (pid, request.purpose) {
             report.warning(format_args!(
                 "packets taken from the socket of process {pid} are gone for it; iter --peek leaves them"
             ));
@@ -402,6 +405,9 @@ impl InheritedSocket {
             (Some(peer), Some(name)) => Some(Destination::connected_as(peer, name)),
             // The kernel has found the peer's socket closed, and disconnected this one.
             (Some(peer), None) => Some(Destination::connected(peer)),
+            (None, name) if self.descriptor.pid.is_some() => {
+                name.map(Destination::found_elsewhere)
+            }
             (None, name) => name.map(Destination::found),
         })
     }

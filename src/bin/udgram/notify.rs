@@ -45,6 +45,7 @@ impl Service {
             let socket = DatagramSocket::new()?;
             socket
                 .send(&[message], Some(PATIENCE), &Wake::default())
+                .map(drop)
                 .map_err(|(_, error)| error)
         };
         if let Err(error) = send() {

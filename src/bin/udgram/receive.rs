@@ -117,9 +117,11 @@ impl Handler for PrintOnly {
 pub(crate) enum Replies {
     /// Each that comes.
     All,
-    /// Those that come once the question has been received: while it is unread, nothing can be its
-    /// answer. SIOCOUTQ says whether anything sent from the socket is unread.
-    AfterQuestion,
+    /// Those that were sent after this moment, at which the question was: the kernel notes when.
+    Since(SystemTime),
+    /// Those that were sent once the question has been received, too: while it is unread, nothing can
+    /// be its answer. SIOCOUTQ says whether anything sent from the socket is unread.
+    OnceRead(SystemTime),
     /// None: they were queued before the question.
     Late,
 }
@@ -346,16 +348,19 @@ impl<H: Handler> Receiver<H> {
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
     fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
-        let late = match intake.replies {
-            Replies::All => false,
-            Replies::AfterQuestion => question_is_unread(client),
-            Replies::Late => true,
+        let (all_late, asked) = match intake.replies {
+            Replies::All => (false, None),
+            Replies::Since(asked) => (false, Some(asked)),
+            Replies::OnceRead(asked) => (question_is_unread(client), Some(asked)),
+            Replies::Late => (true, None),
         };
         self.stamped |= self.batch.has_been_empty();
         let connected = self.only_from.is_none() || is_connected(client);
         let (mut taken, mut bytes, mut handled) = (0_u64, 0, Ok(()));
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
+            let sent = datagram.ancillary.time;
+            let late = all_late || asked.is_some_and(|asked| sent.is_some_and(|sent| sent < asked));
             if !self.stamped {
                 self.stamped = keep_time_of_arrival(&mut datagram, self.called);
             }

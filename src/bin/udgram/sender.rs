@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake};
@@ -67,8 +68,10 @@ pub(crate) struct Sender<'s> {
     read: u64,
     progress: Option<Progress>,
     warned_described: bool,
-    /// Which datagrams are replies to the packet at hand.
-    replies: Replies,
+    /// Whether the packet at hand is the only one sent from the socket that can be unread.
+    alone: bool,
+    /// When it was sent.
+    asked: SystemTime,
 }
 
 /// A datagram to send, with the destination and ancillary data that its envelope gives it.
@@ -120,7 +123,8 @@ impl<'s> Sender<'s> {
             read: 0,
             progress: None,
             warned_described: false,
-            replies: Replies::All,
+            alone: false,
+            asked: SystemTime::UNIX_EPOCH,
         })
     }
 
@@ -145,6 +149,14 @@ impl<'s> Sender<'s> {
             let to = self.destination.as_ref();
             receiver.only_from = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
+            if let (Target::Each(Some(to)), Some(peer)) = (target, socket.peer_address()?)
+                && *to != peer
+            {
+                return Err(Failure::usage(format!(
+                    "--reply: the socket is connected to {}, which alone can answer",
+                    peer.quoted()
+                )));
+            }
             // The other end of a socketpair answers without a name.
             let found = to.is_none_or(Destination::can_be_found);
             if found && socket.local_address()? == Address::Unnamed {
@@ -381,6 +393,9 @@ impl<'s> Sender<'s> {
     fn deliver(&mut self, batch: &mut [Prepared<'_>]) -> Result<()> {
         let mut done = 0;
         let mut recovery = None;
+        if let Some(Err(error)) = self.destination.as_mut().map(Destination::refresh) {
+            self.recover(None, error, &mut recovery)?;
+        }
         while done < batch.len() {
             let outgoing: Vec<Outgoing<'_>> = batch[done..]
                 .iter()
@@ -392,7 +407,10 @@ impl<'s> Sender<'s> {
                 .collect();
             let timeout = self.options.timeout.0;
             let (sent, failure) = match self.client.send_batch(&outgoing, timeout, &self.wake) {
-                Ok(()) => (outgoing.len(), None),
+                Ok(began) => {
+                    self.asked = began;
+                    (outgoing.len(), None)
+                }
                 Err((sent, error)) => (sent, Some(error)),
             };
             self.sent += count(&outgoing[..sent]);
@@ -481,11 +499,7 @@ impl<'s> Sender<'s> {
         receiver.set_late_aside(&self.client, &self.wake)?;
         // Of a socket that is shared, others may have sent what is unread.
         let unread = sockopt::queue(self.client.socket()?)?.outq > 0;
-        self.replies = if unread || receiver.is_shared() {
-            Replies::All
-        } else {
-            Replies::AfterQuestion
-        };
+        self.alone = !unread && !receiver.is_shared();
         Ok(())
     }
 
@@ -506,8 +520,13 @@ impl<'s> Sender<'s> {
             drain: false,
         };
         receiver.handler.ask();
+        let replies = if self.alone {
+            Replies::OnceRead(self.asked)
+        } else {
+            Replies::Since(self.asked)
+        };
         let before = receiver.received;
-        let exit = receiver.run(&self.client, &limits, self.replies, self.signals);
+        let exit = receiver.run(&self.client, &limits, replies, self.signals);
         let came = receiver.received - before;
         let error = match exit {
             Ok(Exit::TimedOut) if wanted == Wanted::All && came > 0 => return Ok(Exit::Done),

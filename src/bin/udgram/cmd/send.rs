@@ -12,6 +12,7 @@ use crate::report::Report;
 use crate::sender::{Sender, Target};
 use crate::signal::Signals;
 use anyhow::Result;
+use nix::libc::{self, c_int};
 use std::ffi::OsString;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::wait::Wake;
@@ -51,8 +52,13 @@ fn send(
         },
         settings: &options.socket.sockopt,
         file: &options.file,
-        needs: &options.reply.map(|_| wanted.needs()).unwrap_or_default(),
-        purpose: Purpose::Leave,
+        needs: &options.reply.map(|_| needs(wanted)).unwrap_or_default(),
+        // Waiting for a reply takes what is queued.
+        purpose: if options.reply.is_some() {
+            Purpose::Answers
+        } else {
+            Purpose::Leave
+        },
     };
     let Endpoint {
         socket,
@@ -73,6 +79,13 @@ fn send(
     sender.find_destination(&route.target)?;
     let exit = sender.send_all(route.packets)?;
     sender.conclude(exit)
+}
+
+/// Returns the options of `SOL_SOCKET` that replies need. The time of arrival tells what was sent before
+/// the question.
+fn needs(wanted: ReceiveOptions) -> Vec<c_int> {
+    let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
+    wanted.needs().into_iter().chain(time).collect()
 }
 
 /// Returns how replies are printed.
