@@ -7,7 +7,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use crate::harness::{Peer, Sandbox, at, bind_abstract, limited, peer, root, timeless};
+use std::os::fd::{AsFd, AsRawFd};
+
+use crate::harness::{Peer, Sandbox, at, bind_abstract, close, limited, peer, root, timeless};
 use crate::running::Running;
 use crate::sys;
 
@@ -283,4 +285,45 @@ fn too_many_descriptors_in_flight_are_a_timeout_of_their_own() {
                 "RLIMIT_NOFILE",
             ],
         );
+}
+
+#[test]
+fn connecting_uses_no_socket_of_the_environment() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let _other = sandbox.bind("other");
+    let own = sandbox.bind("own");
+    own.connect(sandbox.path("s")).unwrap();
+    for command in ["recv", "listen", "iter"] {
+        let _ = sandbox
+            .udgram([command, "--connect", "other", "--timeout", "1ms"])
+            .env("UDGRAM_SOCKET_FD", "7")
+            .descriptor(&own, 7)
+            .run();
+    }
+    sandbox
+        .udgram(["send", "-", "1"])
+        .env("UDGRAM_SOCKET_FD", "7")
+        .descriptor(&own, 7)
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"1");
+}
+
+#[test]
+fn a_socket_of_another_process_is_not_connected_again() {
+    let sandbox = Sandbox::new();
+    let own = sandbox.bind("own");
+    let peer = sandbox.bind("s");
+    own.connect(sandbox.path("s")).unwrap();
+    close(peer);
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let successor = sandbox.bind("s");
+    let socket = format!("{}:{}", std::process::id(), own.as_fd().as_raw_fd());
+    // Another process may see another file under the name.
+    sandbox
+        .udgram(["send", "--socket-fd", &socket, "1"])
+        .run()
+        .refuses(4, &["cannot send to", "/s'"]);
+    successor.has_nothing_more();
 }

@@ -252,3 +252,72 @@ fn packets_of_others_that_were_queued_before_the_socket_was_connected_are_no_ans
         text(&sandbox.path("stranger"))
     ));
 }
+
+#[test]
+fn what_comes_while_the_question_waits_for_room_is_no_answer() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let fillers = sandbox.fill("s");
+    let running = sandbox
+        .udgram(["send", "--reply", "--bind", "me", "s", "\"question\""])
+        .start();
+    running.wait_bound("me").wait_asleep();
+    peer.send_to(b"\"stale\"", sandbox.path("me")).unwrap();
+    for _ in 0..fillers {
+        assert_eq!(peer.take(), b"0");
+    }
+    assert_eq!(peer.take(), b"\"question\"");
+    peer.send_to(b"\"answer\"", sandbox.path("me")).unwrap();
+    running.finish().ends(0, "\"answer\"\n").mentions(&[
+        "a packet of ",
+        "came before the question was received: it is not the answer",
+    ]);
+}
+
+#[test]
+fn what_a_peer_that_came_back_sends_before_it_reads_the_question_is_no_answer() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram([
+            "send",
+            "--wait",
+            "--reply",
+            "--bind",
+            "me",
+            "s",
+            "\"question\"",
+        ])
+        .start();
+    running.wait_bound("me");
+    running.stop();
+    let peer = sandbox.bind("s");
+    running.resume();
+    peer.wait_queued();
+    peer.send_to(b"\"I am back\"", sandbox.path("me")).unwrap();
+    // The notice is received while the question is unread.
+    running.wait_stderr("it is not the answer");
+    assert_eq!(peer.take(), b"\"question\"");
+    peer.send_to(b"\"answer\"", sandbox.path("me")).unwrap();
+    running
+        .finish()
+        .ends(0, "\"answer\"\n")
+        .mentions(&["it is not the answer"]);
+}
+
+#[test]
+fn a_socket_that_is_connected_elsewhere_cannot_be_answered_by_another_address() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let _other = sandbox.bind("other");
+    let own = sandbox.bind("own");
+    own.connect(sandbox.path("s")).unwrap();
+    sandbox
+        .udgram(["send", "--reply", "--socket-fd", "5", "--to", "other", "1"])
+        .descriptor(&own, 5)
+        .run()
+        .refuses(
+            2,
+            &["--reply", text(&sandbox.path("s")), "alone can answer"],
+        );
+    peer.has_nothing_more();
+}

@@ -405,9 +405,7 @@ impl InheritedSocket {
             (Some(peer), Some(name)) => Some(Destination::connected_as(peer, name)),
             // The kernel has found the peer's socket closed, and disconnected this one.
             (Some(peer), None) => Some(Destination::connected(peer)),
-            (None, name) if self.descriptor.pid.is_some() => {
-                name.map(Destination::found_elsewhere)
-            }
+            (None, name) if self.descriptor.pid.is_some() => name.map(Destination::found_elsewhere),
             (None, name) => name.map(Destination::found),
         })
     }
