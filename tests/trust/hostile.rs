@@ -268,6 +268,62 @@ fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
 }
 
 #[test]
+fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox.udgram(["listen", "s", "--echo", "-p", "raw"]);
+    let listen = listen.stdout_to(null).start_ready();
+    let path = sandbox.path("s");
+    let packet = vec![b'0'; 100_000];
+    let mut deaf = Vec::new();
+    for number in 0..12 {
+        let client = sandbox.bind(format!("deaf-{number}"));
+        if number % 2 == 0 {
+            client.connect(&path).unwrap();
+        }
+        // 200 MB in all.
+        for _ in 0..scaled(170, 1700) {
+            if number % 2 == 0 {
+                client.send(&packet).unwrap();
+            } else {
+                client.send_to(&packet, &path).unwrap();
+            }
+        }
+        deaf.push(client);
+        let innocent = sandbox.bind(format!("innocent-{number}"));
+        innocent.send_to(b"1", &path).unwrap();
+        assert_eq!(innocent.take(), b"1");
+    }
+    let peak = own::peak_memory(listen.pid());
+    assert!(peak < 160 << 20, "{peak} bytes");
+}
+
+#[test]
+fn clients_that_go_away_before_their_answer_hold_up_nobody_and_few_are_reported() {
+    let sandbox = Sandbox::new();
+    let null = File::create("/dev/null").unwrap();
+    let listen = sandbox.udgram(["listen", "s", "--echo"]);
+    let listen = listen.stdout_to(null).start_ready();
+    let clients = scaled(1_000, 100_000);
+    listen.signal(Signal::SIGSTOP);
+    for round in 0..clients {
+        let (gone, _) = autobound();
+        gone.send_to(b"1", sandbox.path("s")).unwrap();
+        crate::harness::close(gone);
+        if round == 0 {
+            listen.signal(Signal::SIGCONT);
+        }
+    }
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b"1");
+    listen.signal(Signal::SIGTERM);
+    let lines = listen.finish().dies_of(Signal::SIGTERM, "").diagnostics();
+    assert!(lines.len() <= 257, "{} lines", lines.len());
+    println!("{clients} clients: {} lines", lines.len());
+}
+
+#[test]
 fn empty_datagrams_are_datagrams() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "-p", "hex", "--count", "1000", "--echo"]);

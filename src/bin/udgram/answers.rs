@@ -24,7 +24,7 @@ const MAX_WAITING: (usize, usize) = (10_000, 64 << 20);
 const PASS: (usize, usize) = (64, 64);
 /// The shortest and the longest time between two tries. Nothing announces room in the queue of
 /// another socket.
-const INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+const INTERVAL: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(16));
 
 /// Sends answers.
 #[derive(Debug)]

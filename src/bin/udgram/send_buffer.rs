@@ -11,12 +11,14 @@ const LINEAR: usize = 16064;
 /// Most of it in pages (`MAX_SKB_FRAGS`).
 const PAGED: usize = 17 * PAGE;
 const PAGE: usize = 4096;
-/// Size that the buffer may grow to.
+/// Size that the buffer gets at first, and the one that it may grow to.
+const FIRST_SIZE: usize = 1 << 20;
 const MAX_SIZE: usize = 64 << 20;
 
-/// A client holds at most this part of what is free: with 8, it takes some fifty clients that do not
-/// read to fill a buffer of the default size.
-const PART: usize = 8;
+/// A client holds at most this part of what is free: with 4, a client can ask for a hundred small
+/// answers before it reads one, and it takes some thirty clients that do not read to fill a buffer
+/// that cannot grow.
+const PART: usize = 4;
 
 /// Whether the buffer may be enlarged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,10 @@ impl SendBuffer {
         if self.holds(asker, charge) {
             return true;
         }
+        if self.size == 0 {
+            self.size = size(socket);
+            self.grow(socket, FIRST_SIZE);
+        }
         self.update(socket);
         if self.holds(asker, charge) {
             return true;
@@ -77,7 +83,8 @@ impl SendBuffer {
         if self.unread(asker) > 0 {
             return false;
         }
-        self.grow(socket, charge);
+        // Several answers of this size are to fit.
+        self.grow(socket, self.total + self.rest + 2 * PART * charge);
         // The kernel takes a last datagram that is larger than what is free, after which nobody could
         // be answered. It goes alone.
         charge <= self.free() || self.total + self.rest == 0
@@ -128,9 +135,9 @@ impl SendBuffer {
         self.shares.retain(|_, share| share.unread > 0);
     }
 
-    /// Enlarges the buffer, so that several answers of this size fit.
-    fn grow(&mut self, socket: &DatagramSocket, charge: usize) {
-        let wanted = (self.total + self.rest + 2 * PART * charge).min(MAX_SIZE);
+    /// Enlarges the buffer.
+    fn grow(&mut self, socket: &DatagramSocket, wanted: usize) {
+        let wanted = wanted.min(MAX_SIZE);
         if self.growth == Growth::Forbidden || wanted <= self.size {
             return;
         }

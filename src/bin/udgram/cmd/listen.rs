@@ -85,10 +85,13 @@ fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Serv
         (None, true) => Action::Echo,
         (None, false) => Action::Nothing,
     };
-    let growth = match origin {
-        Origin::New => Growth::Allowed,
-        // Others that share the socket find its options unchanged.
-        Origin::Inherited => Growth::Forbidden,
+    let settings = &options.receive.socket.sockopt;
+    let is_size = |setting: &String| setting.to_ascii_uppercase().contains("SNDBUF");
+    // Others that share an inherited socket find its options unchanged.
+    let growth = if origin == Origin::Inherited || settings.iter().any(is_size) {
+        Growth::Forbidden
+    } else {
+        Growth::Allowed
     };
     Server::new(action, growth)
 }
