@@ -1,6 +1,5 @@
 //! Socket addresses as users write them: a pathname, an abstract name `@name`, or none.
 
-use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::quoted::Quoted;
 use nix::libc;
 use std::borrow::Cow;
@@ -46,10 +45,10 @@ pub enum Address<'a> {
 impl<'a> Address<'a> {
     /// Parses an address as users write it.
     ///
-    /// Fails with [`ErrorKind::Unusable`] on a NUL in a pathname, an unknown escape in an
-    /// abstract name, and an abstract name of more than 107 bytes.
-    pub fn parse(written: &'a [u8]) -> Result<Self> {
-        let refuse = |cause| Err(unusable(OsStr::from_bytes(written), cause));
+    /// Fails on a NUL in a pathname, an unknown escape in an abstract name, and an abstract name of
+    /// more than 107 bytes.
+    pub fn parse(written: &'a [u8]) -> Result<Self, AddressError> {
+        let refuse = |cause| Err(AddressError::unusable(OsStr::from_bytes(written), cause));
         let address = match written {
             [] => Self::Unnamed,
             [b'@', name @ ..] if !name.contains(&b'\\') => Self::Abstract(name.into()),
@@ -177,17 +176,17 @@ impl fmt::Display for Address<'_> {
 }
 
 impl FromStr for Address<'static> {
-    type Err = Error;
+    type Err = AddressError;
 
-    fn from_str(written: &str) -> Result<Self> {
+    fn from_str(written: &str) -> Result<Self, AddressError> {
         Address::parse(written.as_bytes()).map(Address::into_owned)
     }
 }
 
 impl<'a> TryFrom<&'a str> for Address<'a> {
-    type Error = Error;
+    type Error = AddressError;
 
-    fn try_from(written: &'a str) -> Result<Self> {
+    fn try_from(written: &'a str) -> Result<Self, AddressError> {
         Address::parse(written.as_bytes())
     }
 }
@@ -225,20 +224,20 @@ impl From<SocketAddr> for Address<'static> {
     }
 }
 
-/// Fails with [`ErrorKind::Unusable`] on a pathname of more than 107 bytes, which that type cannot hold.
+/// Fails on a pathname of more than 107 bytes, which that type cannot hold.
 impl TryFrom<&Address<'_>> for SocketAddr {
-    type Error = Error;
+    type Error = AddressError;
 
-    fn try_from(address: &Address<'_>) -> Result<Self> {
+    fn try_from(address: &Address<'_>) -> Result<Self, AddressError> {
         let converted = match address {
             Address::Unnamed => Self::from_pathname(""),
             Address::Pathname(path) => Self::from_pathname(OsStr::from_bytes(path)),
             Address::Abstract(name) => Self::from_abstract_name(name),
         };
-        converted.map_err(|error| {
-            let subject = Subject::Address(address.clone().into_owned());
-            let kind = ErrorKind::Unusable;
-            Error::new(kind, "convert the address", subject, error.to_string())
+        converted.map_err(|error| AddressError {
+            operation: "convert the address",
+            written: address.to_os_string(),
+            cause: error.to_string().into(),
         })
     }
 }
@@ -259,18 +258,18 @@ impl TryFrom<&Address<'_>> for SocketAddr {
 pub trait ToAddress {
     /// Returns the address.
     ///
-    /// Fails with [`ErrorKind::Unusable`] if there is none, as [`Address::parse`] does.
-    fn to_address(&self) -> Result<Address<'_>>;
+    /// Fails if there is none, as [`Address::parse`] does.
+    fn to_address(&self) -> Result<Address<'_>, AddressError>;
 }
 
 impl<T: ToAddress + ?Sized> ToAddress for &T {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         (**self).to_address()
     }
 }
 
 impl ToAddress for Address<'_> {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         Ok(match self {
             Self::Unnamed => Address::Unnamed,
             Self::Pathname(path) => Address::Pathname((&**path).into()),
@@ -280,44 +279,86 @@ impl ToAddress for Address<'_> {
 }
 
 impl ToAddress for str {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         self.try_into()
     }
 }
 
 impl ToAddress for String {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         self.as_str().to_address()
     }
 }
 
 impl ToAddress for Path {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         if self.as_os_str().as_bytes().contains(&0) {
-            return Err(unusable(self.as_os_str(), NUL_IN_PATHNAME));
+            return Err(AddressError::unusable(self.as_os_str(), NUL_IN_PATHNAME));
         }
         Ok(self.into())
     }
 }
 
 impl ToAddress for PathBuf {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         self.as_path().to_address()
     }
 }
 
 impl ToAddress for SocketAddr {
-    fn to_address(&self) -> Result<Address<'_>> {
+    fn to_address(&self) -> Result<Address<'_>, AddressError> {
         Ok(self.into())
     }
 }
 
 const NUL_IN_PATHNAME: &str = "a pathname cannot contain a NUL";
 
-fn unusable(written: &OsStr, cause: &'static str) -> Error {
-    let subject = Subject::File(written.into());
-    Error::new(ErrorKind::Unusable, "use the address", subject, cause)
+/// Text that is not an address, or an address that a type cannot hold, and the cause.
+///
+/// It converts into [`Error`](crate::Error), with the kind
+/// [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) and the same words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressError {
+    operation: &'static str,
+    written: OsString,
+    cause: Cow<'static, str>,
 }
+
+impl AddressError {
+    fn unusable(written: &OsStr, cause: &'static str) -> Self {
+        Self {
+            operation: "use the address",
+            written: written.to_owned(),
+            cause: cause.into(),
+        }
+    }
+
+    /// Returns the address as it was written.
+    #[must_use]
+    pub fn written(&self) -> &OsStr {
+        &self.written
+    }
+
+    /// Returns the cause, without the operation and the address.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// Returns the operation, the written address and the cause.
+    pub(crate) fn into_parts(self) -> (&'static str, OsString, Cow<'static, str>) {
+        (self.operation, self.written, self.cause)
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (operation, written, cause) = (self.operation, Quoted(&self.written), &self.cause);
+        write!(f, "cannot {operation} {written}: {cause}")
+    }
+}
+
+impl std::error::Error for AddressError {}
 
 fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(name.len());
@@ -396,8 +437,8 @@ mod tests {
     fn an_invalid_address_is_refused() {
         for written in [&b"@a\\"[..], b"@\\x1", b"@\\xg0", b"@\\n", b"a\0b"] {
             assert_eq!(
-                Address::parse(written).unwrap_err().kind(),
-                ErrorKind::Unusable
+                Address::parse(written).unwrap_err().written(),
+                OsStr::from_bytes(written)
             );
         }
         let name = [b'@'; 109];
@@ -414,7 +455,11 @@ mod tests {
         }
         let long = Address::from(PathBuf::from("p".repeat(200)));
         let error = SocketAddr::try_from(&long).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unusable);
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot convert the address 'ppp")
+        );
     }
 
     #[test]
@@ -432,7 +477,7 @@ mod tests {
             Path::new("a\0b").to_address(),
             r"@\x".to_address(),
         ] {
-            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unusable);
+            assert!(refused.is_err());
         }
     }
 

@@ -1,6 +1,6 @@
 //! The one error type: the operation that failed, its subject, and the cause.
 
-use crate::address::Address;
+use crate::address::{Address, AddressError};
 use crate::quoted::Quoted;
 use nix::errno::Errno;
 use std::borrow::Cow;
@@ -303,6 +303,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<AddressError> for Error {
+    fn from(error: AddressError) -> Self {
+        let (operation, written, cause) = error.into_parts();
+        let subject = Subject::File(written.into());
+        Self::new(ErrorKind::Unusable, operation, subject, cause)
+    }
+}
+
+/// Keeps the error as the inner one, as an [`Error`].
+impl From<AddressError> for io::Error {
+    fn from(error: AddressError) -> Self {
+        Error::from(error).into()
+    }
+}
+
 /// Keeps the error as the inner one: `io::Error::downcast::<udgram::Error>` returns it.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
@@ -353,6 +368,17 @@ mod tests {
     #[test]
     fn an_error_is_small() {
         assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn an_unusable_address_has_the_same_words_in_either_error() {
+        for written in [&b"@a\\"[..], b"a\0b", &[b'@'; 109]] {
+            let refused = Address::parse(written).unwrap_err();
+            let error = Error::from(refused.clone());
+            assert_eq!(error.kind(), ErrorKind::Unusable);
+            assert_eq!(error.to_string(), refused.to_string());
+            assert_eq!(error.cause(), refused.cause());
+        }
     }
 
     #[test]

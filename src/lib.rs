@@ -427,7 +427,7 @@ pub mod sockopt;
 mod sys;
 pub mod wait;
 
-pub use address::{Address, SUN_PATH_LEN, ToAddress};
+pub use address::{Address, AddressError, SUN_PATH_LEN, ToAddress};
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};

@@ -1,5 +1,5 @@
-//! The values of arguments: addresses, durations, descriptors, credentials, modes, users. Each is
-//! checked and parsed from its text. An error that begins with "takes" says what values there are.
+//! The values of arguments: addresses, durations, descriptors, credentials, modes, users, parsed from
+//! text. An error that begins with "takes" describes the valid values.
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
 use nix::unistd::User;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use udgram::Address;
 use udgram::ancillary::Credentials;
 
-/// `--timeout`: `None` is no limit.
+/// The value of `--timeout`; `None` is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
@@ -20,12 +20,12 @@ pub(crate) enum Replies {
     All,
 }
 
-/// `--creds` of send.
+/// The value of `--creds` of send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claim {
     /// This process's own credentials.
     Own,
-    /// These.
+    /// Credentials as given.
     Of(Credentials),
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Descriptor {
     pub(crate) number: RawFd,
 }
 
-/// An address; the empty string is the unnamed one.
+/// Makes the parser of an address; the empty string is the unnamed one.
 pub(crate) fn address() -> ValueParser {
     OsStringValueParser::new()
         .try_map(|written| {
@@ -48,7 +48,7 @@ pub(crate) fn address() -> ValueParser {
         .into()
 }
 
-/// An address that has a name.
+/// Makes the parser of an address that has a name.
 pub(crate) fn peer() -> ValueParser {
     OsStringValueParser::new()
         .try_map(|written| parse_peer(&written))
@@ -58,18 +58,14 @@ pub(crate) fn peer() -> ValueParser {
 pub(crate) fn parse_peer(written: &OsString) -> Result<Address<'static>, String> {
     match Address::parse(written.as_bytes()) {
         Ok(Address::Unnamed) => Err("the address is empty".to_owned()),
-        // The kernel has such a name, but nobody means it.
+        // The kernel accepts such a name, but as an argument it is a mistake.
         Ok(Address::Abstract(name)) if name.is_empty() => {
             Err("the abstract name is empty".to_owned())
         }
         parsed => parsed
             .map(Address::into_owned)
-            .map_err(|error| cause(&error)),
+            .map_err(|error| error.cause().to_owned()),
     }
-}
-
-fn cause(error: &udgram::Error) -> String {
-    error.cause().to_owned()
 }
 
 pub(crate) fn timeout(written: &str) -> Result<Timeout, String> {
@@ -82,7 +78,7 @@ pub(crate) fn timeout(written: &str) -> Result<Timeout, String> {
     }
 }
 
-/// `250ms`, `1m 30s`; a bare number, with a fraction if need be, is seconds.
+/// Parses a duration such as `250ms` or `1m 30s`; a bare number, which may have a fraction, is seconds.
 pub(crate) fn parse_duration(written: &str) -> Option<Duration> {
     let bare = !written.is_empty()
         && written
@@ -97,7 +93,7 @@ pub(crate) fn parse_duration(written: &str) -> Option<Duration> {
     humantime::parse_duration(written).ok()
 }
 
-/// A number of packets.
+/// Parses a number of packets.
 pub(crate) fn count(written: &str) -> Result<u64, String> {
     match written.parse() {
         Ok(count) if count > 0 => Ok(count),
@@ -105,7 +101,7 @@ pub(crate) fn count(written: &str) -> Result<u64, String> {
     }
 }
 
-/// The number of a descriptor of this process.
+/// Parses the number of a descriptor of this process.
 pub(crate) fn number(written: &str) -> Result<RawFd, String> {
     match written.parse() {
         Ok(number) if number >= 0 => Ok(number),
@@ -113,7 +109,7 @@ pub(crate) fn number(written: &str) -> Result<RawFd, String> {
     }
 }
 
-/// Room for control data in bytes. The kernel's limit is net.core.optmem_max, far below.
+/// Parses a size for control data, in bytes. The kernel's limit, net.core.optmem_max, is far below MAX.
 pub(crate) fn room(written: &str) -> Result<u32, String> {
     const MAX: u32 = 16 << 20;
     match written.parse() {
@@ -176,7 +172,7 @@ pub(crate) fn mode(written: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
-    // The highest number is no user's: chown(2) takes it for "as it is".
+    // No user has the highest number: to chown(2) it means unchanged.
     let number = |digits: &str| {
         let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits
@@ -191,10 +187,10 @@ pub(crate) fn owner(written: &str) -> Result<(u32, Option<u32>), String> {
     }
 }
 
-/// A user, by number or by name.
+/// Parses a user, by number or by name.
 pub(crate) fn user(written: &str) -> Result<u32, String> {
     if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
-        // The highest number means none to every system call.
+        // To system calls the highest number means no user.
         return match written.parse() {
             Ok(uid) if uid < u32::MAX => Ok(uid),
             _ => Err("there is no user of so high a number".to_owned()),
