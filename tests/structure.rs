@@ -1,4 +1,5 @@
-//! The structure of the code: imports run one way, and files and functions stay short.
+//! The structure of the code: imports run one way, files and functions stay short, and unsafe code has
+//! its modules.
 //!
 //! It reads the source as text: `use crate::…` lines outside of test modules are the imports. A
 //! module is a file of `src` or of `src/bin/udgram`, or a folder there with all its files.
@@ -175,6 +176,23 @@ fn no_function_is_longer_than_60_lines() {
                 );
                 start = None;
             }
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_only_in_the_system_call_modules() {
+    for source in sources("").into_iter().chain(sources("bin/udgram")) {
+        if source.path.starts_with("sys") || source.path.starts_with("bin/udgram/process") {
+            continue;
+        }
+        for (number, line) in source.lines.iter().enumerate() {
+            assert!(
+                line.trim_start().starts_with("//") || !line.contains("unsafe"),
+                "{}:{}: {line}",
+                source.path.display(),
+                number + 1
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct BindOptions {
 }
 
 impl Default for BindOptions {
-    /// Mode 0600, the owner of the process, live sockets left alone.
+    /// Returns mode 0600, the owner of the process, and live sockets left alone.
     fn default() -> Self {
         Self {
             mode: 0o600,

@@ -1,4 +1,4 @@
-//! Bytes: as they are, and written in hexadecimal digits or in base64.
+//! Bytes: unchanged, as hexadecimal digits, or as base64.
 
 use super::{DatagramProtocol, ParseError};
 use data_encoding::{BASE64, DecodeKind, Encoding, HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -22,8 +22,8 @@ impl DatagramProtocol for Raw {
     }
 }
 
-/// Any bytes as hexadecimal digits: two lower-case ones for each when received; either case, with
-/// white space anywhere, when sent.
+/// Any bytes as hexadecimal digits. Received bytes become two lower-case digits each; digits to send
+/// may have either case, and white space anywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hex;
 
@@ -45,7 +45,7 @@ impl DatagramProtocol for Hex {
     }
 }
 
-/// Any bytes as base64 (RFC 4648, section 4), padded; white space is passed over when sent.
+/// Any bytes as base64 (RFC 4648, section 4), padded; white space in a packet to send is ignored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Base64;
 
@@ -73,8 +73,8 @@ fn decode(
         .enumerate()
         .filter(|(_, byte)| !byte.is_ascii_whitespace());
     let (places, digits): (Vec<usize>, Vec<u8>) = digits.unzip();
-    // The decoder takes several encodings one after another, each with its padding. Here there is
-    // one: behind its padding nothing more comes.
+    // The decoder accepts several padded encodings in a row. A packet is one: refuse digits after its
+    // padding.
     let padding = digits.iter().skip_while(|digit| **digit != b'=');
     let behind = padding.clone().skip_while(|digit| **digit == b'=').count();
     if padding.count() > behind && behind > 0 {
@@ -82,7 +82,7 @@ fn decode(
     }
     encoding.decode(&digits).map(Cow::Owned).map_err(|error| {
         let place = match error.kind {
-            // There is too little of it.
+            // Digits are missing at the end.
             DecodeKind::Length => None,
             _ => places.get(error.position),
         };

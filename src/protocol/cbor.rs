@@ -9,12 +9,12 @@ use std::borrow::Cow;
 /// One CBOR item (RFC 8949) as JSON text.
 ///
 /// To JSON: byte strings become base64, tags are dropped, `undefined` is `null`, lengths may be
-/// indefinite, the order of keys and duplicate keys stay. NaN, infinities, keys that are not text
+/// indefinite, the order of keys and duplicate keys are kept. NaN, infinities, keys that are not text
 /// and simple values without a JSON name are parse errors.
 ///
-/// From JSON: numbers without fraction and exponent are integers, exact, and a parse error beyond
-/// what CBOR has (-2⁶⁴ to 2⁶⁴-1); other numbers are rounded to 64-bit floats. Everything has its
-/// shortest form, floats the shortest that keeps the value.
+/// From JSON: numbers without fraction and exponent are exact integers, and a parse error outside the
+/// range of CBOR (-2⁶⁴ to 2⁶⁴-1); other numbers are rounded to 64-bit floats. Every item has its
+/// shortest form, a float the shortest that keeps its value.
 ///
 /// ```
 /// use udgram::protocol::{Cbor, DatagramProtocol};
@@ -67,20 +67,20 @@ fn put(encoder: &mut Encoder<Vec<u8>>, token: Token<'_>) -> Result<(), Cow<'stat
     written.map(drop).map_err(|error| error.to_string().into())
 }
 
-/// The 32-bit float that is exactly this number.
+/// Returns the number as a 32-bit float, if that is exact.
 pub(super) fn single(value: f64) -> Option<f32> {
-    #[allow(clippy::cast_possible_truncation)] // What was lost shows on the way back.
+    #[allow(clippy::cast_possible_truncation)] // The comparison below detects a loss.
     let single = value as f32;
     (f64::from(single).to_bits() == value.to_bits()).then_some(single)
 }
 
-/// The 16-bit float (binary16 of IEEE 754) that is exactly this number.
+/// Returns the number as a 16-bit float (binary16 of IEEE 754), if that is exact.
 fn half(value: f64) -> Option<u16> {
     let bits = single(value)?.to_bits();
     let sign = bits >> 16 & 0x8000;
     let exponent = (bits >> 23) & 0xff;
     let fraction = bits & 0x007f_ffff;
-    // The exponent's bias is 127 there and 15 here, the fraction has 23 bits there and 10 here.
+    // binary32 has an exponent bias of 127 and a fraction of 23 bits, binary16 of 15 and 10.
     let (magnitude, lost) = match exponent {
         0 => (0, fraction),
         113..=142 => ((exponent - 112) << 10 | fraction >> 13, fraction & 0x1fff),
@@ -97,7 +97,7 @@ fn half(value: f64) -> Option<u16> {
     u16::try_from(sign | magnitude).ok()
 }
 
-/// The number that a 16-bit float is.
+/// Returns the value of a 16-bit float.
 fn from_half(bits: u16) -> f64 {
     let fraction = f64::from(bits & 0x03ff);
     let magnitude = match i32::from(bits >> 10 & 0x1f) {
@@ -123,7 +123,7 @@ impl<'d> Items<'d> for Reader<'d> {
         read(decoder).map_err(|error| match error {
             ReadError::NoItem(message) => ParseError::new(start, message),
             ReadError::Cbor(error) if error.is_end_of_input() => too_short(len),
-            // Text that is no UTF-8, a wrong piece of a string.
+            // Text that is not UTF-8, or a piece of a string that has the wrong type.
             ReadError::Cbor(error) => {
                 let at = error.position().unwrap_or(start);
                 ParseError::new(at, "expected a piece of a string, text in UTF-8")
@@ -147,6 +147,7 @@ impl From<minicbor::decode::Error> for ReadError {
     }
 }
 
+/// Reads one item and the tags before it.
 fn read<'d>(decoder: &mut Decoder<'d>) -> Result<Item<'d>, ReadError> {
     let mut tagged = false;
     while decoder.datatype()? == Type::Tag {
@@ -172,25 +173,13 @@ fn read<'d>(decoder: &mut Decoder<'d>) -> Result<Item<'d>, ReadError> {
         | Type::I32
         | Type::I64
         | Type::Int => Item::Integer(decoder.int()?.into()),
-        Type::F16 => {
-            let at = decoder.position();
-            let bytes = decoder.input()[at + 1..].first_chunk();
-            let bytes = bytes.ok_or_else(minicbor::decode::Error::end_of_input)?;
-            decoder.set_position(at + 3);
-            Item::Float(from_half(u16::from_be_bytes(*bytes)))
-        }
+        Type::F16 => Item::Float(read_half(decoder)?),
         Type::F32 => Item::Float(decoder.f32()?.into()),
         Type::F64 => Item::Float(decoder.f64()?),
         Type::String => Item::Text(decoder.str()?.into()),
         Type::StringIndef => Item::Text(decoder.str_iter()?.collect::<Result<String, _>>()?.into()),
         Type::Bytes => Item::Bytes(decoder.bytes()?.into()),
-        Type::BytesIndef => {
-            let mut bytes = Vec::new();
-            for piece in decoder.bytes_iter()? {
-                bytes.extend_from_slice(piece?);
-            }
-            Item::Bytes(bytes.into())
-        }
+        Type::BytesIndef => Item::Bytes(read_pieces(decoder)?.into()),
         Type::Array | Type::ArrayIndef => Item::Array(decoder.array()?),
         Type::Map | Type::MapIndef => Item::Map(decoder.map()?),
         Type::Break if !tagged => {
@@ -210,6 +199,24 @@ fn read<'d>(decoder: &mut Decoder<'d>) -> Result<Item<'d>, ReadError> {
     })
 }
 
+/// Reads a 16-bit float.
+fn read_half(decoder: &mut Decoder<'_>) -> Result<f64, minicbor::decode::Error> {
+    let start = decoder.position();
+    let bytes = decoder.input()[start + 1..].first_chunk();
+    let bytes = bytes.ok_or_else(minicbor::decode::Error::end_of_input)?;
+    decoder.set_position(start + 3);
+    Ok(from_half(u16::from_be_bytes(*bytes)))
+}
+
+/// Reads a byte string of indefinite length and joins its pieces.
+fn read_pieces(decoder: &mut Decoder<'_>) -> Result<Vec<u8>, minicbor::decode::Error> {
+    let mut bytes = Vec::new();
+    for piece in decoder.bytes_iter()? {
+        bytes.extend_from_slice(piece?);
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +226,7 @@ mod tests {
         HEXLOWER.decode(hex.as_bytes()).unwrap()
     }
 
-    /// RFC 8949, appendix A: what JSON can say in the shortest form, and so goes both ways.
+    /// RFC 8949, appendix A: the items in shortest form that JSON can express; they convert both ways.
     const BOTH_WAYS: &[(&str, &str)] = &[
         ("00", "0"),
         ("01", "1"),
@@ -278,7 +285,7 @@ mod tests {
         ("a2616101616102", r#"{"a":1,"a":2}"#),
     ];
 
-    /// The rest of it: what comes in other forms than it would be sent in.
+    /// The other items of appendix A: they are received, but sent in another form.
     const TO_JSON: &[(&str, &str)] = &[
         ("c249010000000000000000", r#""AQAAAAAAAAAA""#),
         ("f7", "null"),
@@ -329,7 +336,7 @@ mod tests {
     fn what_is_no_item_or_not_json_is_refused_with_its_place() {
         for (hex, offset) in [
             ("", 0),
-            // Truncated, or with a length that lies.
+            // Truncated, or with a wrong length.
             ("18", 1),
             ("f93c", 2),
             ("62c3", 2),

@@ -1,4 +1,4 @@
-//! JSON: one value a datagram, checked and passed through token by token.
+//! JSON: each datagram is one value, checked and passed on token by token.
 
 use super::scan::{Found, scan};
 use super::{DatagramProtocol, ParseError, ParseErrorKind, utf8};
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// One JSON value (RFC 8259) as its text. It is checked, never rebuilt: numbers of any size, the
-/// order of keys, duplicate keys and escapes are what they were. White space around the value and
+/// order of keys, duplicate keys and escapes are kept. White space around the value and
 /// line breaks between its tokens are dropped, so that a packet is one line.
 ///
 /// ```
@@ -36,15 +36,15 @@ impl DatagramProtocol for Json {
     }
 }
 
-/// What ends a line.
+/// The characters that end a line.
 const BREAKS: [char; 2] = ['\n', '\r'];
 
-/// The one JSON value of a text, without the white space around it.
+/// Returns the one JSON value of a text, without the white space around it.
 pub(super) fn check(text: &str) -> Result<Found<'_>, ParseError> {
     if let Some(found) = scan(text) {
         return Ok(found);
     }
-    // `RawValue` goes through the text without building anything, at any depth.
+    // `RawValue` checks the text at any depth and builds no value.
     let value: &RawValue = serde_json::from_str(text).map_err(|error| parse_error(text, &error))?;
     Ok(Found {
         value: value.get(),
@@ -55,14 +55,14 @@ pub(super) fn check(text: &str) -> Result<Found<'_>, ParseError> {
 fn one_line(text: &str) -> Result<Cow<'_, str>, ParseError> {
     let Found { value, broken } = check(text)?;
     Ok(if broken {
-        // Inside strings they are not allowed: any there are stand between tokens.
+        // JSON strings cannot contain line breaks, so all of them are between tokens.
         value.replace(BREAKS, "").into()
     } else {
         value.into()
     })
 }
 
-/// Returns the error of a text that `serde_json` refuses as `error` says.
+/// Returns the error of a text that `serde_json` refused with `error`.
 pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
     let whole = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -72,13 +72,13 @@ pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
     } else {
         let before = error.line().saturating_sub(1);
         let line: usize = text.split_inclusive('\n').take(before).map(str::len).sum();
-        // The column counts from 1; for this one error it is that of the byte before.
+        // The column counts from 1, except that this one error has the column of the byte before.
         line + error
             .column()
             .saturating_sub(usize::from(!message.starts_with("control character")))
     };
     if error.is_data() {
-        // JSON, but not of the type that is asked for.
+        // Valid JSON, but not of the requested type.
         return ParseError::new(offset, message.to_owned());
     }
     let (kind, offset) = kind_of(text, error.is_eof(), offset, message);
@@ -95,8 +95,8 @@ pub(super) fn parse_error(text: &str, error: &serde_json::Error) -> ParseError {
     ParseError::of_kind(kind, offset, words)
 }
 
-/// Returns what is wrong with a text that is not one JSON value, and where. The parser stopped at
-/// `offset` with this message; `ended` says that the text ended too early.
+/// Returns the kind of error of a text that is not one JSON value, and its offset. The parser
+/// stopped at `offset` with this message; `ended` reports that the text ended too early.
 fn kind_of(text: &str, ended: bool, offset: usize, message: &str) -> (ParseErrorKind, usize) {
     let one_value = |text: &str| serde_json::from_str::<&RawValue>(text).is_ok();
     let begun = text.trim_start();
@@ -111,7 +111,7 @@ fn kind_of(text: &str, ended: bool, offset: usize, message: &str) -> (ParseError
         return (ParseErrorKind::FinalNul, without.len());
     }
     if ended {
-        // A word that begins like a literal, such as "tr", is not the beginning of a value.
+        // The beginning of a literal, such as "tr", is not the beginning of a value.
         return if begun.starts_with(['{', '[', '"']) {
             (ParseErrorKind::UnexpectedEnd, offset)
         } else {
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    /// Every text of up to four of these pieces, and longer ones of some.
+    /// Returns every text of up to four of these pieces, and longer ones of some.
     fn texts() -> Vec<String> {
         let pieces = [
             "{",
@@ -209,7 +209,7 @@ mod tests {
         texts
     }
 
-    /// Whether it is nested more deeply than the quick look goes.
+    /// Returns whether the text nests more deeply than the scanner supports.
     fn is_deep(text: &str) -> bool {
         text.bytes().filter(|byte| b"[{".contains(byte)).count() > 62
     }

@@ -1,8 +1,8 @@
-//! What datagrams mean: a protocol makes packets of datagrams and datagrams of packets.
+//! Protocols: the conversion between packets and datagrams.
 //!
-//! [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] have text as their packets,
-//! the very lines that `udgram` prints and reads; [`Raw`] has bytes. [`Format::typed`] makes
-//! protocols of types that serde knows, and [`DatagramProtocol`] is open to any other.
+//! The packets of [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] are text, the
+//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes. [`Format::typed`] makes
+//! protocols for types that implement serde's traits. Implement [`DatagramProtocol`] for others.
 
 mod bytes;
 mod cbor;
@@ -23,7 +23,7 @@ pub use typed::{Format, Typed};
 use std::borrow::Cow;
 use std::fmt;
 
-/// How packets become datagrams and datagrams packets, one for one.
+/// Converts each packet to one datagram, and each datagram to one packet.
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -53,43 +53,43 @@ use std::fmt;
 pub trait DatagramProtocol {
     /// A packet to send.
     type Sent: ?Sized;
-    /// A packet received, as it lies in the datagram.
+    /// A packet received, which may borrow from the datagram.
     type View<'d>: Into<Self::Received>;
-    /// A packet received, on its own.
+    /// A packet received, which owns its data.
     type Received;
 
-    /// The datagram that carries `packet`; fails if it is no valid packet.
+    /// Returns the datagram of `packet`; fails if it is not a valid packet.
     fn make_datagram<'p>(&self, packet: &'p Self::Sent) -> Result<Cow<'p, [u8]>, ParseError>;
 
-    /// The packet that `datagram` carries; fails if it carries none.
+    /// Returns the packet of `datagram`; fails if that is not a valid packet.
     fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Self::View<'d>, ParseError>;
 }
 
-/// What is wrong with bytes that are not a valid packet.
+/// The kind of a [`ParseError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseErrorKind {
-    /// They are not what the protocol expects; the message says what that is.
+    /// The bytes are not what the protocol expects; the message describes that.
     Malformed,
-    /// They are not UTF-8.
+    /// The bytes are not UTF-8.
     NotUtf8,
-    /// There are none, or only white space, in place of a JSON value.
+    /// There are no bytes, or only white space, in place of a JSON value.
     Empty,
-    /// They are not JSON.
+    /// The bytes are not JSON.
     NotJson,
-    /// A JSON string or key stands in single quotes.
+    /// A JSON string or key is in single quotes.
     SingleQuotes,
     /// A JSON value begins and does not end.
     UnexpectedEnd,
     /// A second JSON value follows the first.
     SecondValue,
-    /// A byte order mark stands before the JSON value.
+    /// A byte order mark precedes the JSON value.
     ByteOrderMark,
     /// A NUL follows the JSON value.
     FinalNul,
 }
 
-/// Bytes that are not a valid packet: what is wrong, and where.
+/// The error of bytes that are not a valid packet: its kind, offset and message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     kind: ParseErrorKind,
@@ -98,8 +98,7 @@ pub struct ParseError {
 }
 
 impl ParseError {
-    /// Makes an error of the kind [`ParseErrorKind::Malformed`] at a byte of what was read, counted
-    /// from 0.
+    /// Makes an error of the kind [`ParseErrorKind::Malformed`] at a byte of the input, counted from 0.
     pub fn new(offset: usize, message: impl Into<Cow<'static, str>>) -> Self {
         Self::of_kind(ParseErrorKind::Malformed, offset, message)
     }
@@ -117,27 +116,27 @@ impl ParseError {
         }
     }
 
-    /// Returns the same error, of something that begins at `start` of a whole.
+    /// Returns the same error with `start` added to its offset, for input that begins there in a longer one.
     #[must_use]
     pub fn behind(mut self, start: usize) -> Self {
         self.offset += start;
         self
     }
 
-    /// Returns what is wrong.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ParseErrorKind {
         self.kind
     }
 
-    /// Returns the byte where it goes wrong, counted from 0; the length of it all, if there is too
-    /// little.
+    /// Returns the offset of the first wrong byte, counted from 0; the length of the input if bytes are
+    /// missing.
     #[must_use]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
-    /// Returns what was expected there, or found.
+    /// Returns what was expected or found at the offset.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -152,7 +151,7 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
-/// Returns the bytes as text, or the place where they are not UTF-8.
+/// Returns the bytes as text; fails at the first byte that is not UTF-8.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, ParseError> {
     str::from_utf8(bytes).map_err(|error| {
         let place = error.valid_up_to();

@@ -10,13 +10,13 @@ use std::borrow::Cow;
 
 /// One MessagePack value as JSON text.
 ///
-/// To JSON: `bin` becomes base64, the order of keys and duplicate keys stay. NaN, infinities,
+/// To JSON: `bin` becomes base64, the order of keys and duplicate keys are kept. NaN, infinities,
 /// keys that are not text, text that is not UTF-8, extension types and timestamps are parse
 /// errors.
 ///
-/// From JSON: numbers without fraction and exponent are integers, exact, and a parse error beyond
-/// what MessagePack has (-2⁶³ to 2⁶⁴-1); other numbers are rounded to 64-bit floats. Everything
-/// has its shortest form, floats the shortest that keeps the value.
+/// From JSON: numbers without fraction and exponent are exact integers, and a parse error outside the
+/// range of MessagePack (-2⁶³ to 2⁶⁴-1); other numbers are rounded to 64-bit floats. Every value has
+/// its shortest form, a float the shortest that keeps its value.
 ///
 /// ```
 /// use udgram::protocol::{DatagramProtocol, MessagePack};
@@ -90,8 +90,8 @@ struct Reader<'d> {
 }
 
 impl<'d> Reader<'d> {
-    /// Reads with one of rmp's functions. The marker has been looked at: what can go wrong is
-    /// that bytes are missing.
+    /// Reads with a function of rmp. The marker is known to match, so an error means that bytes are
+    /// missing.
     fn read<T, E>(
         &mut self,
         read: impl FnOnce(&mut Bytes<'d>) -> Result<T, E>,
@@ -282,7 +282,7 @@ mod tests {
     fn what_is_no_value_or_not_json_is_refused_with_its_place() {
         for (hex, offset) in [
             ("", 0),
-            // Truncated, or with a length that lies.
+            // Truncated, or with a wrong length.
             ("cc", 1),
             ("cf00", 2),
             ("a361", 2),

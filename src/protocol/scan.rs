@@ -1,19 +1,19 @@
-//! The quick look that every JSON packet gets: is it one value, and where does that lie?
+//! A fast check whether a text is one JSON value, and where the value is.
 //!
-//! It says yes to nothing that serde_json refuses, and takes a fraction of its time. What it does
-//! not say yes to is for serde_json to judge, and to word the error.
+//! It accepts no text that serde_json refuses, in a fraction of its time. A text that it does not
+//! accept is checked again by serde_json, which also words the error.
 
 /// One JSON value, found in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found<'t> {
     /// The value, without the white space around it.
     pub(super) value: &'t str,
-    /// Whether there are line breaks between its tokens.
+    /// True if there are line breaks between its tokens.
     pub(super) broken: bool,
 }
 
-/// The value, if `text` is one JSON value and nothing else. `None` where that cannot be said
-/// quickly: it may be wrong, or nested more than 62 levels deep.
+/// Returns the value if `text` is one JSON value and nothing else. Returns `None` if it is not, or
+/// if it nests more than 62 levels deep.
 pub(super) fn scan(text: &str) -> Option<Found<'_>> {
     let mut scanner = Scanner {
         bytes: text.as_bytes(),
@@ -30,13 +30,15 @@ pub(super) fn scan(text: &str) -> Option<Found<'_>> {
     alone.then_some(Found { value, broken })
 }
 
-/// Each of its functions is told where to begin, and says where what it looks for has ended.
+/// A scanner of JSON text. Its methods take the offset where a part begins and return the offset after
+/// it; `None` if the part is not there.
 struct Scanner<'t> {
     bytes: &'t [u8],
-    /// Whether there was a line break between tokens.
+    /// True after a line break between tokens.
     broken: bool,
-    /// The end of the block that it has the [`specials`] of.
+    /// The end of the block that `specials` describes.
     seen: usize,
+    /// The [`specials`] of the last block.
     specials: u64,
 }
 
@@ -44,13 +46,13 @@ const BLOCK: usize = 64;
 
 impl Scanner<'_> {
     fn value(&mut self, mut at: usize) -> Option<usize> {
-        // The containers that are open, the innermost last: a bit each, 1 for an object. Before them
-        // stand a 1, which tells where they begin, and a 0: what is in none of them has no key.
+        // One bit for each open container, the innermost lowest: 1 for an object, 0 for an array. Above
+        // them are a 1, which marks the end of the stack, and a 0: the outermost value has no key.
         const NONE: u64 = 0b10;
         const FULL: u64 = 1 << 63;
         let mut open = NONE;
         loop {
-            // Here an element begins: a value, or a key and a value.
+            // An element begins: a value, or a key and a value.
             let (mut start, mut first) = self.token(at)?;
             if open & 1 == 1 {
                 if first != b'"' {
@@ -79,7 +81,7 @@ impl Scanner<'_> {
                 b'n' => self.word(start, b"null")?,
                 _ => return None,
             };
-            // Here one has ended, and with it perhaps what it is in.
+            // An element ended; its containers may end with it.
             while open != NONE {
                 let (end, byte) = self.token(at)?;
                 at = end + 1;
@@ -95,7 +97,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Where the next byte is that is no white space, and which.
+    /// Returns the next byte that is not white space, after its offset.
     #[inline]
     fn token(&mut self, at: usize) -> Option<(usize, u8)> {
         match *self.bytes.get(at)? {
@@ -115,7 +117,7 @@ impl Scanner<'_> {
         }
     }
 
-    // It is a fifth of the work, and a call for each string would cost as much again.
+    // Strings take a fifth of the time; a call for each would double that.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn string(&mut self, quote: usize) -> Option<usize> {
@@ -169,7 +171,7 @@ impl Scanner<'_> {
         Some(at)
     }
 
-    /// Digits, at least one.
+    /// Skips digits, at least one.
     #[inline]
     fn digits(&self, start: usize) -> Option<usize> {
         let mut at = start;
@@ -186,7 +188,7 @@ impl Scanner<'_> {
     }
 }
 
-/// The [`specials`] of the block of `bytes` that begins at `start`; `None` if that is the end.
+/// Returns the [`specials`] of the block of `bytes` that begins at `start`; `None` if that is the end.
 #[inline(never)]
 fn specials_from(bytes: &[u8], start: usize) -> Option<u64> {
     let rest = bytes.get(start..)?;
@@ -195,7 +197,7 @@ fn specials_from(bytes: &[u8], start: usize) -> Option<u64> {
         (None, _) if rest.is_empty() => return None,
         (None, Some(last)) => specials(last) >> (BLOCK - rest.len()),
         (None, None) => {
-            // The zeros behind the end are control characters.
+            // The zeros after the end count as control characters.
             let mut padded = [0; BLOCK];
             padded[..rest.len()].copy_from_slice(rest);
             specials(&padded)
@@ -203,13 +205,14 @@ fn specials_from(bytes: &[u8], start: usize) -> Option<u64> {
     })
 }
 
-/// The quotes, backslashes and control characters of a block: a bit each, the lowest for the first.
+/// Returns a bit for each byte of a block, the lowest for the first: 1 for a quote, a backslash or a
+/// control character.
 fn specials(block: &[u8; BLOCK]) -> u64 {
-    // A compiler makes a few vector instructions of this.
+    // The compiler turns this into a few vector instructions.
     let flags = block.map(|byte| u8::from(byte == b'"' || byte == b'\\' || byte < b' '));
     let (eights, _) = flags.as_chunks::<8>();
     eights.iter().enumerate().fold(0, |mask, (index, eight)| {
-        // The lowest bits of eight bytes, gathered in the highest byte.
+        // Gather the lowest bits of eight bytes in the highest byte.
         let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
         mask | bits << (8 * index)
     })

@@ -1,12 +1,12 @@
-//! JSON text taken apart into tokens, and put together from the items of a binary format: what
-//! CBOR and MessagePack have in common. Nothing here recurses, so any depth passes.
+//! Conversion between JSON text and the items of a binary format, shared by CBOR and MessagePack.
+//! Nothing here recurses, so values may nest to any depth.
 
 use super::{ParseError, json};
 use data_encoding::BASE64;
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// A token of JSON text; arrays and objects come with how many elements or pairs follow.
+/// A token of JSON text; an array or object has the number of its elements or pairs.
 #[derive(Debug)]
 pub(super) enum Token<'t> {
     Null,
@@ -27,19 +27,19 @@ pub(super) enum Item<'d> {
     Float(f64),
     Text(Cow<'d, str>),
     Bytes(Cow<'d, [u8]>),
-    /// An array, and how many elements follow; `None`: until a [`Break`](Self::Break).
+    /// An array of this many elements; `None`: until a [`Break`](Self::Break).
     Array(Option<u64>),
-    /// A map, and how many pairs follow; `None`: until a [`Break`](Self::Break).
+    /// A map of this many pairs; `None`: until a [`Break`](Self::Break).
     Map(Option<u64>),
     Break,
 }
 
 /// Reads a datagram of a binary format item by item.
 pub(super) trait Items<'d> {
-    /// The next item. What is missing is [`too_short`].
+    /// Returns the next item; fails with [`too_short`] if bytes are missing.
     fn next(&mut self) -> Result<Item<'d>, ParseError>;
 
-    /// How many bytes have been read.
+    /// Returns the number of bytes read.
     fn position(&self) -> usize;
 }
 
@@ -47,13 +47,13 @@ pub(super) fn too_short(len: usize) -> ParseError {
     ParseError::new(len, "expected more bytes")
 }
 
-/// Passes every token of one JSON value to `put`, in order. An error of `put` gets the place of
-/// the token.
+/// Passes every token of one JSON value to `put`, in order. An error of `put` is reported at the
+/// offset of the token.
 pub(super) fn from_json(
     text: &str,
     mut put: impl FnMut(Token<'_>) -> Result<(), Cow<'static, str>>,
 ) -> Result<(), ParseError> {
-    // From here on the text is known to be JSON: what a token begins with says what it is.
+    // The text is valid JSON from here on, so the first byte of a token determines its type.
     json::check(text)?;
     let mut lengths = lengths(text.as_bytes()).into_iter();
     let mut at = 0;
@@ -76,7 +76,7 @@ pub(super) fn from_json(
                 let written = &rest[..len.unwrap_or(rest.len())];
                 (number(written, at)?, written.len())
             }
-            // White space, separators and ends say nothing more.
+            // Skip white space, separators and closing brackets.
             _ => {
                 at += 1;
                 continue;
@@ -88,8 +88,8 @@ pub(super) fn from_json(
     Ok(())
 }
 
-/// How many elements or pairs every array and object of a valid text has, in the order in which
-/// they begin.
+/// Returns the number of elements or pairs of every array and object of a valid text, in the order
+/// in which they begin.
 fn lengths(text: &[u8]) -> Vec<usize> {
     let mut lengths = Vec::new();
     let mut open: Vec<usize> = Vec::new();
@@ -117,7 +117,7 @@ fn lengths(text: &[u8]) -> Vec<usize> {
     lengths
 }
 
-/// The length of the string that the text begins with, its quotes included.
+/// Returns the length of the string at the start of the text, quotes included.
 fn string_len(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(found) = memchr::memchr2(b'"', b'\\', text.get(at..).unwrap_or_default()) {
@@ -145,7 +145,7 @@ fn unquoted(written: &str, at: usize) -> Result<Cow<'_, str>, ParseError> {
 
 fn number(written: &str, at: usize) -> Result<Token<'static>, ParseError> {
     let refuse = |message: &'static str| Err(ParseError::new(at, message));
-    // An integer has no negative zero, a float does.
+    // An integer has no negative zero; a float has.
     if written != "-0" && !written.contains(['.', 'e', 'E']) {
         return match written.parse() {
             Ok(integer) => Ok(Token::Integer(integer)),
@@ -158,15 +158,15 @@ fn number(written: &str, at: usize) -> Result<Token<'static>, ParseError> {
     }
 }
 
-/// An array or an object that is not closed yet; small, since a datagram may open one with each
+/// An array or an object that is not closed yet. It is small: a datagram may open one with every
 /// byte.
 struct Open {
-    /// How many items are to come, keys and values each one; `None`: until a break.
+    /// The number of items that follow, a key and its value counted as two; `None`: until a break.
     left: Option<u32>,
     next: Next,
 }
 
-/// What comes next in an array or an object.
+/// The next item of an array or an object.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     FirstElement,
@@ -197,6 +197,13 @@ impl Next {
         }
     }
 
+    fn start(self) -> u8 {
+        match self {
+            Self::FirstElement | Self::Element => b'[',
+            Self::FirstKey | Self::Key | Self::Value => b'{',
+        }
+    }
+
     fn end(self) -> u8 {
         match self {
             Self::FirstElement | Self::Element => b']',
@@ -205,72 +212,20 @@ impl Next {
     }
 }
 
-/// The JSON text of a datagram of `len` bytes that is one item, whatever is in it.
+/// Returns the JSON text of a datagram of `len` bytes that holds exactly one item.
 pub(super) fn to_json<'d>(len: usize, mut items: impl Items<'d>) -> Result<String, ParseError> {
-    let mut json = Vec::with_capacity(len);
-    let mut open: Vec<Open> = Vec::new();
+    let mut writer = Writer {
+        json: Vec::with_capacity(len),
+        open: Vec::new(),
+        len,
+    };
     loop {
-        let at = items.position();
-        let refuse = |message: &'static str| ParseError::new(at, message);
+        let start = items.position();
         let item = items.next()?;
-        match (open.last_mut(), &item) {
-            (Some(container), Item::Break)
-                if container.left.is_none() && container.next != Next::Value =>
-            {
-                container.left = Some(0);
-            }
-            (_, Item::Break) => return Err(refuse("a break that ends nothing")),
-            (Some(container), item) => {
-                if container.next.is_key() && !matches!(item, Item::Text(_)) {
-                    return Err(refuse("JSON has only text as keys"));
-                }
-                json.extend_from_slice(container.next.separator());
-                container.next = container.next.following();
-                container.left = container.left.map(|left| left.saturating_sub(1));
-            }
-            (None, _) => {}
-        }
-        let unwritten = |error: io::Error| ParseError::new(at, error.to_string());
-        let mut begin = |start, next, per_length: u64, length: Option<u64>| {
-            // Every item takes a byte at least: a length that lies is found out here.
-            let left = (len - items.position()) as u64;
-            let total = length.map(|length| length.saturating_mul(per_length));
-            if total.is_some_and(|total| total > left) {
-                return Err(too_short(len));
-            }
-            let left = total.map(u32::try_from).transpose();
-            let left = left.map_err(|_| refuse("it has too many elements"))?;
-            json.push(start);
-            open.push(Open { left, next });
-            Ok(())
-        };
-        match item {
-            Item::Array(length) => begin(b'[', Next::FirstElement, 1, length)?,
-            Item::Map(length) => begin(b'{', Next::FirstKey, 2, length)?,
-            Item::Null => json.extend_from_slice(b"null"),
-            Item::Bool(true) => json.extend_from_slice(b"true"),
-            Item::Bool(false) => json.extend_from_slice(b"false"),
-            Item::Integer(integer) => write!(json, "{integer}").map_err(unwritten)?,
-            // The shortest digits that are this number and no other.
-            Item::Float(float) if float.is_finite() => {
-                write!(json, "{float:?}").map_err(unwritten)?;
-            }
-            Item::Float(_) => return Err(refuse("JSON has no NaN and no infinity")),
-            Item::Text(text) => {
-                serde_json::to_writer(&mut json, &*text)
-                    .map_err(|error| unwritten(error.into()))?;
-            }
-            Item::Bytes(bytes) => {
-                json.push(b'"');
-                json.extend_from_slice(BASE64.encode(&bytes).as_bytes());
-                json.push(b'"');
-            }
-            Item::Break => {}
-        }
-        while let Some(full) = open.pop_if(|container| container.left == Some(0)) {
-            json.push(full.next.end());
-        }
-        if open.is_empty() {
+        writer.separate(&item, start)?;
+        writer.write(item, start, items.position())?;
+        writer.close_full();
+        if writer.open.is_empty() {
             break;
         }
     }
@@ -280,7 +235,102 @@ pub(super) fn to_json<'d>(len: usize, mut items: impl Items<'d>) -> Result<Strin
             "expected the end, more bytes follow",
         ));
     }
-    String::from_utf8(json).map_err(|error| ParseError::new(0, error.to_string()))
+    String::from_utf8(writer.json).map_err(|error| ParseError::new(0, error.to_string()))
+}
+
+/// Writes items as JSON text.
+struct Writer {
+    json: Vec<u8>,
+    /// The arrays and objects that are not closed yet, the innermost last.
+    open: Vec<Open>,
+    /// The length of the datagram.
+    len: usize,
+}
+
+impl Writer {
+    /// Writes the separator before `item`, which begins at `start`, and counts the item in its
+    /// container.
+    fn separate(&mut self, item: &Item<'_>, start: usize) -> Result<(), ParseError> {
+        match (self.open.last_mut(), item) {
+            (Some(container), Item::Break)
+                if container.left.is_none() && container.next != Next::Value =>
+            {
+                container.left = Some(0);
+            }
+            (_, Item::Break) => {
+                return Err(ParseError::new(start, "a break that ends nothing"));
+            }
+            (Some(container), item) => {
+                if container.next.is_key() && !matches!(item, Item::Text(_)) {
+                    return Err(ParseError::new(start, "JSON has only text as keys"));
+                }
+                self.json.extend_from_slice(container.next.separator());
+                container.next = container.next.following();
+                container.left = container.left.map(|left| left.saturating_sub(1));
+            }
+            (None, _) => {}
+        }
+        Ok(())
+    }
+
+    /// Writes the item at `start..end` of the datagram; of an array or a map, its opening bracket.
+    fn write(&mut self, item: Item<'_>, start: usize, end: usize) -> Result<(), ParseError> {
+        let unwritten = |error: io::Error| ParseError::new(start, error.to_string());
+        match item {
+            Item::Array(elements) => return self.begin(Next::FirstElement, elements, start, end),
+            Item::Map(pairs) => {
+                let items = pairs.map(|pairs| pairs.saturating_mul(2));
+                return self.begin(Next::FirstKey, items, start, end);
+            }
+            Item::Null => self.json.extend_from_slice(b"null"),
+            Item::Bool(true) => self.json.extend_from_slice(b"true"),
+            Item::Bool(false) => self.json.extend_from_slice(b"false"),
+            Item::Integer(integer) => write!(self.json, "{integer}").map_err(unwritten)?,
+            // `Debug` writes the fewest digits that parse to the same number.
+            Item::Float(float) if float.is_finite() => {
+                write!(self.json, "{float:?}").map_err(unwritten)?;
+            }
+            Item::Float(_) => {
+                return Err(ParseError::new(start, "JSON has no NaN and no infinity"));
+            }
+            Item::Text(text) => serde_json::to_writer(&mut self.json, &*text)
+                .map_err(|error| unwritten(error.into()))?,
+            Item::Bytes(bytes) => {
+                self.json.push(b'"');
+                let digits = BASE64.encode(&bytes);
+                self.json.extend_from_slice(digits.as_bytes());
+                self.json.push(b'"');
+            }
+            Item::Break => {}
+        }
+        Ok(())
+    }
+
+    /// Opens a container of `items` items, whose header lies at `start..end` of the datagram.
+    fn begin(
+        &mut self,
+        next: Next,
+        items: Option<u64>,
+        start: usize,
+        end: usize,
+    ) -> Result<(), ParseError> {
+        // Every item takes at least one byte: refuse a length that the rest of the datagram cannot hold.
+        if items.is_some_and(|items| items > (self.len - end) as u64) {
+            return Err(too_short(self.len));
+        }
+        let left = items.map(u32::try_from).transpose();
+        let left = left.map_err(|_| ParseError::new(start, "it has too many elements"))?;
+        self.json.push(next.start());
+        self.open.push(Open { left, next });
+        Ok(())
+    }
+
+    /// Closes the containers that have all their items.
+    fn close_full(&mut self) {
+        while let Some(full) = self.open.pop_if(|container| container.left == Some(0)) {
+            self.json.push(full.next.end());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Typed packets: any type that serde knows, in JSON, CBOR or MessagePack.
+//! Typed packets: values of serde's types in JSON, CBOR or MessagePack.
 
 use super::{DatagramProtocol, Json, ParseError, json, utf8};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A data format that serde's types can be written in: [`Json`], and with the feature `typed`
+/// A data format that can encode serde's types: [`Json`], and with the feature `typed`
 /// [`Cbor`](super::Cbor) and [`MessagePack`](super::MessagePack).
 ///
 /// ```
@@ -27,19 +27,19 @@ use std::marker::PhantomData;
 ///
 /// Values nest at most 128 deep. Structures are maps with their fields' names as keys.
 pub trait Format: Sized {
-    /// The bytes of a value; fails if the format cannot say it.
+    /// Encodes a value; fails if the format cannot express it.
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, ParseError>;
 
-    /// The one value in the bytes; fails if they are no such value, or more than one.
+    /// Decodes the one value in the bytes; fails if they are not exactly one value of the type `T`.
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ParseError>;
 
-    /// The protocol whose packets, sent and received, are of the type `T`.
+    /// Makes a protocol that sends and receives packets of the type `T`.
     fn typed<T>(self) -> Typed<Self, T> {
         self.typed_pair()
     }
 
-    /// The protocol that sends packets of the type `S` and receives packets of the type `R`:
-    /// requests and replies, say.
+    /// Makes a protocol that sends packets of the type `S` and receives packets of the type `R`, such
+    /// as requests and replies.
     fn typed_pair<S: ?Sized, R>(self) -> Typed<Self, S, R> {
         Typed {
             format: self,
@@ -48,11 +48,11 @@ pub trait Format: Sized {
     }
 }
 
-/// The protocol whose packets are values of types that serde knows: `S` sent, `R` received.
+/// A protocol whose packets are values of serde's types: `S` sent, `R` received.
 /// [`Format::typed`] makes one.
 pub struct Typed<F, S: ?Sized, R = S> {
     format: F,
-    #[allow(clippy::type_complexity)] // It says that values come and go, and none is held.
+    #[allow(clippy::type_complexity)] // It marks values as passed in and out, not held.
     types: PhantomData<(fn(&S), fn() -> R)>,
 }
 
@@ -85,8 +85,8 @@ impl<F: Format, S: Serialize + ?Sized, R: DeserializeOwned> DatagramProtocol for
     }
 }
 
-/// What `serde_json` makes of it: NaN and infinities become `null`, bytes arrays of numbers, and
-/// keys of maps must be text or numbers.
+/// Encodes and decodes as `serde_json` does: NaN and infinities become `null`, bytes become arrays of
+/// numbers, and keys of maps must be text or numbers.
 impl Format for Json {
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, ParseError> {
         serde_json::to_vec(value).map_err(unwritable)
@@ -98,7 +98,7 @@ impl Format for Json {
     }
 }
 
-/// A value has no bytes to point to.
+/// Makes the error of a value that cannot be encoded. Its offset is 0: there are no bytes yet.
 fn unwritable(error: impl fmt::Display) -> ParseError {
     ParseError::new(0, error.to_string())
 }
@@ -112,11 +112,11 @@ mod binary {
     use rmp_serde::decode::Error as MessagePackError;
     use std::io::{Cursor, ErrorKind};
 
-    /// How deep values may nest, as in `serde_json`: a type that contains itself is read
-    /// recursively, and a datagram must not be able to exhaust the stack.
+    /// The depth to which values may nest, as in `serde_json`: a type that contains itself is decoded
+    /// recursively, and a datagram must not exhaust the stack.
     const DEPTH: usize = 128;
 
-    /// What follows the one value.
+    /// Returns the value; fails if bytes follow it.
     fn end<T>(value: T, position: usize, bytes: &[u8]) -> Result<T, ParseError> {
         if position < bytes.len() {
             return Err(ParseError::new(
@@ -127,7 +127,7 @@ mod binary {
         Ok(value)
     }
 
-    /// With byte strings for serde's bytes, and every float there is.
+    /// Encodes serde's bytes as byte strings. NaN and infinities are kept.
     impl Format for Cbor {
         fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, ParseError> {
             let mut bytes = Vec::new();
@@ -151,7 +151,7 @@ mod binary {
         }
     }
 
-    /// With `bin` for serde's bytes, and every float there is.
+    /// Encodes serde's bytes as `bin`. NaN and infinities are kept.
     impl Format for MessagePack {
         fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, ParseError> {
             rmp_serde::to_vec_named(value).map_err(unwritable)

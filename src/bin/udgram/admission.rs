@@ -1,14 +1,13 @@
-//! Which packets are taken: with `--allow-uid`, those of some users only, as the kernel names the
-//! senders.
+//! `--allow-uid`: accepts packets of some users only, by the credentials that the kernel reports.
 
 use crate::report::Report;
 use crate::users::{Sender, Users};
 use udgram::Datagram;
 
-/// Everybody, or some users only.
+/// The users whose packets are accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    /// `None`: everybody.
+    /// `None`: all users.
     list: Option<AllowList>,
 }
 
@@ -17,12 +16,12 @@ struct AllowList {
     allowed: Vec<u32>,
     users: Users,
     refused: u64,
-    /// The causes that were reported, without the number of a user.
+    /// The causes that were reported; all users count as user 0.
     reported: Vec<Sender>,
 }
 
 impl Admission {
-    /// Admits the packets of these users only; of everybody, if none is given.
+    /// Admits the packets of these users only; of all users if none is given.
     pub(crate) fn of(allowed: &[u32]) -> Self {
         let list = (!allowed.is_empty()).then(|| AllowList {
             allowed: allowed.to_vec(),
@@ -33,15 +32,15 @@ impl Admission {
         Self { list }
     }
 
-    /// Returns whether `datagram` is taken. The descriptors of one that is not are closed, and the
-    /// first for each cause is reported.
+    /// Returns whether `datagram` is accepted. Closes the descriptors of one that is not, and reports
+    /// the first for each cause.
     pub(crate) fn admits(&mut self, datagram: &mut Datagram<'_>, report: Report) -> bool {
         self.list
             .as_mut()
             .is_none_or(|list| list.admits(datagram, report))
     }
 
-    /// Reports at the end how many packets were dropped, unless each was reported.
+    /// Reports the number of packets that were dropped, unless each was reported.
     pub(crate) fn conclude(&self, report: Report) {
         if let Some(list) = &self.list
             && list.refused > list.reported.len() as u64

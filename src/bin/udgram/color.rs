@@ -1,4 +1,4 @@
-//! Colours for JSON that a person reads: the text stays as it is, byte for byte, between them.
+//! Colours for JSON on a terminal. The text between the colour codes is unchanged, byte for byte.
 
 use crate::cli::When;
 use anstyle::{AnsiColor, Style};
@@ -9,7 +9,7 @@ const STRING: Style = AnsiColor::Green.on_default();
 const NUMBER: Style = AnsiColor::Cyan.on_default();
 const WORD: Style = AnsiColor::Yellow.on_default();
 
-/// Returns whether JSON is coloured on a stdout that is a terminal or is not.
+/// Returns whether JSON is coloured; `terminal` is true if stdout is a terminal.
 pub(crate) fn wanted(when: When, terminal: bool) -> bool {
     match when {
         When::Always => true,
@@ -37,7 +37,7 @@ pub(crate) fn paint(lines: &mut Vec<u8>, start: usize) {
             _ => (1, Style::new()),
         };
         let (token, after) = rest.split_at(length);
-        // A vector takes what is written to it.
+        // Writing to a vector cannot fail.
         let _ = write!(lines, "{style}");
         lines.extend_from_slice(token);
         let _ = write!(lines, "{style:#}");
@@ -52,7 +52,7 @@ fn run(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> usize {
         .unwrap_or(bytes.len())
 }
 
-/// The length of the string that `json` begins with, with its quotes.
+/// Returns the length of the string at the start of `json`, quotes included.
 fn string_length(json: &[u8]) -> usize {
     let mut escaped = false;
     let end = json.iter().skip(1).position(|&byte| {

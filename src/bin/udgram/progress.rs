@@ -1,6 +1,6 @@
-//! Progress: how far `send` has come with a large file, one line that is redrawn on a terminal.
+//! The progress of `send` through a large file: one line that is redrawn on a terminal.
 //!
-//! A progress bar crate would link the mathematics library, which every start of the program loads.
+//! A progress bar crate would link libm, and every start of the program would load it.
 
 use crate::process;
 use crate::stderr::draw;
@@ -10,25 +10,25 @@ use std::io::{IsTerminal, stderr, stdin};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Nothing is shown of what takes no longer than this.
+/// The time before the line is first shown.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How often the line is redrawn.
+/// The time between two drawings of the line.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How many characters of a line are on the terminal. Locked while the line is written.
+/// The number of characters of the line on the terminal. Locked while the line is written.
 static SHOWN: Mutex<usize> = Mutex::new(0);
 
 pub(crate) struct Progress {
     since: Instant,
-    /// When the line is redrawn next.
+    /// The time of the next drawing.
     due: Instant,
     length: u64,
-    /// Whether Ctrl-C erases the line.
+    /// True once a handler of SIGINT erases the line.
     erased_on_interrupt: bool,
 }
 
 impl Progress {
-    /// The progress through stdin, where that is a file and stderr a terminal.
+    /// Starts the progress through stdin; `None` unless stdin is a file and stderr a terminal.
     pub(crate) fn of_stdin() -> Option<Self> {
         let status = fstat(stdin()).ok()?;
         let file = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
@@ -41,7 +41,7 @@ impl Progress {
         })
     }
 
-    /// So many packets are sent, which took so many bytes of the file.
+    /// Shows the number of packets sent and of bytes read from the file, if the line is due.
     pub(crate) fn show(&mut self, packets: u64, bytes: u64) {
         let now = Instant::now();
         if now < self.due {
@@ -58,8 +58,8 @@ impl Progress {
         );
         if !self.erased_on_interrupt {
             self.erased_on_interrupt = true;
-            // It fails if SIGINT is ignored, which then does not end the program. Where the command
-            // holds the signals, SIGINT never gets here: `drop` erases the line.
+            // It fails if SIGINT is ignored; then SIGINT does not end the program. If the command
+            // blocks the signals, the handler never runs, and `drop` erases the line.
             let _ = ctrlc::try_set_handler(erase_and_die);
         }
         write_line(&line);
@@ -72,7 +72,7 @@ impl Drop for Progress {
     }
 }
 
-/// Writes `line` in place of the one that is there.
+/// Writes `line` over the one on the terminal.
 fn write_line(line: &str) {
     if let Ok(mut shown) = SHOWN.lock() {
         let before = std::mem::replace(&mut *shown, line.len());
@@ -80,7 +80,7 @@ fn write_line(line: &str) {
     }
 }
 
-/// Erases the line: the next one belongs to what is reported then.
+/// Erases the line, so that the next report begins on an empty one.
 fn erase_line() {
     if let Ok(mut shown) = SHOWN.lock() {
         erase(&mut shown);
@@ -89,16 +89,16 @@ fn erase_line() {
 
 fn erase(shown: &mut usize) {
     if *shown > 0 {
-        // The terminal has shown Ctrl-C as ^C behind it.
+        // The terminal echoes Ctrl-C as ^C after the line.
         let width = std::mem::take(shown) + "^C".len();
         draw(&format!("\r{:width$}\r", ""));
     }
 }
 
-/// Erases the line and ends the program by SIGINT, in the thread of ctrlc.
+/// Erases the line and ends the program by SIGINT. Runs in the thread of ctrlc.
 fn erase_and_die() {
-    // Held to the end, so that no new line is written. If it is being written, to a terminal that may have
-    // stopped, nothing waits for that.
+    // Hold the lock to the end, so that no new line is written. Do not wait for it: the terminal may
+    // have stopped (Ctrl-S) while a line is written.
     let mut line = SHOWN.try_lock();
     if let Ok(shown) = &mut line {
         erase(shown);
@@ -106,7 +106,7 @@ fn erase_and_die() {
     process::die_of(libc::SIGINT);
 }
 
-/// A number of bytes as a person reads it, with one digit after the point.
+/// Formats a number of bytes with a unit and one digit after the point.
 fn size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..0x400 => return format!("{bytes} bytes"),

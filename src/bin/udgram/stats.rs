@@ -1,4 +1,4 @@
-//! `--stats`: how much has come and gone, told at the end and whenever SIGUSR1 asks.
+//! `--stats`: the totals of received and sent datagrams, reported at the end and on every SIGUSR1.
 
 use crate::report::Report;
 use crate::signal::on_each;
@@ -44,13 +44,13 @@ impl Total {
 }
 
 impl Totals {
-    /// A datagram has come that is no packet.
+    /// Counts a datagram that is not a valid packet.
     pub(crate) fn note_no_packet(&self) {
         self.not_packets.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Somebody who wants to know the totals.
+/// Reports the totals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stats {
     report: Report,
@@ -58,7 +58,8 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// From here on SIGUSR1 asks for the totals. To be called before any other thread is there.
+    /// Reports the totals on every SIGUSR1 from now on. Call it before any thread is started: a
+    /// thread that has not blocked SIGUSR1 would take the signal.
     pub(crate) fn start(report: Report) -> Result<Self> {
         let stats = Self {
             report,

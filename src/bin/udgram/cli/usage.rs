@@ -116,7 +116,7 @@ fn misread(arguments: &[OsString], parsed: Parsed<'_>) -> Option<Error> {
     })
 }
 
-/// `-timeout`, which clap reads as `-t imeout`.
+/// Explains a long option after one dash: `-timeout`, which clap reads as `-t imeout`.
 fn single_dash(word: &str, arguments: &[OsString]) -> Option<Error> {
     let name = word.strip_prefix('-')?.split('=').next()?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
@@ -134,7 +134,7 @@ fn single_dash(word: &str, arguments: &[OsString]) -> Option<Error> {
     ))
 }
 
-/// `-r 3 PEER`, `-r3`: the value of an option that takes one only after an equals sign.
+/// Explains a value without its equals sign, `-r 3 PEER` or `-r3`, for an option that needs the sign.
 fn apart(word: &str, next: &str, parsed: Parsed<'_>, arguments: &[OsString]) -> Option<Error> {
     let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     let is_count = |word: &str| word == "all" || is_number(word);
@@ -167,7 +167,7 @@ fn equals_sign(option: &str, value: &str) -> String {
     }
 }
 
-/// `-t 100 ms`: the unit would be taken for an address.
+/// Explains a unit apart from its number, `-t 100 ms`, which would be read as an address.
 fn unit(
     word: &str,
     number: &str,

@@ -112,9 +112,9 @@ struct Route<'s> {
 }
 
 impl<'s> Route<'s> {
-    /// PEER is the first argument, unless --to or --socket-fd say where packets go. The environment
-    /// decides nothing about that: a program that knows nothing of an `udgram exec` around it reaches
-    /// the peer it names, from a socket of its own.
+    /// Takes PEER from the first argument, unless --to or --socket-fd name the destination. The
+    /// environment has no effect on that: a program run by `udgram exec` that does not use its socket
+    /// reaches the peer it names, from a socket of its own.
     fn of(options: &'s Send) -> Result<Self> {
         let arguments = options.arguments.as_slice();
         let envelope = options.packets.envelope;
