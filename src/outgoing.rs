@@ -112,9 +112,8 @@ impl Destination {
     #[must_use]
     pub fn can_be_found(&self) -> bool {
         match (&self.route, &self.address) {
-            (_, Address::Unnamed) => false,
+            (_, Address::Unnamed) | (Route::Elsewhere(_), _) => false,
             (Route::Found(_), Address::Pathname(path)) => path.starts_with(b"/"),
-            (Route::Elsewhere(_), _) => false,
             _ => true,
         }
     }

@@ -9,6 +9,7 @@ mod color;
 mod endpoint;
 mod envelope;
 mod exit;
+mod handler;
 mod input;
 mod invalid;
 mod json;

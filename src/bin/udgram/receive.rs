@@ -4,6 +4,7 @@
 use crate::admission::Admission;
 use crate::endpoint::{Opened, Origin};
 use crate::exit::{Exit, has_kind};
+use crate::handler::Handler;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
 use crate::report::Report;
@@ -53,63 +54,6 @@ enum Full {
     Write,
     /// It grows.
     Keep,
-}
-
-/// What is done with each datagram besides printing it.
-pub(crate) trait Handler {
-    /// How many datagrams may be taken from the queue at a time.
-    fn max(&self) -> usize {
-        BATCH
-    }
-
-    /// Whether senders expect an answer.
-    fn answers(&self) -> bool {
-        false
-    }
-
-    /// Whether datagrams are printed before they are handled.
-    fn prints(&self) -> bool {
-        true
-    }
-
-    /// Handles one.
-    fn handle(
-        &mut self,
-        client: &Client,
-        datagram: &mut Datagram<'_>,
-        printer: &mut Printer,
-        wake: &Wake<'_>,
-    ) -> Result<()>;
-
-    /// Does what is pending, before each receive. Returns how soon it is to be called again.
-    fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
-        let _ = (client, report);
-        Ok(None)
-    }
-
-    /// Prepares for the datagrams that are handled after a signal: stdout may be blocked, and the next
-    /// signal ends what is under way.
-    fn stop(&mut self) {}
-
-    /// Gives what is pending a last chance, until `until` at most, and reports what is not done.
-    fn finish(&mut self, client: &Client, report: Report, until: Deadline, wake: &Wake<'_>) {
-        let _ = (client, report, until, wake);
-    }
-}
-
-/// Datagrams are printed only.
-pub(crate) struct PrintOnly;
-
-impl Handler for PrintOnly {
-    fn handle(
-        &mut self,
-        _: &Client,
-        _: &mut Datagram<'_>,
-        _: &mut Printer,
-        _: &Wake<'_>,
-    ) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Which datagrams are replies.

@@ -1,9 +1,9 @@
 //! Waiting for the reply of a peer, and noticing that it will not come.
 
 use crate::exit::{Exit, Failure};
+use crate::handler::Handler;
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::receive::Handler;
 use crate::report::Report;
 use anyhow::Result;
 use std::time::{Duration, Instant};

@@ -2,9 +2,9 @@
 //! what it prints.
 
 use crate::answers::Answers;
+use crate::handler::Handler;
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::receive::Handler;
 use crate::recipient::Asker;
 use crate::report::Report;
 use crate::send_buffer::Growth;

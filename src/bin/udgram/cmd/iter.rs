@@ -3,10 +3,11 @@
 use crate::cli::Iter;
 use crate::endpoint::{Endpoint, Purpose, Request};
 use crate::exit::Exit;
+use crate::handler::PrintOnly;
 use crate::output::Output;
 use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, PrintOnly, Receiver, Replies};
+use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;

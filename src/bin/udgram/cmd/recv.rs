@@ -5,6 +5,7 @@ use crate::cli::Recv;
 use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
+use crate::handler::{Handler, PrintOnly};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{
@@ -12,7 +13,7 @@ use crate::process::{
     spawn_failure,
 };
 use crate::protocol::Client;
-use crate::receive::{Handler, Limits, Patience, PrintOnly, Receiver, Replies};
+use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
