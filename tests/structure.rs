@@ -121,6 +121,48 @@ fn the_imports_of_the_program_run_one_way() {
     );
 }
 
+/// The rows of the table of the code structure in CONTRIBUTING.md: the modules of each.
+fn rows(below: &str) -> Vec<Vec<String>> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CONTRIBUTING.md"));
+    let page = page.unwrap();
+    let cells = page.lines().filter_map(|line| {
+        line.strip_prefix("| `src/")?
+            .split('|')
+            .next()
+            .map(str::to_owned)
+    });
+    let of_program = |cell: &String| cell.starts_with("bin/udgram/");
+    cells
+        .filter(|cell| of_program(cell) != below.is_empty())
+        .map(|cell| {
+            cell.split('`')
+                .step_by(2)
+                .map(|name| name.trim_start_matches("src/"))
+                .map(|name| name.trim_start_matches("bin/udgram/"))
+                .map(|name| module(Path::new(name)))
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_import_runs_down_the_table_of_the_code_structure() {
+    for below in ["", "bin/udgram"] {
+        let rows = rows(below);
+        let row = |name: &String| rows.iter().position(|row| row.contains(name));
+        for (from, to) in imports(below) {
+            let from_row = row(&from).unwrap_or_else(|| panic!("{from} is not in the table"));
+            for to in to {
+                let to_row = row(&to).unwrap_or_else(|| panic!("{to} is not in the table"));
+                assert!(
+                    from_row <= to_row,
+                    "{from} imports {to}, which stands above it"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_circle_is_found() {
     let to = |names: &[&str]| names.iter().map(ToString::to_string).collect();
