@@ -518,3 +518,14 @@ fn a_reply_to_an_inherited_socket_without_a_name_is_a_usage_error() {
         .run()
         .refuses(2, &["--reply", "unnamed"]);
 }
+
+#[test]
+fn the_command_finds_the_inode_number_of_the_socket_in_its_environment() {
+    let sandbox = Sandbox::new();
+    let script = "test \"socket:[$UDGRAM_SOCKET_INODE]\" = \"$(readlink /proc/$$/fd/3)\"";
+    sandbox
+        .udgram(["exec", "-b", "me", "--", "sh", "-c", script])
+        .env("UDGRAM_SOCKET_INODE", "1")
+        .run()
+        .succeeds("");
+}

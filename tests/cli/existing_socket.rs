@@ -444,3 +444,51 @@ fn a_peer_that_connects_elsewhere_and_loses_its_queue_ends_no_receiver() {
     }
     elsewhere.has_nothing_more();
 }
+
+#[test]
+fn a_huge_number_of_activated_sockets_ends_at_the_first_that_is_not_open() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let (stream, _other) = UnixStream::pair().unwrap();
+    for count in ["2147483644", "2147483647"] {
+        let script = format!("LISTEN_PID=$$ LISTEN_FDS={count} exec udgram recv");
+        let recv =
+            |descriptor: BorrowedFd<'_>| sandbox.shell(&script).descriptor(descriptor, 3).run();
+        ours.send(b"1").unwrap();
+        recv(theirs.as_fd()).ends(0, "1\n").says(format!(
+            "udgram: warning: LISTEN_FDS passes {count} sockets; only descriptor 3 is used"
+        ));
+        recv(stream.as_fd()).refuses(2, &["descriptor 3", "SOCK_STREAM"]);
+    }
+}
+
+#[test]
+fn the_number_of_sockets_that_another_process_is_passed_is_not_read() {
+    let sandbox = Sandbox::new();
+    for environment in ["LISTEN_PID=1 LISTEN_FDS=x", "LISTEN_FDS=x"] {
+        sandbox
+            .shell(&format!("{environment} exec udgram recv -t 0"))
+            .run()
+            .refuses(2, &["ADDR is missing"]);
+    }
+}
+
+#[test]
+fn a_packet_that_came_before_times_were_asked_for_has_none() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let bare = "{\"from\":null,\"size\":1,\"packet\":1}";
+    for command in ["recv", "iter"] {
+        setsockopt(&theirs, sockopt::ReceiveTimestampns, &false).unwrap();
+        ours.send(b"1").unwrap();
+        setsockopt(&theirs, sockopt::ReceiveTimestampns, &true).unwrap();
+        ours.send(b"1").unwrap();
+        let lines = sandbox
+            .udgram([command, "-n", "2", "-e", "-s", "5"])
+            .descriptor(&theirs, 5)
+            .run()
+            .lines();
+        assert_eq!(lines[0], bare);
+        assert_eq!(timeless(&lines[1]), bare);
+    }
+}

@@ -134,6 +134,7 @@ fn a_command_finds_no_variable_that_is_for_udgram_itself() {
         .env("WATCHDOG_PID", "1")
         .env("WATCHDOG_USEC", "1")
         .env("UDGRAM_SOCKET_FD", "0")
+        .env("UDGRAM_SOCKET_INODE", "1")
         .env("UDGRAM_PEER", "peer")
         .env("UDGRAM_FDS", "9")
         .env("LISTEN_PID", "1")

@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer};
+use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, timeless};
 use crate::running::Running;
 
 #[test]
@@ -388,4 +389,140 @@ fn an_empty_packet_that_was_peeked_at_before_is_reported_when_it_heads_the_queue
     ours.send(b"").unwrap();
     peek().succeeds("\n");
     peek().ends(0, "").says(hidden);
+}
+
+/// `udgram iter -s 5` under strace, which injects this into its system calls.
+fn injected(sandbox: &Sandbox, options: &str, injections: &[&str]) -> Invocation {
+    let injections: Vec<String> = injections
+        .iter()
+        .map(|injection| format!("-e inject={injection}"))
+        .collect();
+    let injections = injections.join(" ");
+    sandbox.shell(&format!(
+        "exec strace -qqq -o trace {injections} udgram iter {options} -s 5"
+    ))
+}
+
+#[test]
+fn a_queue_that_takes_long_is_printed_to_its_end_although_the_time_is_over() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 1000);
+    injected(&sandbox, "", &["recvmmsg:delay_exit=1200000:when=3"])
+        .descriptor(&theirs, 5)
+        .run()
+        .succeeds(numbers(queued));
+}
+
+#[test]
+fn what_may_be_left_of_a_queue_without_times_of_arrival_is_reported() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 1000);
+    let injections = [
+        "setsockopt:error=EPERM",
+        "recvmmsg:delay_exit=1200000:when=3",
+    ];
+    let outcome = injected(&sandbox, "", &injections)
+        .descriptor(&theirs, 5)
+        .run();
+    assert_eq!(
+        outcome.diagnostics()[1..],
+        [
+            "udgram: warning: stopped 1s after the end of the time: packets that were queued may be left"
+        ]
+    );
+    assert_eq!(outcome.code(), Some(0));
+    assert!(outcome.stdout().len() < numbers(queued).len());
+}
+
+#[test]
+fn two_do_not_peek_at_one_socket_together() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 3000);
+    let peek = || {
+        sandbox
+            .udgram(["iter", "--peek", "-s", "5"])
+            .descriptor(&theirs, 5)
+    };
+    let held = Held::start(peek());
+    peek().run().fails(
+        1,
+        "udgram: cannot peek: another udgram is peeking at this socket",
+    );
+    assert!(held.read() == numbers(queued));
+    peek().run().succeeds(numbers(queued));
+}
+
+#[test]
+fn an_offset_that_was_there_before_is_reported_and_restored() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 3000);
+    let run = |arguments: &[&str]| {
+        let invocation = sandbox.udgram(arguments);
+        invocation.args(["-s", "5"]).descriptor(&theirs, 5)
+    };
+    let offset = || run(&["sockopt", "peek_off"]).run().one_line();
+    let unchanged = offset();
+    let Held {
+        running,
+        reader,
+        writer,
+    } = Held::start(run(&["iter", "--peek"]));
+    running.signal(Signal::SIGKILL);
+    let _ = running.finish();
+    close(reader);
+    close(writer);
+    let left = offset();
+    assert_ne!(left, unchanged);
+    run(&["iter", "--peek"])
+        .run()
+        .ends(0, numbers(queued))
+        .mentions(&["SO_PEEK_OFF", "stays so", "peek_off=-1"]);
+    assert_eq!(offset(), left);
+    let _ = run(&["sockopt", "peek_off=-1"]).run().one_line();
+    run(&["iter", "--peek", "-n", "1"])
+        .run()
+        .succeeds("10000\n");
+    assert_eq!(offset(), unchanged);
+}
+
+#[test]
+fn a_queue_that_takes_too_long_to_peek_at_is_reported() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let _ = queue(&ours, 3);
+    injected(
+        &sandbox,
+        "--peek",
+        &["recvmmsg,recvmsg:delay_exit=5100000:when=1"],
+    )
+    .descriptor(&theirs, 5)
+    .run()
+    .ends(0, "10000\n")
+    .says("udgram: warning: the queue was not peeked to its end within 5s");
+}
+
+#[test]
+fn a_time_that_the_kernel_notes_at_the_peek_is_no_time_of_arrival() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    ours.send(b"1").unwrap();
+    setsockopt(&theirs, sockopt::ReceiveTimestampns, &true).unwrap();
+    ours.send(b"2").unwrap();
+    let lines = sandbox
+        .udgram(["iter", "--peek", "-e", "-s", "5"])
+        .descriptor(&theirs, 5)
+        .run()
+        .lines();
+    assert_eq!(lines[0], "{\"from\":null,\"size\":1,\"packet\":1}");
+    assert_eq!(
+        timeless(&lines[1]),
+        "{\"from\":null,\"size\":1,\"packet\":2}"
+    );
 }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
+use nix::sys::stat::fstat;
+
 use crate::harness::{Invocation, Peer, Sandbox, close, peer, text};
 
 /// An invocation within a session: with a socket that `udgram exec` has connected to the peer `s`.
@@ -12,9 +14,11 @@ fn session<const N: usize>(
     socket: &UnixDatagram,
     arguments: [&str; N],
 ) -> Invocation {
+    let inode = fstat(socket).unwrap().st_ino;
     sandbox
         .udgram(arguments)
         .env("UDGRAM_SOCKET_FD", "7")
+        .env("UDGRAM_SOCKET_INODE", inode.to_string())
         .env("UDGRAM_PEER", sandbox.path("s"))
         .descriptor(socket, 7)
 }
@@ -41,8 +45,13 @@ fn session_without_peer(sandbox: &Sandbox) -> UnixDatagram {
 /// Sends a packet that comes from the address `stranger`.
 #[track_caller]
 fn intrude(sandbox: &Sandbox) {
+    intrude_at(sandbox, "own");
+}
+
+#[track_caller]
+fn intrude_at(sandbox: &Sandbox, name: &str) {
     let stranger = sandbox.bind("stranger");
-    stranger.send_to(b"666", sandbox.path("own")).unwrap();
+    stranger.send_to(b"666", sandbox.path(name)).unwrap();
     fs::remove_file(sandbox.path("stranger")).unwrap();
 }
 
@@ -175,4 +184,68 @@ fn a_peer_that_is_known_by_a_relative_name_only_is_not_connected_to_again() {
     other.write("\n");
     assert_eq!(other.line(), "nothing");
     other.finish().succeeds("bound\nnothing\n");
+}
+
+#[test]
+fn the_peer_of_a_session_is_not_that_of_another_socket_with_its_number() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    let peer = sandbox.bind("s");
+    let other = sandbox.bind("other");
+    for option in ["-", "--socket-fd=7"] {
+        session(&sandbox, &own, ["send", option, "1"])
+            .descriptor(&other, 7)
+            .run()
+            .refuses(2, &["not connected"]);
+    }
+    peer.has_nothing_more();
+    peer.send_to(b"1", sandbox.path("other")).unwrap();
+    intrude_at(&sandbox, "other");
+    session(&sandbox, &own, ["iter"])
+        .descriptor(&other, 7)
+        .run()
+        .succeeds("1\n666\n");
+}
+
+#[test]
+fn a_peer_without_the_number_of_its_socket_or_with_a_relative_name_is_not_believed() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    let peer = sandbox.bind("s");
+    for (name, value) in [
+        ("UDGRAM_SOCKET_INODE", ""),
+        ("UDGRAM_SOCKET_INODE", "1"),
+        ("UDGRAM_PEER", "s"),
+        ("UDGRAM_PEER", "./s"),
+    ] {
+        session(&sandbox, &own, ["send", "-", "1"])
+            .env(name, value)
+            .run()
+            .refuses(2, &["not connected"]);
+    }
+    peer.has_nothing_more();
+    session(&sandbox, &own, ["send", "-", "1"])
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"1");
+}
+
+#[test]
+fn a_session_within_a_session_has_its_peer() {
+    let sandbox = Sandbox::new();
+    let own = session_without_peer(&sandbox);
+    let script = "echo $UDGRAM_PEER; exec udgram send - 1";
+    let peer = sandbox.bind("s");
+    session(&sandbox, &own, ["exec", "--", "sh", "-c", script])
+        .run()
+        .succeeds(format!("{}\n", text(&sandbox.path("s"))));
+    assert_eq!(peer.take(), b"1");
+    let inner = "echo ${UDGRAM_PEER-unset}";
+    session(
+        &sandbox,
+        &own,
+        ["exec", "-b", "new", "--", "sh", "-c", inner],
+    )
+    .run()
+    .succeeds("unset\n");
 }

@@ -9,17 +9,21 @@ use crate::process::require_open_at_start;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use nix::libc::{self, c_int};
-use std::os::fd::{AsFd, OwnedFd};
+use nix::sys::stat::fstat;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::time::Duration;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
     Address, BindOptions, Binding, DatagramSocket, Destination, Error, ErrorKind, Occupied,
-    PeerName, PeerWatch, Quoted, bind, may_come, sockopt,
+    PeerName, PeerWatch, Quoted, bind, duplicate, may_come, sockopt,
 };
 
 /// Where `udgram exec` leaves the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
 /// connected to.
 pub(crate) const PEER_VARIABLE: &str = "UDGRAM_PEER";
+/// Where it leaves the inode number of that socket. A descriptor's number alone does not say which
+/// socket it is: CMD may have closed it and opened another.
+pub(crate) const INODE_VARIABLE: &str = "UDGRAM_SOCKET_INODE";
 
 // linux/socket.h; libc has them for some targets only.
 const SO_TIMESTAMP_NEW: c_int = 63;
@@ -135,12 +139,19 @@ impl InheritedSocket {
     /// Returns the socket of `--socket-fd`.
     pub(crate) fn named(descriptor: Descriptor) -> Result<Self> {
         let own = descriptor.pid.is_none();
-        let session = own && number("UDGRAM_SOCKET_FD")? == Some(descriptor.number);
+        let session = own
+            && number("UDGRAM_SOCKET_FD")? == Some(descriptor.number)
+            && is_session_socket(descriptor.number);
         Ok(Self {
             descriptor,
             peer: if session { session_peer()? } else { None },
             passed: 1,
         })
+    }
+
+    /// Returns the peer that `udgram exec` connected the socket to.
+    pub(crate) fn session_peer(&self) -> Option<&Address<'static>> {
+        self.peer.as_ref()
     }
 
     /// Returns the socket that the environment passes: that of `udgram exec`, or else the first Unix
@@ -151,13 +162,20 @@ impl InheritedSocket {
         }
         let own = i32::try_from(std::process::id()).ok();
         let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
+        if !activated {
+            // What the variables say is meant for another process.
+            return Ok(None);
+        }
         let count = match number("LISTEN_FDS")? {
-            Some(count) if activated && count > 0 => count,
+            Some(count) if count > 0 => count,
             _ => return Ok(None),
         };
+        let open = |number: &i32| duplicate(None, *number).is_ok();
         let usable = |number: &i32| DatagramSocket::from_number(None, *number).is_ok();
-        // If none is usable, the error says what the first one is.
-        let number = (3..3 + count).find(usable).unwrap_or(3);
+        // The descriptors that are passed are consecutive. If none is usable, the error says what the
+        // first one is.
+        let mut passed = (3..3_i32.saturating_add(count)).take_while(open);
+        let number = passed.find(usable).unwrap_or(3);
         Ok(Some(Self {
             descriptor: Descriptor { pid: None, number },
             peer: None,
@@ -180,13 +198,28 @@ fn number(name: &str) -> Result<Option<i32>> {
         .ok_or_else(|| Failure::usage(format!("{name} is not a number: {}", Quoted(&value))))
 }
 
+/// Returns whether a descriptor is the socket that `udgram exec` connected to its peer.
+fn is_session_socket(number: RawFd) -> bool {
+    let inode = duplicate(None, number).ok().and_then(|fd| inode(fd).ok());
+    let written = std::env::var(INODE_VARIABLE).ok();
+    written.is_some_and(|written| inode.is_some_and(|inode| written == inode.to_string()))
+}
+
+/// Returns the inode number of a socket, which no other socket has.
+pub(crate) fn inode(socket: impl AsFd) -> Result<u64> {
+    let status = fstat(socket).context("cannot look at the socket")?;
+    Ok(status.st_ino)
+}
+
+/// Returns the peer in the environment. A relative pathname names none: it depends on the directory.
 fn session_peer() -> Result<Option<Address<'static>>> {
     let Some(written) = std::env::var_os(PEER_VARIABLE) else {
         return Ok(None);
     };
-    let peer = parse_peer(&written);
-    peer.map(Some)
-        .map_err(|cause| Failure::usage(format!("{PEER_VARIABLE}: {cause}")))
+    let peer = parse_peer(&written)
+        .map_err(|cause| Failure::usage(format!("{PEER_VARIABLE}: {cause}")))?;
+    let relative = matches!(&peer, Address::Pathname(path) if !path.starts_with(b"/"));
+    Ok((!relative).then_some(peer))
 }
 
 /// Whether a socket was made by this command.
@@ -496,35 +529,43 @@ pub(crate) fn never_came(
 
 impl Cleanup {
     /// Switches an option on that the command needs. Returns `false` if datagrams that are queued
-    /// already lack what it adds to them: the kernel has not noted the time of their arrival.
+    /// already may lack what it adds to them: the kernel notes the time of arrival only while one of
+    /// the options is on, and one that is on now may have been off.
     fn switch_on(
         &mut self,
         socket: &DatagramSocket,
         option: c_int,
         report: Report,
     ) -> Result<bool> {
-        let is_on = |option| sockopt::get_int(socket, option).is_ok_and(|value| value != 0);
         if option != libc::SO_TIMESTAMPNS {
-            if !is_on(option) {
+            if !is_on(socket, option) {
                 self.set(socket, option, 1)?;
             }
             return Ok(true);
         }
-        // Each of these options takes the place of the others, and each kind of timestamp is decoded.
-        let stamps = [
-            libc::SO_TIMESTAMP,
-            libc::SO_TIMESTAMPNS,
-            SO_TIMESTAMP_NEW,
-            SO_TIMESTAMPNS_NEW,
-        ];
-        if stamps.into_iter().any(is_on) {
-            return Ok(true);
-        }
-        if let Err(error) = self.set(socket, option, 1) {
+        if !is_stamped(socket)
+            && let Err(error) = self.set(socket, option, 1)
+        {
             report.warning(format_args!("the time of arrival is missing: {error:#}"));
         }
         Ok(false)
     }
+}
+
+/// Returns whether the kernel notes the time of arrival for a socket.
+pub(crate) fn is_stamped(socket: &DatagramSocket) -> bool {
+    // Each of these options takes the place of the others, and each kind of timestamp is decoded.
+    let stamps = [
+        libc::SO_TIMESTAMP,
+        libc::SO_TIMESTAMPNS,
+        SO_TIMESTAMP_NEW,
+        SO_TIMESTAMPNS_NEW,
+    ];
+    stamps.into_iter().any(|option| is_on(socket, option))
+}
+
+fn is_on(socket: &DatagramSocket, option: c_int) -> bool {
+    sockopt::get_int(socket, option).is_ok_and(|value| value != 0)
 }
 
 /// Switches an option on that the command needs on a new socket. Returns `false` if the kernel does

@@ -15,6 +15,7 @@ mod invalid;
 mod json;
 mod notify;
 mod output;
+mod peek;
 mod printer;
 mod process;
 mod progress;

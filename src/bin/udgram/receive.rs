@@ -2,7 +2,7 @@
 //! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
-use crate::endpoint::{Opened, Origin};
+use crate::endpoint::{Opened, Origin, is_stamped};
 use crate::exit::{Exit, has_kind};
 use crate::handler::Handler;
 use crate::printer::{Printer, ReceiveOptions};
@@ -18,14 +18,10 @@ use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, ReceiveMode, sockopt};
 
 /// How often a receiver that never has to wait checks whether it is to stop.
-const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long what is queued is handled at the end, and how long the queue of a shared socket, which
 /// cannot be shut down, is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a queue is peeked into that senders and the socket's owner keep changing. Time spent
-/// writing does not count.
-const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How long a receiver waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
@@ -220,7 +216,10 @@ impl<H: Handler> Receiver<H> {
         while self.left != Some(0) {
             let until = time.deadline(&self.printer);
             let over = until.passed();
-            if over && time.is_total() && (self.batch.has_been_empty() || time.is_exceeded(until)) {
+            if over
+                && time.is_total()
+                && (self.batch.has_been_empty() || self.is_exceeded(client, until))
+            {
                 // All that was queued at the start is printed, or its end cannot be told.
                 return Ok(limits.expired);
             }
@@ -254,6 +253,20 @@ impl<H: Handler> Receiver<H> {
             }
         }
         Ok(Exit::Done)
+    }
+
+    /// Returns whether a queue that never looks empty is left: the deadline passed long ago, and
+    /// without times of arrival nothing tells what was queued at the start from what came later.
+    fn is_exceeded(&self, client: &Client, deadline: Deadline) -> bool {
+        let exceeded = deadline.extended(DRAIN_TIMEOUT).passed()
+            && !client.socket().is_ok_and(|socket| is_stamped(&socket));
+        if exceeded {
+            self.printer.report.warning(format_args!(
+                "stopped {} after the end of the time: packets that were queued may be left",
+                humantime::format_duration(DRAIN_TIMEOUT)
+            ));
+        }
+        exceeded
     }
 
     /// Receives a batch, waiting for it until the deadline or until the handler wants to be called.
@@ -366,74 +379,6 @@ impl<H: Handler> Receiver<H> {
         {
             self.take_in(client, intake).1?;
             intake.wake.check()?;
-        }
-        Ok(())
-    }
-
-    /// Prints what is queued and leaves it there: the socket's `SO_PEEK_OFF` is 0 or more.
-    pub(crate) fn peek(
-        &mut self,
-        client: &Client,
-        count: Option<u64>,
-        signals: &Signals,
-    ) -> Result<Exit> {
-        let wake = Wake::new(Some(signals.stop()), self.printer.output.watched());
-        match self.look(client, count, &wake) {
-            Err(error) if has_kind(&error, ErrorKind::Stopped) => Ok(Exit::Signal(signals.take())),
-            looked => looked.map(|()| Exit::Done),
-        }
-    }
-
-    fn look(&mut self, client: &Client, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
-        let socket = client.socket()?;
-        let time = Allowance::new(Patience::Total(Some(PEEK_TIMEOUT)), &self.printer);
-        let mut checked = Instant::now();
-        while count.is_none_or(|count| self.received < count) {
-            if client.try_receive(&mut self.batch, 1, ReceiveMode::Peek)? == 0 {
-                break;
-            }
-            if self.received == 0 {
-                self.note_hidden(&socket)?;
-            }
-            self.received += 1;
-            for datagram in self.batch.datagrams() {
-                self.printer.print(&datagram);
-                TOTALS.received.add(1, datagram.size);
-            }
-            let now = Instant::now();
-            self.printer.output.flush_if_full(wake)?;
-            self.printer.output.flush_if_stale(now, wake)?;
-            if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
-                wake.check()?;
-                checked = now;
-            }
-            if time.deadline(&self.printer).passed() {
-                self.printer
-                    .report
-                    .warning("packets kept coming: the queue was not peeked to its end");
-                break;
-            }
-        }
-        if self.received == 0 {
-            self.note_hidden(&socket)?;
-        }
-        self.printer.output.flush(wake)
-    }
-
-    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF
-    /// the kernel shows it once only (`__skb_try_recv_from_queue`).
-    fn note_hidden(&mut self, socket: &udgram::DatagramSocket) -> Result<()> {
-        let first = self.batch.datagrams().next().map(|datagram| datagram.size);
-        let waiting = udgram::wait::wait(
-            socket,
-            udgram::wait::Until::Readable,
-            Deadline::after(Some(Duration::ZERO)),
-            &Wake::default(),
-        )?;
-        if waiting.is_some() && sockopt::queue(socket)?.inq == 0 && first != Some(0) {
-            self.printer.report.warning(
-                "an empty packet heads the queue that was peeked at before: the kernel shows it once only",
-            );
         }
         Ok(())
     }
@@ -558,11 +503,6 @@ impl Allowance {
             .extended(printer.output.writing.saturating_sub(self.written))
     }
 
-    /// Returns whether the deadline passed so long ago that a queue which never looks empty is left.
-    fn is_exceeded(&self, deadline: Deadline) -> bool {
-        self.is_total() && deadline.extended(DRAIN_TIMEOUT).passed()
-    }
-
     /// Begins anew after a packet, if the time is for each.
     fn renew(&mut self, printer: &Printer) {
         if !self.is_total() {
@@ -573,7 +513,7 @@ impl Allowance {
 
 /// Removes the time of a datagram that was queued before the socket asked for it: the kernel gives the
 /// time of receipt, not before the receive was `called`. Returns whether it has the time of arrival.
-fn keep_time_of_arrival(datagram: &mut Datagram<'_>, called: SystemTime) -> bool {
+pub(crate) fn keep_time_of_arrival(datagram: &mut Datagram<'_>, called: SystemTime) -> bool {
     let time = &mut datagram.ancillary.time;
     *time = time.filter(|time| *time < called);
     time.is_some()

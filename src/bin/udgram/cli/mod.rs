@@ -438,9 +438,9 @@ pub(crate) struct Sockopt {
 pub(crate) struct Exec {
     /// The program to run, with its arguments
     ///
-    /// It finds the socket at descriptor 3, and UDGRAM_SOCKET_FD=3, LISTEN_FDS=1, LISTEN_PID,
-    /// LISTEN_FDNAMES and, with --connect, UDGRAM_PEER (the absolute address of the peer) in its
-    /// environment. Signals are passed on to it, and its end is udgram's.
+    /// It finds the socket at descriptor 3, and UDGRAM_SOCKET_FD=3, UDGRAM_SOCKET_INODE, LISTEN_FDS=1,
+    /// LISTEN_PID, LISTEN_FDNAMES and, with --connect, UDGRAM_PEER (the absolute address of the peer)
+    /// in its environment. Signals are passed on to it, and its end is udgram's.
     #[arg(value_name = "CMD", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
 

@@ -1,7 +1,9 @@
 //! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
 
 use crate::cli::Exec;
-use crate::endpoint::{Connect, Endpoint, PEER_VARIABLE, Purpose, Request, Source};
+use crate::endpoint::{
+    Connect, Endpoint, INODE_VARIABLE, PEER_VARIABLE, Purpose, Request, Source, inode,
+};
 use crate::exit::Exit;
 use crate::process::{
     self, hand_on_signals, place_descriptors, require_command, set_listen_pid, spawn_failure,
@@ -55,7 +57,12 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         cleanup: _cleanup,
         ..
     } = Endpoint::open(&request, report)?;
-    let mut command = command(options, &socket)?;
+    let peer = match (&request.connect, &request.source) {
+        (Some(connect), _) => absolute(connect.peer),
+        (None, Source::Inherited(inherited)) => inherited.session_peer().and_then(absolute),
+        (None, _) => None,
+    };
+    let mut command = command(&options.command, &socket, peer)?;
     // Before CMD: a signal that reaches CMD reaches the witness, too.
     let witness = Witness::start()?;
     let child =
@@ -69,15 +76,16 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
 }
 
 /// Returns CMD with a copy of the socket and the variables that describe it.
-fn command(options: &Exec, socket: &DatagramSocket) -> Result<Command> {
-    let mut command = Command::new(&options.command[0]);
+fn command(words: &[OsString], socket: &DatagramSocket, peer: Option<OsString>) -> Result<Command> {
+    let mut command = Command::new(&words[0]);
     command
-        .args(&options.command[1..])
+        .args(&words[1..])
         .env("UDGRAM_SOCKET_FD", FIRST.to_string())
+        .env(INODE_VARIABLE, inode(socket)?.to_string())
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "udgram");
-    match &options.connect {
-        Some(peer) => command.env(PEER_VARIABLE, absolute(peer)),
+    match peer {
+        Some(peer) => command.env(PEER_VARIABLE, peer),
         None => command.env_remove(PEER_VARIABLE),
     };
     let socket = socket
@@ -90,15 +98,14 @@ fn command(options: &Exec, socket: &DatagramSocket) -> Result<Command> {
     Ok(command)
 }
 
-/// Returns an address as text that means the same in every working directory.
-fn absolute(address: &Address<'_>) -> OsString {
+/// Returns an address as text that means the same in every working directory. There is none for a
+/// relative pathname in a directory that cannot be named (getcwd(3)).
+fn absolute(address: &Address<'_>) -> Option<OsString> {
     match address {
-        Address::Pathname(path) => {
-            let path = Path::new(OsStr::from_bytes(path));
-            // Without a current directory, the relative form is as good as any.
-            std::path::absolute(path).map_or_else(|_| path.into(), OsString::from)
-        }
-        other => other.to_os_string(),
+        Address::Pathname(path) => std::path::absolute(Path::new(OsStr::from_bytes(path)))
+            .ok()
+            .map(OsString::from),
+        other => Some(other.to_os_string()),
     }
 }
 

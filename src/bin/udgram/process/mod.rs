@@ -214,7 +214,7 @@ pub(crate) fn set_listen_pid(command: &mut Command) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes `UDGRAM_SOCKET_FD` and `UDGRAM_PEER` from the environment of `command` if one of `numbers`
+/// Removes `UDGRAM_SOCKET_FD`, `UDGRAM_SOCKET_INODE` and `UDGRAM_PEER` from the environment of `command` if one of `numbers`
 /// replaces the inherited socket that they describe.
 pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
     let inherited = std::env::var("UDGRAM_SOCKET_FD")
@@ -223,6 +223,7 @@ pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
     if inherited.is_some_and(|number| numbers.contains(&number)) {
         command
             .env_remove("UDGRAM_SOCKET_FD")
+            .env_remove("UDGRAM_SOCKET_INODE")
             .env_remove("UDGRAM_PEER");
     }
 }
