@@ -37,6 +37,8 @@ const IDLE_AFTER: u32 = 3;
 /// How often the observer looks whether the socket is still there; and for datagrams, should a
 /// wake-up be missed.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the kernel may take to notice that a killed observer is gone.
+const EMPTYING: Duration = Duration::from_secs(1);
 /// The name of the filter, by which the next observer knows that of a killed one.
 const NAME: &str = "udgram_peek";
 /// The inode number of /proc/self/ns/pid in the initial pid namespace (`PROC_PID_INIT_INO`).
@@ -462,14 +464,20 @@ fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subjec
         }
         Filter::Extended => {}
     }
-    match left_behind(identity) {
+    let mut left = left_behind(identity);
+    let until = Deadline::after(Some(EMPTYING));
+    while left == Ok(Some(Left::AtWork)) && !until.passed() {
+        std::thread::sleep(GATHERING);
+        left = left_behind(identity);
+    }
+    match left {
         Ok(Some(Left::Idle)) => Ok(()),
         Ok(Some(Left::AtWork)) => refuse(Errno::EBUSY, "it is being observed already".to_owned()),
-        unknown => refuse(
+        foreign => refuse(
             Errno::EEXIST,
             "it has a filter already, an eBPF program".to_owned(),
         )
-        .map_err(|error| match unknown {
+        .map_err(|error| match foreign {
             Err(_) => {
                 error.with_hint("finding out whether a killed observer left it takes CAP_SYS_ADMIN")
             }

@@ -21,7 +21,7 @@ macro_rules! receiver {
 
 /// An rsyslogd of the test's own: it takes datagrams at `log` and prints what it knows of each.
 #[track_caller]
-fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
+pub(crate) fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
     let config = format!(
         r#"
 global(workDirectory="{dir}")
