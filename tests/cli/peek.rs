@@ -32,6 +32,15 @@ fn has_no_filter(sandbox: &Sandbox, socket: &UnixDatagram) {
         .succeeds("none\n");
 }
 
+/// A number in the line of `--stats`.
+#[track_caller]
+fn total(line: &str, name: &str) -> u64 {
+    let number = line
+        .split(' ')
+        .find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    number.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+}
+
 fn creds(pid: i32, comm: &str) -> String {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     format!(r#""creds":{{"pid":{pid},"uid":{uid},"gid":{gid},"comm":"{comm}"}}"#)
@@ -190,7 +199,7 @@ fn the_descriptor_of_a_process_is_observed() {
     client.send(b"[2]").unwrap();
     peek.finish()
         .ends(0, "1\n[2]\n")
-        .mentions(&["received=2 received_bytes=4 "]);
+        .mentions(&["received=2 received_bytes=4 not_packets=0 missed=0 sent=0 "]);
     has_no_filter(&sandbox, &server);
 }
 
@@ -288,7 +297,7 @@ fn a_stdout_that_takes_nothing_holds_nobody_up_but_itself() {
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let peek = peek(&sandbox, &["-p", "raw", "s"])
+    let peek = peek(&sandbox, &["--stats", "-p", "raw", "s"])
         .stdout_to(OwnedFd::from(writer))
         .start_ready();
     let client = client(&sandbox, "s");
@@ -301,10 +310,13 @@ fn a_stdout_that_takes_nothing_holds_nobody_up_but_itself() {
     peek.signal(Signal::SIGTERM);
     let outcome = peek.finish().dies_of(Signal::SIGTERM, "");
     let said = outcome.diagnostics();
-    assert_eq!(said.len(), 3, "{said:?}");
+    assert_eq!(said.len(), 4, "{said:?}");
     assert!(said[0].contains("packets are missed"), "{said:?}");
     assert!(said[1].contains("bytes were not written"), "{said:?}");
-    assert!(said[2].contains(" packets in all were missed"), "{said:?}");
+    let missed = total(&said[3], "missed");
+    let in_all = format!("warning: {missed} packets in all were missed");
+    assert!(said[2].ends_with(&in_all), "{said:?}");
+    assert_eq!(total(&said[3], "received") + missed, 400, "{said:?}");
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();
     assert!(!printed.is_empty());

@@ -31,6 +31,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         printed: 0,
         lost: 0,
     };
+    peek.note_losses();
     let service = Service::of_environment(report);
     service.tell("READY=1");
     let exit = match peek.print_all(options, &signals) {
@@ -38,6 +39,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         exit => exit,
     };
     service.tell("STOPPING=1");
+    peek.note_losses();
     if exit.is_err() {
         // The error is returned; the lines that are ready are printed before it.
         let _ = peek.printer.output.flush_at_exit();
@@ -150,6 +152,7 @@ impl Peek {
                 .warning("packets are missed: they are sent faster than they can be printed");
         }
         self.lost = lost;
+        TOTALS.set_missed(lost);
     }
 
     fn socket_closed(&self) -> anyhow::Error {
