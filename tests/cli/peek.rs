@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{
     Invocation, Peer, Sandbox, at, bind_abstract, close, peer, root, text, timeless,
 };
-use crate::peers::rsyslogd;
+use crate::peers::{chronyd, rsyslogd};
 
 fn peek(sandbox: &Sandbox, args: &[&str]) -> Invocation {
     sandbox.udgram(["listen", "--peek"]).args(args)
@@ -73,6 +73,43 @@ fn what_logger_sends_to_rsyslogd_is_seen_and_logged() {
         );
     }
     assert_eq!(peek.finish().code(), Some(0));
+    daemon.signal(Signal::SIGTERM);
+    let _ = daemon.finish();
+}
+
+#[test]
+fn what_chronyc_asks_of_chronyd_is_seen_and_answered() {
+    root!();
+    peer!("chronyd", "chronyc");
+    let sandbox = Sandbox::new();
+    let daemon = chronyd(&sandbox);
+    let socket = sandbox.path("run/command.sock");
+    sandbox
+        .udgram(["send", "--wait", text(&socket)])
+        .run()
+        .succeeds("");
+    let peek = peek(&sandbox, &["-p", "base64", "-n", "3", "-e", text(&socket)]).start_ready();
+    let mut askers = Vec::new();
+    for _ in 0..3 {
+        // Its usual time-out of a second would send the question again on a busy machine.
+        let chronyc = sandbox
+            .command("chronyc", ["-h", text(&socket), "-c", "-m"])
+            .args(["timeout 60000", "tracking"])
+            .start();
+        askers.push(chronyc.pid());
+        let answer = chronyc.finish().one_line();
+        assert!(answer.ends_with(",Not synchronised"), "{answer}");
+    }
+    for (line, pid) in peek.finish().lines().iter().zip(askers) {
+        let line = timeless(line);
+        // A command of protocol version 6: REQ_TRACKING (33), sent for the first time (0).
+        let begin = r#"{"size":104,"packet":"BgEAAAAhAA"#;
+        assert!(line.starts_with(begin), "{line}");
+        assert!(
+            line.ends_with(&format!("{}}}", creds(pid, "chronyc"))),
+            "{line}"
+        );
+    }
     daemon.signal(Signal::SIGTERM);
     let _ = daemon.finish();
 }
