@@ -509,7 +509,7 @@ impl Ring {
         })
     }
 
-    /// What stands at `position`, which is between the one last released and the end.
+    /// Returns what stands at `position`, which is between the one last released and the end.
     pub(crate) fn slot(&self, position: usize) -> Slot<'_> {
         const HEADER: usize = 8;
         const BUSY: c_uint = 1 << 31;
