@@ -182,7 +182,7 @@ _udgram() {
                 '') candidates=(--help --quiet --verbose --version) ;;
                 'send') candidates=(--bind --color --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --reply --socket-fd --sockopt --stats --timeout --to --verbose --wait) ;;
                 'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
-                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;

@@ -131,6 +131,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --envelope 'Lines are JSON objects with all that is known'
             cand --creds 'Ask for credentials; implies --envelope'
             cand --stats 'Print totals at the end, and on SIGUSR1'
+            cand --peek 'Print what is sent to a socket of others, and leave it'
             cand --echo 'Send every datagram back to its sender'
         }
         &'udgram;iter'= {

@@ -416,6 +416,7 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod observer;
 mod outgoing;
 mod peer;
 pub mod protocol;
@@ -437,6 +438,7 @@ pub use credentials::Credentials;
 pub use descriptor::{Access, Description, describe_descriptor, duplicate};
 pub use endpoint::{Message, UnixDatagramEndpoint};
 pub use error::{Error, ErrorKind, Result, Subject, strerror};
+pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_come};
 pub use quoted::Quoted;

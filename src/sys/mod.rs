@@ -1,6 +1,7 @@
 //! Every `unsafe` of the library: the system calls that nix does not offer, or not safely.
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 mod control;
 mod mmsg;
 mod sockaddr;

@@ -23,6 +23,7 @@ mod handlers;
 mod iter;
 mod listen;
 mod messages;
+mod peek;
 mod peers;
 mod processes;
 mod recv;

@@ -21,7 +21,7 @@ macro_rules! receiver {
 
 /// An rsyslogd of the test's own: it takes datagrams at `log` and prints what it knows of each.
 #[track_caller]
-fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
+pub(crate) fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
     let config = format!(
         r#"
 global(workDirectory="{dir}")
@@ -95,7 +95,7 @@ fn rsyslogd_logs_every_line_of_a_script_in_order() {
 /// Starts a chronyd that leaves the clock alone. It takes time samples at `ref.sock`, writes each
 /// to `refclocks.log`, and answers commands at `run/command.sock`.
 #[track_caller]
-fn chronyd(sandbox: &Sandbox) -> crate::running::Running {
+pub(crate) fn chronyd(sandbox: &Sandbox) -> crate::running::Running {
     let dir = text(sandbox.dir());
     // A sample is taken if it is at most two polling intervals old: 128 s with "poll 6".
     let config = format!(

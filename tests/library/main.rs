@@ -7,6 +7,7 @@ mod asynchronous;
 mod bound;
 mod client;
 mod model;
+mod observer;
 mod peer;
 mod request;
 

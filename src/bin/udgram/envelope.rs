@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 use udgram::ancillary::Credentials;
 use udgram::protocol::{DatagramProtocol, Json, ParseError, ParseErrorKind, Text};
-use udgram::{Address, Datagram, describe_descriptor};
+use udgram::{Address, Datagram, ObservedDatagram, describe_descriptor};
 
 /// Writes the envelopes of received datagrams.
 #[derive(Debug)]
@@ -84,38 +84,16 @@ impl EnvelopeWriter {
     ) {
         let mut object = Object::begin(json, Layout::Compact);
         if let Some(time) = datagram.ancillary.time {
-            let json = object.member("time");
-            json.push(b'"');
-            self.clock.write(time, json);
-            json.push(b'"');
+            self.write_time(time, object.member("time"));
         }
         object.address("from", &datagram.sender());
         object.literal("size", datagram.size);
-        match packet {
-            Ok(packet) => {
-                let json = object.member("packet");
-                self.protocol.write_value(packet, datagram.bytes, json);
-            }
-            Err(what) => {
-                let mut cause = Object::begin(object.member("error"), Layout::Compact);
-                cause.string(
-                    "kind",
-                    if datagram.is_truncated() {
-                        "truncated"
-                    } else {
-                        "parse"
-                    },
-                );
-                cause.string("message", &format!("the packet {what}"));
-                cause.end();
-                object.base64("raw", datagram.bytes);
-            }
-        }
+        self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
         if arrival == Arrival::Late {
             object.literal("late", true);
         }
         if let Some(credentials) = datagram.ancillary.credentials.filter(|_| self.credentials) {
-            write_credentials(credentials, object.member("creds"));
+            write_credentials(credentials, None, object.member("creds"));
         }
         let descriptors = &datagram.ancillary.descriptors;
         if !descriptors.is_empty() {
@@ -126,6 +104,57 @@ impl EnvelopeWriter {
         }
         object.end();
         json.push(b'\n');
+    }
+
+    /// Appends the envelope of an observed datagram and a line end, with its packet or why it is not
+    /// a valid one.
+    pub(crate) fn write_observed(
+        &mut self,
+        datagram: &ObservedDatagram<'_>,
+        packet: Result<&[u8], &str>,
+        json: &mut Vec<u8>,
+    ) {
+        let mut object = Object::begin(json, Layout::Compact);
+        self.write_time(datagram.time, object.member("time"));
+        object.literal("size", datagram.size);
+        self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
+        if let Some(sender) = datagram.sender {
+            let json = object.member("creds");
+            write_credentials(sender.credentials, Some(sender.comm), json);
+        }
+        object.end();
+        json.push(b'\n');
+    }
+
+    fn write_time(&mut self, time: SystemTime, json: &mut Vec<u8>) {
+        json.push(b'"');
+        self.clock.write(time, json);
+        json.push(b'"');
+    }
+
+    /// Appends the packet, or why the bytes of a datagram of this size are not a valid one, and the
+    /// bytes.
+    fn write_packet(
+        &self,
+        object: &mut Object<'_>,
+        bytes: &[u8],
+        size: usize,
+        packet: Result<&[u8], &str>,
+    ) {
+        match packet {
+            Ok(packet) => {
+                let json = object.member("packet");
+                self.protocol.write_value(packet, bytes, json);
+            }
+            Err(what) => {
+                let truncated = size > bytes.len();
+                let mut cause = Object::begin(object.member("error"), Layout::Compact);
+                cause.string("kind", if truncated { "truncated" } else { "parse" });
+                cause.string("message", &format!("the packet {what}"));
+                cause.end();
+                object.base64("raw", bytes);
+            }
+        }
     }
 }
 

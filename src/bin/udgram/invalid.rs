@@ -4,9 +4,10 @@ use crate::cli::Protocol;
 use crate::exit::{Exit, Failure};
 use anyhow::Error;
 use nix::sys::stat::{SFlag, fstat};
+use std::fmt::Display;
 use std::path::Path;
+use udgram::Quoted;
 use udgram::protocol::{ParseError, ParseErrorKind};
-use udgram::{Address, Quoted};
 
 /// Where a packet to send comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,12 +48,12 @@ pub(crate) fn what(protocol: Protocol, error: &ParseError) -> String {
 
 /// Returns the error of a received datagram that is not a valid packet: `what` says why.
 pub(crate) fn received(
-    from: &Address<'_>,
+    from: impl Display,
     what: &str,
     form: Form,
     error: Option<&ParseError>,
 ) -> Error {
-    let message = format!("packet from {} {what}", from.quoted());
+    let message = format!("packet from {from} {what}");
     let hint = match error.map(ParseError::kind) {
         None => return Failure::error(Exit::Parse, message),
         Some(ParseErrorKind::FinalNul) => {

@@ -114,7 +114,7 @@ pub(crate) fn write_base64(bytes: &[u8], json: &mut Vec<u8>) {
 }
 
 /// Appends credentials as a JSON object. The pid is `null` if the kernel does not name a process.
-pub(crate) fn write_credentials(credentials: Credentials, json: &mut Vec<u8>) {
+pub(crate) fn write_credentials(credentials: Credentials, comm: Option<&[u8]>, json: &mut Vec<u8>) {
     let Credentials { pid, uid, gid } = credentials;
     let mut object = Object::begin(json, Layout::Compact);
     match pid {
@@ -123,6 +123,9 @@ pub(crate) fn write_credentials(credentials: Credentials, json: &mut Vec<u8>) {
     }
     object.literal("uid", uid);
     object.literal("gid", gid);
+    if let Some(comm) = comm {
+        object.string("comm", &String::from_utf8_lossy(comm));
+    }
     object.end();
 }
 
@@ -137,7 +140,7 @@ pub(crate) fn write_option_value(value: &Value, json: &mut Vec<u8>) {
         Value::Unsigned(number) => write!(json, "{number}"),
         Value::Groups(groups) => serde_json::to_writer(json, groups.as_slice()).map_err(Into::into),
         Value::Credentials(credentials) => {
-            write_credentials(*credentials, json);
+            write_credentials(*credentials, None, json);
             Ok(())
         }
         Value::Memory(memory) => {

@@ -97,6 +97,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     let exit = match command {
         Command::Send(options) => cmd::send::run(options, report),
         Command::Recv(options) => cmd::recv::run(options, report),
+        Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),

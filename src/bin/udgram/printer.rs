@@ -10,11 +10,14 @@ use crate::output::Output;
 use crate::report::Report;
 use crate::stats::TOTALS;
 use crate::terminal::{Controls, escape};
+use anyhow::Result;
 use nix::libc;
+use nix::sys::signal::Signal;
+use std::fmt::{self, Display};
 use std::os::fd::RawFd;
-use udgram::Datagram;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::protocol::DatagramProtocol;
+use udgram::{Datagram, ObservedDatagram, Sender};
 
 /// The number that CMD has for the first descriptor of a packet.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
@@ -155,6 +158,22 @@ impl Printer {
         let numbers: Option<Vec<RawFd>> = (self.taker == Taker::Command && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
         self.append(datagram, numbers.as_deref(), arrival);
+        self.adorn(start);
+    }
+
+    /// Appends what is printed of an observed datagram to the output, and reports one that is not a
+    /// valid packet.
+    pub(crate) fn print_observed(&mut self, datagram: &ObservedDatagram<'_>) {
+        let start = self.output.lines.len();
+        let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
+            envelope.write_observed(datagram, packet, lines);
+        };
+        self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
+        self.adorn(start);
+    }
+
+    /// Escapes and colours what was appended from `start` on, for a terminal.
+    fn adorn(&mut self, start: usize) {
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -172,25 +191,36 @@ impl Printer {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }
+        let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
+            envelope.write(datagram, packet, numbers, arrival, lines);
+        };
+        let sender = datagram.sender();
+        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
+    }
+
+    /// Appends the packet of a datagram of this size, or its envelope, which `write` writes. One that
+    /// is not a valid packet is reported.
+    fn append_packet(
+        &mut self,
+        bytes: &[u8],
+        size: usize,
+        from: impl Display,
+        write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
+    ) {
         let lines = &mut self.output.lines;
-        let (what, error) = if datagram.is_truncated() {
-            let (whole, came) = (datagram.size, datagram.bytes.len());
-            let what = format!("has {whole} bytes and was truncated to {came}");
+        let (what, error) = if size > bytes.len() {
+            let came = bytes.len();
+            let what = format!("has {size} bytes and was truncated to {came}");
             (what, None)
         } else {
-            match (
-                self.protocol.build_packet(datagram.bytes),
-                &mut self.envelope,
-            ) {
+            match (self.protocol.build_packet(bytes), &mut self.envelope) {
                 (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
-                (Ok(packet), Some(envelope)) => {
-                    return envelope.write(datagram, Ok(&packet), numbers, arrival, lines);
-                }
+                (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
                 (Err(error), _) => (invalid::what(self.protocol, &error), Some(error)),
             }
         };
         if let Some(envelope) = &mut self.envelope {
-            envelope.write(datagram, Err(&what), numbers, arrival, lines);
+            write(envelope, Err(&what), lines);
         }
         self.failures += 1;
         TOTALS.note_no_packet();
@@ -198,9 +228,8 @@ impl Printer {
             protocol: self.protocol,
             envelope: self.envelope.is_some(),
         };
-        let from = datagram.sender();
         self.report
-            .error(&invalid::received(&from, &what, form, error.as_ref()));
+            .error(&invalid::received(from, &what, form, error.as_ref()));
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; its descriptors are shown with
@@ -242,6 +271,22 @@ impl Printer {
         self.report.error(error);
     }
 
+    /// Writes what is left after a signal. What stdout does not take is reported, unless its reader is
+    /// gone.
+    pub(crate) fn flush_after_signal(&mut self) -> Result<()> {
+        match self.output.flush_at_exit() {
+            Ok(()) if !self.output.lines.is_empty() => {
+                let left = self.output.lines.len();
+                self.report.warning(format_args!(
+                    "stdout takes nothing more: {left} bytes were not written"
+                ));
+            }
+            Err(error) if Exit::of(&error) != Exit::Signal(Signal::SIGPIPE) => return Err(error),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Prints final warnings and returns the exit status: `exit`, or if that is 0, what the failures
     /// make of it.
     pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
@@ -257,6 +302,21 @@ impl Printer {
             Exit::Parse
         } else {
             exit
+        }
+    }
+}
+
+/// The task that sent an observed datagram, for messages.
+struct Task<'o>(Option<Sender<'o>>);
+
+impl Display for Task<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(sender) => {
+                let comm = String::from_utf8_lossy(sender.comm);
+                write!(f, "{comm} (process {})", sender.credentials.pid)
+            }
+            None => f.write_str("an unknown process"),
         }
     }
 }

@@ -425,16 +425,7 @@ impl<H: Handler> Receiver<H> {
         if limits.drain {
             self.drain(client, signals)?;
         }
-        match self.printer.output.flush_at_exit() {
-            Ok(()) if !self.printer.output.lines.is_empty() => {
-                let left = self.printer.output.lines.len();
-                self.printer.report.warning(format_args!(
-                    "stdout takes nothing more: {left} bytes were not written"
-                ));
-            }
-            Err(error) if Exit::of(&error) != Exit::Signal(Signal::SIGPIPE) => return Err(error),
-            _ => {}
-        }
+        self.printer.flush_after_signal()?;
         Ok(Exit::Signal(signal))
     }
 

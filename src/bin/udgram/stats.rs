@@ -4,6 +4,7 @@ use crate::report::Report;
 use crate::signal::on_each;
 use anyhow::Result;
 use nix::sys::signal::Signal;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ pub(crate) static TOTALS: Totals = Totals {
     received: Total::zero(),
     not_packets: AtomicU64::new(0),
     sent: Total::zero(),
+    missed: OnceLock::new(),
 };
 
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Totals {
     pub(crate) received: Total,
     not_packets: AtomicU64,
     pub(crate) sent: Total,
+    /// Datagrams that an observer could not record; empty if none observes.
+    missed: OnceLock<AtomicU64>,
 }
 
 /// Datagrams and their bytes.
@@ -48,6 +52,12 @@ impl Totals {
     pub(crate) fn note_no_packet(&self) {
         self.not_packets.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Sets how many datagrams an observer has missed. From the first call on, the totals have it.
+    pub(crate) fn set_missed(&self, missed: u64) {
+        let total = self.missed.get_or_init(AtomicU64::default);
+        total.store(missed, Ordering::Relaxed);
+    }
 }
 
 /// Reports the totals.
@@ -71,8 +81,12 @@ impl Stats {
 
     pub(crate) fn tell(self) {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let missed = match TOTALS.missed.get() {
+            Some(missed) => format!("missed={} ", load(missed)),
+            None => String::new(),
+        };
         self.report.total(format_args!(
-            "received={} received_bytes={} not_packets={} sent={} sent_bytes={} seconds={:.3}",
+            "received={} received_bytes={} not_packets={} {missed}sent={} sent_bytes={} seconds={:.3}",
             load(&TOTALS.received.datagrams),
             load(&TOTALS.received.bytes),
             load(&TOTALS.not_packets),

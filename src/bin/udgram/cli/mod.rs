@@ -64,6 +64,7 @@ const LISTEN_EXAMPLES: &str = "\
 Examples:
   udgram listen --creds app.sock                  who sends what, and when
   udgram listen -p text --exec 'tr a-z A-Z' s     a server
+  udgram listen -p text --peek -e /dev/log        what is sent to a daemon
   udgram listen -e app.sock >capture.jsonl        keep it, to send it again:
   udgram send -e app.sock <capture.jsonl";
 
@@ -313,7 +314,7 @@ pub(crate) struct Recv {
 #[derive(Debug, Args)]
 #[command(after_help = LISTEN_EXAMPLES, override_usage = "udgram listen [OPTIONS] ADDR")]
 pub(crate) struct Listen {
-    /// The address to bind
+    /// The address to bind; with --peek, to observe
     ///
     /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. It is left out
     /// with --socket-fd and where a socket is inherited; with --connect, the kernel then chooses an
@@ -337,6 +338,16 @@ pub(crate) struct Listen {
     /// if there is a --count, else with 0.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
+
+    /// Print what is sent to a socket of others, and leave it
+    ///
+    /// Nothing is bound: ADDR, or --socket-fd, is the socket of a process that runs. Each datagram that
+    /// is sent to it is printed when it is sent, whole, and reaches it unchanged: a BPF socket filter
+    /// copies it on its way. Envelopes have the time, and the process, user, group and command that
+    /// sent it; not its address nor its descriptors. It needs the right to trace the process,
+    /// CAP_BPF, and for senders CAP_PERFMON.
+    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "ancillary_bufsize", "allow_uid", "echo", "exec"], help_heading = "Packets")]
+    pub(crate) peek: bool,
 
     /// Take packets of this user only; may repeat
     ///

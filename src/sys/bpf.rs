@@ -1,0 +1,557 @@
+//! bpf(2): maps, a socket filter, and the memory that both share with this process.
+
+use nix::errno::Errno;
+use nix::libc::{self, c_long, c_uint, c_void};
+use std::ffi::CStr;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+type Result<T, E = Errno> = std::result::Result<T, E>;
+
+const MAP_CREATE: c_long = 0;
+const MAP_LOOKUP_ELEM: c_long = 1;
+const MAP_UPDATE_ELEM: c_long = 2;
+const PROG_LOAD: c_long = 5;
+const PROG_GET_NEXT_ID: c_long = 11;
+const PROG_GET_FD_BY_ID: c_long = 13;
+const MAP_GET_FD_BY_ID: c_long = 14;
+const OBJ_GET_INFO_BY_FD: c_long = 15;
+
+const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+/// `BPF_OBJ_NAME_LEN`.
+const NAME_LEN: usize = 16;
+
+/// `struct bpf_insn`.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Instruction {
+    code: u8,
+    registers: u8,
+    pub(crate) offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    pub(crate) const fn new(
+        code: u8,
+        destination: u8,
+        source: u8,
+        offset: i16,
+        immediate: i32,
+    ) -> Self {
+        Self {
+            code,
+            // Two bit-fields of a C struct, the order of which is the machine's.
+            registers: if cfg!(target_endian = "big") {
+                destination << 4 | source
+            } else {
+                source << 4 | destination
+            },
+            offset,
+            immediate,
+        }
+    }
+}
+
+/// The kind of a map, and what goes with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum MapKind {
+    /// `BPF_MAP_TYPE_ARRAY` with one value of so many bytes, which can be mapped.
+    Value(u32),
+    /// `BPF_MAP_TYPE_PROG_ARRAY` with one place.
+    Program,
+    /// `BPF_MAP_TYPE_RINGBUF` with so many bytes.
+    Ring(u32),
+}
+
+#[derive(Default)]
+#[repr(C, align(8))]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; NAME_LEN],
+    padding: u32,
+}
+
+#[derive(Default)]
+#[repr(C, align(8))]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[derive(Default)]
+#[repr(C, align(8))]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; NAME_LEN],
+}
+
+#[derive(Default)]
+#[repr(C, align(8))]
+struct ById {
+    id: u32,
+    next: u32,
+    open_flags: u32,
+    padding: u32,
+}
+
+#[derive(Default)]
+#[repr(C, align(8))]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_prog_info`.
+#[derive(Default)]
+#[repr(C)]
+struct ProgInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    jited_prog_len: u32,
+    xlated_prog_len: u32,
+    jited_prog_insns: u64,
+    xlated_prog_insns: u64,
+    load_time: u64,
+    created_by_uid: u32,
+    nr_map_ids: u32,
+    map_ids: u64,
+    name: [u8; NAME_LEN],
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[derive(Default)]
+#[repr(C)]
+struct MapInfo {
+    kind: u32,
+    id: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    name: [u8; NAME_LEN],
+}
+
+/// bpf(2).
+///
+/// # Safety
+///
+/// `T` must begin as the member of `union bpf_attr` that the command takes, without padding that is
+/// not written, and what its pointers point to must be live and as long as its lengths say.
+unsafe fn bpf<T>(command: c_long, attribute: &mut T) -> Result<c_long> {
+    // SAFETY: the pointer and the length describe a live attribute; the caller vouches for the rest.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            ptr::from_mut(attribute),
+            size_of::<T>(),
+        )
+    })
+}
+
+/// bpf(2) with a command that makes a descriptor.
+///
+/// # Safety
+///
+/// As for [`bpf`]; the command returns a new descriptor.
+unsafe fn make<T>(command: c_long, attribute: &mut T) -> Result<OwnedFd> {
+    // SAFETY: the caller vouches for it.
+    let made = unsafe { bpf(command, attribute) }?;
+    let number = super::descriptor_number(made)?;
+    // SAFETY: the call has just made this descriptor.
+    Ok(unsafe { super::own(number) })
+}
+
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().unsigned_abs()
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.addr() as u64
+}
+
+/// The name of a map or a program: letters, digits, `_` and `.`, cut to 15.
+fn name(text: &str) -> [u8; NAME_LEN] {
+    let mut name = [0; NAME_LEN];
+    for (to, from) in name[..NAME_LEN - 1].iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    name
+}
+
+fn text(name: [u8; NAME_LEN]) -> String {
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+/// `BPF_MAP_CREATE`.
+pub(crate) fn create_map(kind: MapKind, title: &str) -> Result<OwnedFd> {
+    const ARRAY: u32 = 2;
+    const PROG_ARRAY: u32 = 3;
+    const RINGBUF: u32 = 27;
+    const MMAPABLE: u32 = 1 << 10;
+    let (map_type, key_size, value_size, max_entries, map_flags) = match kind {
+        MapKind::Value(len) => (ARRAY, 4, len, 1, MMAPABLE),
+        MapKind::Program => (PROG_ARRAY, 4, 4, 1, 0),
+        MapKind::Ring(len) => (RINGBUF, 0, 0, len, 0),
+    };
+    let mut attribute = MapCreate {
+        map_type,
+        key_size,
+        value_size,
+        max_entries,
+        map_flags,
+        map_name: name(title),
+        ..MapCreate::default()
+    };
+    // SAFETY: the attribute is that of the command and has no pointers.
+    unsafe { make(MAP_CREATE, &mut attribute) }
+}
+
+/// Puts a program into the one place of a [`MapKind::Program`].
+pub(crate) fn set_program(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let (key, value) = (0_u32, number(program));
+    let mut attribute = Element {
+        map_fd: number(map),
+        key: address(&raw const key),
+        value: address(&raw const value),
+        ..Element::default()
+    };
+    // SAFETY: the key and the value have the four bytes that the map was made for.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attribute) }.map(drop)
+}
+
+/// Returns whether a [`MapKind::Program`] has a program.
+pub(crate) fn has_program(map: BorrowedFd<'_>) -> Result<bool> {
+    let (key, mut value) = (0_u32, 0_u32);
+    let mut attribute = Element {
+        map_fd: number(map),
+        key: address(&raw const key),
+        value: address(&raw mut value),
+        ..Element::default()
+    };
+    // SAFETY: the key and the value have four bytes, as in every map of this kind.
+    match unsafe { bpf(MAP_LOOKUP_ELEM, &mut attribute) } {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Loads a program of the type `SOCKET_FILTER`; `BPF_PROG_LOAD`.
+pub(crate) fn load_filter(program: &[Instruction], title: &str) -> Result<OwnedFd> {
+    const LICENSE: &CStr = c"Dual MIT/GPL";
+    let mut attribute = ProgLoad {
+        prog_type: PROG_TYPE_SOCKET_FILTER,
+        insn_cnt: u32::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
+        insns: address(program.as_ptr()),
+        license: address(LICENSE.as_ptr()),
+        prog_name: name(title),
+        ..ProgLoad::default()
+    };
+    // SAFETY: the attribute points to `program` with its length, and to a C string.
+    unsafe { make(PROG_LOAD, &mut attribute) }
+}
+
+/// The id of the first program after this one; `BPF_PROG_GET_NEXT_ID`.
+pub(crate) fn next_program(after: u32) -> Result<Option<u32>> {
+    let mut attribute = ById {
+        id: after,
+        ..ById::default()
+    };
+    // SAFETY: the attribute is that of the command and has no pointers.
+    match unsafe { bpf(PROG_GET_NEXT_ID, &mut attribute) } {
+        Ok(_) => Ok(Some(attribute.next)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The program with this id; ENOENT once nothing uses it any more.
+pub(crate) fn program(id: u32) -> Result<OwnedFd> {
+    by_id(PROG_GET_FD_BY_ID, id)
+}
+
+/// The map with this id.
+pub(crate) fn map(id: u32) -> Result<OwnedFd> {
+    by_id(MAP_GET_FD_BY_ID, id)
+}
+
+fn by_id(command: c_long, id: u32) -> Result<OwnedFd> {
+    let mut attribute = ById {
+        id,
+        ..ById::default()
+    };
+    // SAFETY: the attribute is that of the command and has no pointers.
+    unsafe { make(command, &mut attribute) }
+}
+
+/// A loaded program.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    /// The first map that it uses.
+    pub(crate) map: Option<u32>,
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD` of a program.
+pub(crate) fn program_info(program: BorrowedFd<'_>) -> Result<Program> {
+    let mut map = 0_u32;
+    let mut info = ProgInfo {
+        nr_map_ids: 1,
+        map_ids: address(&raw mut map),
+        ..ProgInfo::default()
+    };
+    // SAFETY: there is room for the one map id that `info` asks for.
+    unsafe { info_by_fd(program, &mut info) }?;
+    Ok(Program {
+        id: info.id,
+        name: text(info.name),
+        map: (info.nr_map_ids > 0).then_some(map),
+    })
+}
+
+/// The name of a map; `BPF_OBJ_GET_INFO_BY_FD`.
+pub(crate) fn map_name(map: BorrowedFd<'_>) -> Result<String> {
+    let mut info = MapInfo::default();
+    // SAFETY: `info` has no pointers.
+    unsafe { info_by_fd(map, &mut info) }?;
+    Ok(text(info.name))
+}
+
+/// # Safety
+///
+/// `T` must begin as the kernel's structure for what `fd` is, and its pointers must be live.
+unsafe fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<()> {
+    let mut attribute = InfoByFd {
+        bpf_fd: number(fd),
+        info_len: u32::try_from(size_of::<T>()).unwrap_or(0),
+        info: address(ptr::from_mut(info)),
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attribute) }.map(drop)
+}
+
+/// Makes a filter of a loaded program; `SO_ATTACH_BPF`. It replaces one that is there.
+pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    let number = program.as_raw_fd().to_ne_bytes();
+    super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &number)
+}
+
+/// `SO_DETACH_FILTER`.
+pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> Result<()> {
+    super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
+}
+
+/// The time that `CLOCK_REALTIME` is ahead of another clock, negative where it is behind.
+pub(crate) fn realtime_ahead_of(clock: libc::clockid_t) -> Result<i128> {
+    let nanoseconds = |clock| {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointer is to a live `timespec`.
+        Errno::result(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+        Ok::<_, Errno>(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
+    };
+    let other = nanoseconds(clock)?;
+    Ok(nanoseconds(libc::CLOCK_REALTIME)? - other)
+}
+
+/// The memory of a map, shared with the kernel.
+#[derive(Debug)]
+struct Shared {
+    start: NonNull<c_void>,
+    len: NonZeroUsize,
+}
+
+// SAFETY: it is memory that threads may share: it is written to by atomic operations only, or by the
+// kernel where nobody reads.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    Read,
+    ReadWrite,
+}
+
+impl Shared {
+    fn new(map: BorrowedFd<'_>, offset: usize, len: usize, rights: Rights) -> Result<Self> {
+        let len = NonZeroUsize::new(len).ok_or(Errno::EINVAL)?;
+        let protection = match rights {
+            Rights::Read => libc::PROT_READ,
+            Rights::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: a mapping at an address of the kernel's choosing takes nothing that is in use.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len.get(),
+                protection,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let start = NonNull::new(start).ok_or(Errno::EFAULT)?;
+        Ok(Self { start, len })
+    }
+
+    /// A place in it for a value of the type `T`, which is an atomic integer.
+    fn place<T>(&self, offset: usize) -> &T {
+        assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len.get());
+        // SAFETY: the place lies within the mapping.
+        let place = unsafe { self.start.byte_add(offset) }.cast();
+        // SAFETY: it is aligned, lives as long as `self`, and is an atomic for both sides.
+        unsafe { place.as_ref() }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference into it outlives the value.
+        let _ = unsafe { libc::munmap(self.start.as_ptr(), self.len.get()) };
+    }
+}
+
+/// What the program and its observer tell each other, in a [`MapKind::Value`] of [`Shelf::LEN`] bytes.
+#[derive(Debug)]
+pub(crate) struct Shelf(Shared);
+
+impl Shelf {
+    pub(crate) const LEN: u32 = 128;
+    /// Where the number of datagrams stands that found no room in the ring.
+    pub(crate) const LOST: i16 = 0;
+    /// Where it stands, in another line of the cache, whether the observer asks to be woken.
+    pub(crate) const ASLEEP: i16 = 64;
+
+    pub(crate) fn new(map: BorrowedFd<'_>) -> Result<Self> {
+        Shared::new(map, 0, Self::LEN as usize, Rights::ReadWrite).map(Self)
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        let lost: &AtomicU64 = self.0.place(Self::LOST.unsigned_abs().into());
+        lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_asleep(&self, asleep: bool) {
+        let place: &AtomicU32 = self.0.place(Self::ASLEEP.unsigned_abs().into());
+        place.store(asleep.into(), Ordering::SeqCst);
+    }
+}
+
+/// The reading end of a [`MapKind::Ring`]; Documentation/bpf/ringbuf.rst in the kernel's sources.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    map: OwnedFd,
+    /// The position up to which records may be overwritten.
+    consumer: Shared,
+    /// The position up to which there are records, then the records, twice in a row.
+    producer: Shared,
+    page: usize,
+    len: usize,
+}
+
+/// What stands at a position of a ring.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Slot<'r> {
+    /// Nothing yet.
+    Empty,
+    /// A record that is being written.
+    Busy,
+    /// A record, and the position after it.
+    Record(&'r [u8], usize),
+}
+
+impl Ring {
+    /// Maps a ring of `len` bytes.
+    pub(crate) fn new(map: OwnedFd, len: usize) -> Result<Self> {
+        // SAFETY: the call takes a number.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) })
+            .map_err(|_| Errno::EINVAL)?;
+        let consumer = Shared::new(map.as_fd(), 0, page, Rights::ReadWrite)?;
+        let producer = Shared::new(map.as_fd(), page, page + 2 * len, Rights::Read)?;
+        Ok(Self {
+            map,
+            consumer,
+            producer,
+            page,
+            len,
+        })
+    }
+
+    /// Returns what stands at `position`, which is between the one last released and the end.
+    pub(crate) fn slot(&self, position: usize) -> Slot<'_> {
+        const HEADER: usize = 8;
+        const BUSY: c_uint = 1 << 31;
+        const DISCARDED: c_uint = 1 << 30;
+        let end: &AtomicUsize = self.producer.place(0);
+        let released: &AtomicUsize = self.consumer.place(0);
+        let used = end
+            .load(Ordering::Acquire)
+            .wrapping_sub(released.load(Ordering::Relaxed));
+        if position.wrapping_sub(released.load(Ordering::Relaxed)) >= used {
+            return Slot::Empty;
+        }
+        let start = self.page + (position & (self.len - 1));
+        let header: &AtomicU32 = self.producer.place(start);
+        let header = header.load(Ordering::Acquire);
+        if header & BUSY != 0 {
+            return Slot::Busy;
+        }
+        let len = (header & !(BUSY | DISCARDED)) as usize;
+        assert!(
+            len <= self.len,
+            "the kernel's record is longer than its ring"
+        );
+        // SAFETY: each record lies within the two copies of the ring, of which the first has its start.
+        let data = unsafe { self.producer.start.byte_add(start + HEADER) };
+        // SAFETY: the record is finished, so that nobody writes to it before it is released, which
+        // takes `&mut self`.
+        let record = unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), len) };
+        let next = position.wrapping_add((HEADER + len).next_multiple_of(HEADER));
+        Slot::Record(record, next)
+    }
+
+    /// Gives the room of all records before `position` back.
+    pub(crate) fn release(&mut self, position: usize) {
+        let released: &AtomicUsize = self.consumer.place(0);
+        released.store(position, Ordering::Release);
+    }
+}
+
+impl AsFd for Ring {
+    /// poll(2) says that it is readable while there are records, finished or not.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+}

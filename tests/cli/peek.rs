@@ -1,0 +1,508 @@
+//! `udgram listen --peek`: what is sent to somebody's socket, printed in passing.
+
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Invocation, Peer, Sandbox, at, bind_abstract, close, peer, root, text, timeless,
+};
+use crate::peers::{chronyd, rsyslogd};
+
+fn peek(sandbox: &Sandbox, args: &[&str]) -> Invocation {
+    sandbox.udgram(["listen", "--peek"]).args(args)
+}
+
+/// A client of the socket `name`.
+fn client(sandbox: &Sandbox, name: &str) -> UnixDatagram {
+    let client = UnixDatagram::unbound().unwrap();
+    client.connect(sandbox.path(name)).unwrap();
+    client
+}
+
+/// Fails unless the socket is without a filter again.
+#[track_caller]
+fn has_no_filter(sandbox: &Sandbox, socket: &UnixDatagram) {
+    let descriptor = format!("{}:{}", std::process::id(), socket.as_raw_fd());
+    sandbox
+        .udgram(["sockopt", "-s", &descriptor, "SO_GET_FILTER"])
+        .run()
+        .succeeds("none\n");
+}
+
+/// A number in the line of `--stats`.
+#[track_caller]
+fn total(line: &str, name: &str) -> u64 {
+    let number = line
+        .split(' ')
+        .find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    number.unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+}
+
+fn creds(pid: i32, comm: &str) -> String {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    format!(r#""creds":{{"pid":{pid},"uid":{uid},"gid":{gid},"comm":"{comm}"}}"#)
+}
+
+#[test]
+fn what_logger_sends_to_rsyslogd_is_seen_and_logged() {
+    root!();
+    peer!("rsyslogd", "logger");
+    let sandbox = Sandbox::new();
+    let mut daemon = rsyslogd(&sandbox);
+    let mut peek = peek(&sandbox, &["-p", "text", "-n", "3", "-e", "log"]).start_ready();
+    for n in 0..3 {
+        let logger = sandbox
+            .command("logger", ["-d", "-u", "log", "-t", "tag"])
+            .arg(format!("message {n}"))
+            .start();
+        let pid = logger.pid();
+        logger.finish().succeeds("");
+        let line = timeless(&peek.line());
+        assert!(
+            line.ends_with(&format!("{}}}", creds(pid, "logger"))),
+            "{line}"
+        );
+        assert!(line.contains(&format!(" tag: message {n}\",")), "{line}");
+        let message = daemon.line();
+        assert!(
+            message.starts_with(&format!("tag| message {n}|{pid}|")),
+            "{message}"
+        );
+    }
+    assert_eq!(peek.finish().code(), Some(0));
+    daemon.signal(Signal::SIGTERM);
+    let _ = daemon.finish();
+}
+
+#[test]
+fn what_chronyc_asks_of_chronyd_is_seen_and_answered() {
+    root!();
+    peer!("chronyd", "chronyc");
+    let sandbox = Sandbox::new();
+    let daemon = chronyd(&sandbox);
+    let socket = sandbox.path("run/command.sock");
+    sandbox
+        .udgram(["send", "--wait", text(&socket)])
+        .run()
+        .succeeds("");
+    let peek = peek(&sandbox, &["-p", "base64", "-n", "3", "-e", text(&socket)]).start_ready();
+    let mut askers = Vec::new();
+    for _ in 0..3 {
+        // Its usual time-out of a second would send the question again on a busy machine.
+        let chronyc = sandbox
+            .command("chronyc", ["-h", text(&socket), "-c", "-m"])
+            .args(["timeout 60000", "tracking"])
+            .start();
+        askers.push(chronyc.pid());
+        let answer = chronyc.finish().one_line();
+        assert!(answer.ends_with(",Not synchronised"), "{answer}");
+    }
+    for (line, pid) in peek.finish().lines().iter().zip(askers) {
+        let line = timeless(line);
+        // A command of protocol version 6: REQ_TRACKING (33), sent for the first time (0).
+        let begin = r#"{"size":104,"packet":"BgEAAAAhAA"#;
+        assert!(line.starts_with(begin), "{line}");
+        assert!(
+            line.ends_with(&format!("{}}}", creds(pid, "chronyc"))),
+            "{line}"
+        );
+    }
+    daemon.signal(Signal::SIGTERM);
+    let _ = daemon.finish();
+}
+
+#[test]
+fn an_envelope_has_the_time_the_size_the_packet_and_the_sender() {
+    root!();
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let server = bind_abstract(&name);
+    let peek = peek(&sandbox, &["-n", "3", "-e", &at(&name)]).start_ready();
+    let sender = sandbox
+        .udgram(["send", &at(&name), r#"{"a": 1}"#, "2", "[]"])
+        .start();
+    let pid = sender.pid();
+    sender.finish().succeeds("");
+    let lines = peek.finish().lines();
+    let lines: Vec<String> = lines.iter().map(|line| timeless(line)).collect();
+    let creds = creds(pid, "udgram");
+    assert_eq!(
+        lines,
+        [
+            format!(r#"{{"size":8,"packet":{{"a": 1}},{creds}}}"#),
+            format!(r#"{{"size":1,"packet":2,{creds}}}"#),
+            format!(r#"{{"size":2,"packet":[],{creds}}}"#),
+        ]
+    );
+    assert_eq!([server.take(), server.take()], [&br#"{"a": 1}"#[..], b"2"]);
+}
+
+#[test]
+fn every_protocol_prints_what_is_sent() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    for (protocol, datagram, line) in [
+        ("json", &b"{\"a\":\n1}"[..], "{\"a\":1}\n"),
+        ("text", b"two\nlines", "two\nlines\n"),
+        ("hex", b"\xff\0", "ff00\n"),
+        ("base64", b"\xff\0", "/wA=\n"),
+        ("cbor", b"\x81\x01", "[1]\n"),
+        ("msgpack", b"\x91\x01", "[1]\n"),
+    ] {
+        let peek = peek(&sandbox, &["-p", protocol, "-n", "1", "s"]).start_ready();
+        client(&sandbox, "s").send(datagram).unwrap();
+        assert_eq!(server.take(), datagram);
+        peek.finish().succeeds(line);
+    }
+    let peek = peek(&sandbox, &["-p", "raw", "-n", "1", "s"]).start_ready();
+    client(&sandbox, "s").send(b"\xff\0").unwrap();
+    peek.finish().succeeds(b"\xff\0");
+}
+
+#[test]
+fn a_datagram_that_is_not_a_valid_packet_is_reported_with_its_sender_and_status_3() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let peek = peek(&sandbox, &["-n", "2", "-e", "s"]).start_ready();
+    let sender = sandbox.udgram(["send", "-p", "text", "s", "{"]).start();
+    let pid = sender.pid();
+    sender.finish().succeeds("");
+    client(&sandbox, "s").send(b"1").unwrap();
+    let outcome = peek.finish();
+    assert_eq!(outcome.code(), Some(3));
+    let printed = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+    assert_eq!(printed.lines().count(), 2);
+    let line = timeless(printed.lines().next().unwrap());
+    let end = format!(r#""raw":"ew==",{}}}"#, creds(pid, "udgram"));
+    assert!(
+        line.starts_with(r#"{"size":1,"error":{"kind":"parse","#),
+        "{line}"
+    );
+    assert!(line.ends_with(&end), "{line}");
+    outcome.mentions(&["packet from udgram", &pid.to_string()]);
+    assert_eq!([server.take(), server.take()], [b"{", b"1"]);
+}
+
+#[test]
+fn descriptors_and_credentials_reach_the_observed_as_ever() {
+    root!();
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("f", "content");
+    let receiver = sandbox.udgram(["recv", "--creds", "s"]).start();
+    receiver.wait_bound("s");
+    let peek = peek(&sandbox, &["-n", "1", "s"]).start_ready();
+    let sender = sandbox
+        .udgram(["send", "--fd", "9", "s", "1"])
+        .descriptor(std::fs::File::open(&file).unwrap(), 9)
+        .start();
+    let pid = sender.pid();
+    sender.finish().succeeds("");
+    peek.finish().succeeds("1\n");
+    let envelope: serde_json::Value = serde_json::from_str(&receiver.finish().one_line()).unwrap();
+    assert_eq!(envelope["creds"]["pid"], pid);
+    assert_eq!(envelope["fds"][0]["path"], text(&file));
+}
+
+#[test]
+fn a_datagram_of_four_megabytes_is_printed_whole() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let whole = "x".repeat(4_000_000);
+    let peek = peek(&sandbox, &["-p", "text", "-n", "1", "s"]).start_ready();
+    sandbox
+        .udgram(["send", "-p", "raw", "s"])
+        .stdin(&whole)
+        .run()
+        .succeeds("");
+    assert!(server.take() == whole.as_bytes());
+    peek.finish().succeeds(whole + "\n");
+}
+
+#[test]
+fn the_descriptor_of_a_process_is_observed() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let descriptor = format!("{}:{}", std::process::id(), server.as_raw_fd());
+    let peek = peek(&sandbox, &["--stats", "-n", "2", "-s", &descriptor]).start_ready();
+    let client = client(&sandbox, "s");
+    client.send(b"1").unwrap();
+    client.send(b"[2]").unwrap();
+    peek.finish()
+        .ends(0, "1\n[2]\n")
+        .mentions(&["received=2 received_bytes=4 not_packets=0 missed=0 sent=0 "]);
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn time_that_runs_out_is_the_end() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _server = sandbox.bind("s");
+    peek(&sandbox, &["-t", "50ms", "s"]).run().succeeds("");
+    peek(&sandbox, &["-t", "50ms", "-n", "2", "s"]).run().fails(
+        124,
+        "udgram: cannot observe 's': no packet was sent within 50ms",
+    );
+}
+
+#[test]
+fn the_end_of_the_owner_is_said_and_is_status_4() {
+    root!();
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let owner = sandbox
+        .python(
+            "import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind('s')
+sys.stdin.read()",
+        )
+        .stdin_open()
+        .start();
+    owner.wait_bound("s");
+    let mut peek = peek(&sandbox, &["-n", "9", "s"]).start_ready();
+    let client = client(&sandbox, "s");
+    client.send(b"1").unwrap();
+    assert_eq!(peek.line(), "1");
+    owner.finish().succeeds("");
+    // It holds no copy of the socket.
+    let refused = client.send(b"2").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let outcome = peek.finish();
+    // The kernel runs the filter before it refuses, if that is still there.
+    let printed = outcome.stdout().to_vec();
+    assert!([&b"1\n"[..], b"1\n2\n"].contains(&&printed[..]));
+    outcome
+        .ends(4, printed)
+        .says("udgram: cannot observe 's': it was closed");
+}
+
+#[test]
+fn a_signal_ends_it_behind_what_was_sent_before() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let peek = peek(&sandbox, &["s"]).start_ready();
+        let client = client(&sandbox, "s");
+        for n in 0..5 {
+            client.send(n.to_string().as_bytes()).unwrap();
+        }
+        peek.signal(signal);
+        peek.finish()
+            .dies_of(signal, "0\n1\n2\n3\n4\n")
+            .says_nothing();
+        for n in 0..5 {
+            assert_eq!(server.take(), n.to_string().as_bytes());
+        }
+        has_no_filter(&sandbox, &server);
+    }
+}
+
+#[test]
+fn one_that_was_killed_is_replaced_by_the_next() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let killed = peek(&sandbox, &["s"]).start_ready();
+    peek(&sandbox, &["s"]).run().fails(
+        1,
+        "udgram: cannot observe 's': it is being observed already",
+    );
+    killed.signal(Signal::SIGKILL);
+    let _ = killed.finish().dies_of(Signal::SIGKILL, "");
+    let client = client(&sandbox, "s");
+    client.send(b"1").unwrap();
+    assert_eq!(server.take(), b"1");
+    let next = peek(&sandbox, &["-n", "1", "s"]).start_ready();
+    client.send(b"2").unwrap();
+    assert_eq!(server.take(), b"2");
+    next.finish().succeeds("2\n");
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn a_stdout_that_takes_nothing_holds_nobody_up_but_itself() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let peek = peek(&sandbox, &["--stats", "-p", "raw", "s"])
+        .stdout_to(OwnedFd::from(writer))
+        .start_ready();
+    let client = client(&sandbox, "s");
+    let datagram = vec![b'x'; 200_000];
+    // More than the ring and the pipe take.
+    for _ in 0..400 {
+        client.send(&datagram).unwrap();
+        assert!(server.take() == datagram);
+    }
+    peek.signal(Signal::SIGTERM);
+    let outcome = peek.finish().dies_of(Signal::SIGTERM, "");
+    let said = outcome.diagnostics();
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[0].contains("packets are missed"), "{said:?}");
+    assert!(said[1].contains("bytes were not written"), "{said:?}");
+    let missed = total(&said[3], "missed");
+    let in_all = format!("warning: {missed} packets in all were missed");
+    assert!(said[2].ends_with(&in_all), "{said:?}");
+    assert_eq!(total(&said[3], "received") + missed, 400, "{said:?}");
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).unwrap();
+    assert!(!printed.is_empty());
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn a_stdout_that_is_gone_closed_or_full_ends_it_and_takes_the_filter_away() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let client = client(&sandbox, "s");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running = peek(&sandbox, &["s"])
+        .stdout_to(OwnedFd::from(writer))
+        .start_ready();
+    close(reader);
+    running.finish().dies_of(Signal::SIGPIPE, "").says_nothing();
+    has_no_filter(&sandbox, &server);
+
+    sandbox
+        .shell("udgram listen --peek s >&-")
+        .run()
+        .fails(1, "udgram: cannot write to stdout: it is closed");
+
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let running = peek(&sandbox, &["s"]).stdout_to(full).start_ready();
+    client.send(b"1").unwrap();
+    running
+        .finish()
+        .fails(1, "udgram: cannot write to stdout: No space left on device");
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn what_cannot_be_observed_is_refused() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _server = sandbox.bind("s");
+    peek(&sandbox, &[]).run().fails(
+        2,
+        "udgram: --peek needs the address of a socket to observe, or --socket-fd (hint: try 'udgram listen --help')",
+    );
+    peek(&sandbox, &["-s", "0", "s"]).run().fails(
+        2,
+        "udgram: the address to observe and --socket-fd exclude each other (hint: try 'udgram listen --help')",
+    );
+    for option in [
+        "--echo",
+        "--replace",
+        "--connect=x",
+        "--mode=600",
+        "-orcvbuf=1",
+    ] {
+        peek(&sandbox, &[option, "s"])
+            .run()
+            .refuses(2, &["--peek", "exclude each other"]);
+    }
+    peek(&sandbox, &["missing"])
+        .run()
+        .refuses(4, &["'missing'"]);
+    sandbox.stale("stale");
+    peek(&sandbox, &["stale"]).run().refuses(4, &["'stale'"]);
+    let _stream = std::os::unix::net::UnixListener::bind(sandbox.path("stream")).unwrap();
+    peek(&sandbox, &["stream"]).run().refuses(1, &["'stream'"]);
+    assert!(!sandbox.exists("missing"));
+}
+
+/// Starts it with these capabilities only.
+fn with_capabilities(sandbox: &Sandbox, capabilities: &str, arg: &str) -> Invocation {
+    sandbox
+        .command("setpriv", [format!("--bounding-set=-all{capabilities}")])
+        .arg(format!("--inh-caps=-all{capabilities}"))
+        .args(["udgram", "listen", "--peek", "-e", "-n", "1", arg])
+}
+
+#[test]
+fn each_missing_privilege_is_named() {
+    root!();
+    peer!("setpriv");
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    with_capabilities(&sandbox, "", "s")
+        .run()
+        .refuses(1, &["'s'", "may not be looked into", "CAP_SYS_PTRACE"]);
+    let descriptor = format!("-s{}:{}", std::process::id(), server.as_raw_fd());
+    with_capabilities(&sandbox, "", &descriptor)
+        .run()
+        .refuses(1, &["Operation not permitted", "CAP_SYS_PTRACE"]);
+    // Where unprivileged users may load programs, it is not missing.
+    if std::fs::read("/proc/sys/kernel/unprivileged_bpf_disabled").is_ok_and(|off| off != b"0\n") {
+        with_capabilities(&sandbox, ",+sys_ptrace", "s")
+            .run()
+            .refuses(1, &["cannot observe 's': CAP_BPF is missing"]);
+    }
+    let peek = with_capabilities(&sandbox, ",+sys_ptrace,+bpf", "s").start_ready();
+    client(&sandbox, "s").send(b"1").unwrap();
+    let outcome = peek.finish();
+    let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+    assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
+    outcome.mentions(&["warning: the senders cannot be seen", "CAP_PERFMON"]);
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn a_kernel_that_lacks_bpf_or_some_of_it_is_told() {
+    root!();
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let _server = sandbox.bind("s");
+    let strace = |inject: &str| {
+        sandbox
+            .command("strace", ["-qq", "-f", "-o", "trace", "-e", "trace=bpf"])
+            .args(["-e", inject, "udgram", "listen", "--peek", "-e", "-n1", "s"])
+    };
+    strace("inject=bpf:error=ENOSYS")
+        .run()
+        .refuses(1, &["'s'", "this kernel has no bpf(2)"]);
+    strace("inject=bpf:error=EINVAL:when=2")
+        .run()
+        .refuses(1, &["'s'", "this kernel has no BPF ring buffers"]);
+    strace("inject=bpf:error=EINVAL:when=3..5")
+        .run()
+        .refuses(1, &["'s'", "this kernel refuses the BPF program"]);
+    // The third call loads the program with all helpers, the fourth without some.
+    let peek = strace("inject=bpf:error=EINVAL:when=3..4").start_ready();
+    client(&sandbox, "s").send(b"1").unwrap();
+    let outcome = peek.finish();
+    let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+    assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
+    outcome.mentions(&["warning: the senders cannot be seen"]);
+}
+
+#[test]
+fn each_datagram_is_printed_before_the_next_is_sent() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _server = sandbox.bind("s");
+    let mut peek = peek(&sandbox, &["s"]).start_ready();
+    let client = client(&sandbox, "s");
+    for n in 0..3 {
+        client.send(n.to_string().as_bytes()).unwrap();
+        assert_eq!(peek.line(), n.to_string());
+    }
+    peek.signal(Signal::SIGTERM);
+    peek.finish()
+        .dies_of(Signal::SIGTERM, "0\n1\n2\n")
+        .says_nothing();
+}
