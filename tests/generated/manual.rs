@@ -18,17 +18,17 @@ const STATUSES: [(&str, &str); 9] = [
     ("0", "Done."),
     (
         "1",
-        "The system refused; the message names the operation, the address and the reason.",
+        "The system refused the operation; the message names the operation, the address and the reason.",
     ),
-    ("2", "Usage."),
-    ("3", "Bytes or a line that are no valid packet."),
+    ("2", "Usage error."),
+    ("3", "A datagram or a line is not a valid packet."),
     (
         "4",
-        "Nobody is there: no such socket, or a socket file with nobody behind it.",
+        "Peer not found: no such socket, a stale socket file, or a peer that closed its socket.",
     ),
     (
         "124",
-        ".B \\-\\-timeout\nran out before what was asked for had come.",
+        ".B \\-\\-timeout\nexpired before the expected packet, reply or peer was there.",
     ),
     ("126", "CMD cannot be run."),
     ("127", "CMD is not found."),
@@ -90,7 +90,7 @@ fn the_readme_has_the_exit_statuses_of_the_manual() {
     for (status, meaning) in STATUSES {
         let row = match status {
             "128" => "| 128+N | ended by signal N, as a shell sees it |".to_owned(),
-            "124" => "| 124 | `--timeout` ran out before what was asked for had come |".to_owned(),
+            "124" => "| 124 | `--timeout` expired before the expected packet, reply or peer was there |".to_owned(),
             _ => {
                 let mut meaning = meaning.trim_end_matches('.').to_owned();
                 if !meaning.starts_with("CMD") {
@@ -118,7 +118,7 @@ fn root_page(command: &Command) -> String {
         }
     }
     let part = include_str!("manual/udgram.roff");
-    let mut options = String::from(".SH OPTIONS\nWhat all commands have:\n");
+    let mut options = String::from(".SH OPTIONS\nThese options apply to all commands:\n");
     for argument in command
         .get_arguments()
         .filter(|argument| !argument.is_positional())
