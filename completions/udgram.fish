@@ -148,15 +148,15 @@ function __fish_udgram_using_subcommand
 end
 
 complete -c udgram -n "__fish_udgram_needs_command" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_needs_command" -s V -l version -d 'Print version'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packets: each PACKET, or else each line of stdin'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or hand it to CMD'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the packets already waiting, within a total time'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the queued packets, within a total time limit'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
-complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket, run CMD with it as descriptor 3'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket and run CMD with it as descriptor 3'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "help" -d 'Print the help of udgram or of a command'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
@@ -167,7 +167,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, 
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
-raw\t'Bytes as they are; send takes all of stdin as one packet'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
@@ -175,16 +175,16 @@ msgpack\t'One MessagePack value, shown as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1; all: till timeout)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: one\'s own, or these' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: its own, or these' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
+always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that is not there, or goes away'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
@@ -193,23 +193,23 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Per
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
-raw\t'Bytes as they are; send takes all of stdin as one packet'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
+always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number that CMD gets a descriptor at; may repeat' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number of a received descriptor in CMD; may repeat' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
@@ -219,24 +219,24 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'P
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
-raw\t'Bytes as they are; send takes all of stdin as one packet'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
+always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Take packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CMD for each packet; what it prints is the reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to a socket of others, and leave it'
@@ -248,22 +248,22 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Per
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
-raw\t'Bytes as they are; send takes all of stdin as one packet'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Room for control data in bytes' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
+always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms; default 0)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'Lines are JSON objects with all that is known'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
@@ -273,10 +273,10 @@ complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
-always\t'Wherever it goes'
+always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
@@ -286,14 +286,14 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d '
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Print errors only'
-complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Print the local and the peer address, too'
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
 complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"

@@ -28,7 +28,7 @@ const STATUSES: [(&str, &str); 9] = [
     ),
     (
         "124",
-        ".B \\-\\-timeout\nexpired before the expected packet, reply or peer was there.",
+        ".B \\-\\-timeout\nexpired before the operation was complete.",
     ),
     ("126", "CMD cannot be run."),
     ("127", "CMD is not found."),
@@ -90,7 +90,7 @@ fn the_readme_has_the_exit_statuses_of_the_manual() {
     for (status, meaning) in STATUSES {
         let row = match status {
             "128" => "| 128+N | ended by signal N, as a shell sees it |".to_owned(),
-            "124" => "| 124 | `--timeout` expired before the expected packet, reply or peer was there |".to_owned(),
+            "124" => "| 124 | `--timeout` expired before the operation was complete |".to_owned(),
             _ => {
                 let mut meaning = meaning.trim_end_matches('.').to_owned();
                 if !meaning.starts_with("CMD") {

@@ -1,10 +1,10 @@
-//! The command line: the subcommands, their arguments, and how they are read. Help, manual pages
-//! and completions are made from these definitions: the first paragraph of an argument's
-//! documentation is its line in `-h`; all of it is in `--help` and in the manual page.
+//! Defines and parses the command line: the subcommands and their arguments. Help, manual pages and
+//! completions are generated from these definitions: the first paragraph of an argument's
+//! documentation is its line in `-h`; `--help` and the manual page have all of it.
 //!
-//! `socket` and `packets` define the arguments that commands share, `check` what clap cannot
-//! check, `usage` says what is wrong, `value` and `setting` parse the values written for arguments.
-//! What the commands do with them is not known here.
+//! `socket` and `packets` define the arguments that commands share, `check` has the checks that clap
+//! cannot express, `usage` words usage errors, `value` and `setting` parse values. This module does
+//! not depend on the commands.
 
 mod check;
 mod packets;
@@ -41,8 +41,8 @@ const COMMANDS: [&str; 8] = [
 ];
 
 const MORE: &str = "\
-Exit status: 0 done; 1 the system refused; 2 usage; 3 no valid packet; 4 nobody is there;
-124 timed out; 126, 127 CMD cannot be run, is not found; 128+N ended by signal N.
+Exit status: 0 done; 1 the system refused; 2 usage error; 3 not a valid packet; 4 peer
+not found; 124 timed out; 126 CMD cannot be run; 127 CMD is not found; 128+N signal N.
 
 'udgram COMMAND -h' lists the options of a command, --help explains them; man udgram.";
 
@@ -50,39 +50,39 @@ const SEND_EXAMPLES: &str = "\
 Examples:
   udgram send app.sock '{\"op\":\"start\"}'           one packet
   udgram send app.sock <packets.jsonl             each line of a file
-  udgram send -p text -r -t 2s ctrl/wlan0 PING    ask, and print the answer
-  udgram send -w -t 10s app.sock </dev/null       wait until it is there
-  udgram send --fd 3 app.sock '{}' 3<file         hand over an open file";
+  udgram send -p text -r -t 2s ctrl/wlan0 PING    request and reply
+  udgram send -w -t 10s app.sock </dev/null       wait for the peer
+  udgram send --fd 3 app.sock '{}' 3<file         pass an open file";
 
 const RECV_EXAMPLES: &str = "\
 Examples:
-  udgram recv app.sock                            one packet, printed
-  udgram recv -t 5s -n 3 -e @name                 three, with their senders
-  udgram recv in.sock -- cat /dev/fd/3            read a file that is handed over";
+  udgram recv app.sock                            print one packet
+  udgram recv -t 5s -n 3 -e @name                 print three, with senders
+  udgram recv in.sock -- cat /dev/fd/3            read a file that is passed";
 
 const LISTEN_EXAMPLES: &str = "\
 Examples:
-  udgram listen --creds app.sock                  who sends what, and when
+  udgram listen --creds app.sock                  print senders and times
   udgram listen -p text --exec 'tr a-z A-Z' s     a server
-  udgram listen -p text --peek -e /dev/log        what is sent to a daemon
-  udgram listen -e app.sock >capture.jsonl        keep it, to send it again:
+  udgram listen -p text --peek -e /dev/log        observe a daemon's socket
+  udgram listen -e app.sock >capture.jsonl        capture, and send again:
   udgram send -e app.sock <capture.jsonl";
 
 const ITER_EXAMPLES: &str = "\
 Examples:
-  udgram iter --peek -e -s 812:3                  look into a daemon's queue
-  udgram iter -t 1s app.sock                      what comes within a second
+  udgram iter --peek -e -s 812:3                  show the queue of a daemon
+  udgram iter -t 1s app.sock                      packets of one second
   udgram iter -s 3                                empty an inherited queue";
 
 const SOCKOPT_EXAMPLES: &str = "\
 Examples:
-  udgram sockopt                                  what a new socket has
-  udgram sockopt -s 812:3                         a daemon's, and its queue
-  udgram sockopt -s 3 sndbuf=1MiB passcred=on     set, print what came of it";
+  udgram sockopt                                  options of a new socket
+  udgram sockopt -s 812:3                         options of a daemon's socket
+  udgram sockopt -s 3 sndbuf=1MiB passcred=on     set, and print the result";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
-  udgram exec -b me -c app.sock -- sh script      one socket for a whole script
+  udgram exec -b me -c app.sock -- sh script      one socket for a script
   udgram exec -b app.sock -- ./daemon             activation without systemd";
 
 /// Send and receive Unix datagrams: JSON lines, descriptors, credentials, deadlines
@@ -102,12 +102,12 @@ pub(crate) struct Cli {
     pub(crate) diagnostics: Diagnostics,
 }
 
-/// A command line that asks for nothing to be done.
+/// A command line that runs no command.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// The help or the version is to be printed: to stderr, if it was not asked for.
+    /// Prints the help or the version: to stderr, if no option asked for it.
     Help(clap::Error),
-    /// It is wrong.
+    /// The command line is wrong.
     Usage(anyhow::Error),
 }
 
@@ -142,11 +142,11 @@ impl Cli {
 pub(crate) struct Diagnostics {
     /// Print errors only
     ///
-    /// Warnings and hints are left out; errors are not.
+    /// Suppresses warnings and hints, but not errors.
     #[arg(short, long, global = true, display_order = 900)]
     pub(crate) quiet: bool,
 
-    /// Print the local and the peer address, too
+    /// Also print the local and the peer address
     #[arg(short, long, global = true, display_order = 901)]
     pub(crate) verbose: bool,
 
@@ -171,15 +171,15 @@ impl Diagnostics {
 pub(crate) enum Command {
     /// Send packets: each PACKET, or else each line of stdin
     Send(Box<Send>),
-    /// Bind ADDR, wait for one packet (or --count), print it or hand it to CMD
+    /// Bind ADDR, wait for one packet (or --count), print it or pass it to CMD
     Recv(Box<Recv>),
     /// Bind ADDR, print every packet until stopped
     Listen(Box<Listen>),
-    /// Print the packets already waiting, within a total time
+    /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
     /// Show or set the options of a socket
     Sockopt(Box<Sockopt>),
-    /// Open a socket, run CMD with it as descriptor 3
+    /// Open a socket and run CMD with it as descriptor 3
     Exec(Box<Exec>),
     /// Print the completion script of a shell
     Completions(Completions),
@@ -193,20 +193,21 @@ pub(crate) enum Command {
     override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] - [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD [PACKET]..."
 )]
 pub(crate) struct Send {
-    /// Where to send, then packets [default: lines of stdin]
+    /// Destination, then packets [default: lines of stdin]
     ///
     /// PEER is an address: a pathname, @NAME for an abstract name, or ./@NAME for the pathname
-    /// @NAME. A single - is the inherited socket (UDGRAM_SOCKET_FD, socket activation) and the peer
-    /// that it is connected to. With --to and with --socket-fd there is no PEER: every argument is a
-    /// packet. An empty argument is an empty datagram; empty stdin is no packet.
+    /// @NAME. The PEER - is the inherited socket (UDGRAM_SOCKET_FD, socket activation) and the peer
+    /// that it is connected to. With --to or --socket-fd there is no PEER: every argument is a
+    /// packet. An empty argument sends an empty datagram; empty stdin sends nothing.
     #[arg(value_name = "PEER [PACKET]", allow_negative_numbers = true)]
     pub(crate) arguments: Vec<OsString>,
 
     /// Local address; '' for none [default: autobound]
     ///
-    /// Without it the kernel chooses an abstract name, so that the peer can answer; '' leaves the
-    /// socket unnamed, and nobody can answer. A peer that may not write to a pathname cannot
-    /// answer it: see --mode.
+    /// By default the kernel chooses an abstract name, so that the peer can answer. With '' the
+    /// socket is unnamed and cannot be answered. A peer can answer to a pathname only if it has
+    /// write permission on the socket file: see --mode. A relative pathname is bound in its
+    /// absolute form.
     #[arg(short, long, value_name = "ADDR", value_parser = address(), help_heading = "Socket")]
     pub(crate) bind: Option<Address<'static>>,
 
@@ -218,16 +219,17 @@ pub(crate) struct Send {
 
     /// Send to this address: every argument is a packet
     ///
-    /// The packets are sent from the inherited socket, or else from a new one, which is not connected:
-    /// any socket can answer. The 'to' of an envelope has precedence.
+    /// The packets are sent from the inherited socket if there is one, otherwise from a new one. The
+    /// socket is not connected, so that any socket can answer. The 'to' of an envelope has
+    /// precedence.
     #[arg(long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
     pub(crate) to: Option<Address<'static>>,
 
-    /// Wait for a peer that is not there, or goes away
+    /// Wait for a peer that does not exist, or goes away
     ///
-    /// It is waited for within --timeout, in place of failing with status 4. The packet at hand is sent
-    /// again; none is lost. With no packets (</dev/null) nothing is sent, and the exit status says
-    /// whether the peer is there.
+    /// Waits within --timeout instead of failing with status 4. The current packet is sent again;
+    /// none is lost. With no packets (</dev/null), nothing is sent and the exit status says whether
+    /// the peer exists.
     #[arg(short, long, help_heading = "Socket")]
     pub(crate) wait: bool,
 
@@ -236,30 +238,33 @@ pub(crate) struct Send {
 
     /// Longest wait for peer, queue, reply (250ms, '1m 30s')
     ///
-    /// It is for each packet: for room in the peer's queue, for the peer (--wait) and for each
-    /// reply (--reply). A bare number is seconds, none is no limit. When it runs out, the
-    /// exit status is 124 and the message says what was waited for.
+    /// Limits each wait: for space in the peer's queue, for the peer (--wait) and for each reply
+    /// (--reply). A bare number is seconds, none is no limit. When it expires, the exit status is
+    /// 124 and the message names what was awaited.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Await N replies to each (default 1; all: till timeout)
     ///
-    /// They are printed as recv would. It ends with the last reply awaited, not with the timeout;
-    /// with all, the timeout is the end, and a normal one. No reply in time is status 124.
+    /// Replies are printed as recv prints packets. The command exits when the last reply arrives; no
+    /// reply in time is status 124. With all, it exits when the timeout expires, with status 0. Packets
+    /// that arrived before the request are reported, not counted. A peer that closes its socket before
+    /// it replies is status 4.
     #[arg(short, long, value_name = "N", value_parser = replies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = "Packets")]
     pub(crate) reply: Option<Replies>,
 
     /// Attach a descriptor to each packet; may repeat
     ///
-    /// It is number N of udgram, or a copy of number N of process PID (pidfd_getfd(2), which needs
-    /// the right to trace that process). 253 is the most that one message carries.
+    /// N is a descriptor of udgram, or a descriptor of process PID that is copied (pidfd_getfd(2),
+    /// which needs the right to trace that process). One message carries at most 253.
     #[arg(long, value_name = "[PID:]N", value_parser = descriptor, help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<Descriptor>,
 
-    /// Attach credentials: one's own, or these
+    /// Attach credentials: its own, or these
     ///
-    /// They are process, user and group (SCM_CREDENTIALS). Claiming others than one's own needs
-    /// privileges: the kernel decides, and a refusal is status 1. It says nothing about replies.
+    /// Attaches the numbers of process, user and group (SCM_CREDENTIALS). Credentials of another
+    /// process need privileges: if the kernel refuses them, the status is 1. The option does not
+    /// change how replies are printed.
     #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "own", help_heading = "Descriptors and credentials")]
     pub(crate) creds: Option<Claim>,
 
@@ -272,17 +277,17 @@ pub(crate) struct Send {
 pub(crate) struct Recv {
     /// The address to bind
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. It is left out
-    /// with --socket-fd and where a socket is inherited; with --connect, the kernel then chooses an
-    /// abstract name.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
+    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
+    /// socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
     /// Run CMD with the packet and its descriptors
     ///
-    /// It runs in place of udgram, with the packet in UDGRAM_PACKET, its sender in UDGRAM_FROM and
-    /// the descriptors from 3 up, announced as sd_listen_fds(3) reads them. A packet that has a NUL
-    /// in it cannot be handed over so: -p hex or base64 has none.
+    /// CMD replaces udgram (execve(2)). It has the packet in UDGRAM_PACKET, the sender in
+    /// UDGRAM_FROM and the received descriptors from 3 up, announced as sd_listen_fds(3) reads
+    /// them. A packet with a NUL cannot be passed in a variable; -p hex and base64 avoid NULs.
     #[arg(value_name = "CMD", last = true)]
     pub(crate) command: Vec<OsString>,
 
@@ -291,22 +296,23 @@ pub(crate) struct Recv {
 
     /// End after N packets
     ///
-    /// Datagrams are counted, good or bad: one that is no packet does not stop what was asked for,
-    /// but makes the exit status 3.
+    /// Counts all datagrams. One that is not a valid packet is reported, and the exit status is 3;
+    /// the command still waits for the rest.
     #[arg(short = 'n', long, value_name = "N", default_value = "1", value_parser = count, allow_negative_numbers = true, conflicts_with = "command", help_heading = "Packets")]
     pub(crate) count: u64,
 
     /// Longest wait for each packet (250ms, '1m 30s')
     ///
-    /// A bare number is seconds, none is no limit. When it runs out before the packet or packets
-    /// asked for have come, the exit status is 124.
+    /// A bare number is seconds, none is no limit. When it expires before all packets have arrived,
+    /// the exit status is 124.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
-    /// Number that CMD gets a descriptor at; may repeat
+    /// Number of a received descriptor in CMD; may repeat
     ///
-    /// The first that came is at the first number; default 3, 4, and so on. More numbers than descriptors came is an error; more descriptors than numbers are closed,
-    /// with a warning. A number given twice is a usage error.
+    /// The first descriptor gets the first number; the default is 3, 4, and so on. Fewer descriptors
+    /// than numbers are an error. Surplus descriptors are closed, with a warning. A number given
+    /// twice is a usage error.
     #[arg(long, value_name = "N", value_parser = number, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<RawFd>,
 }
@@ -316,9 +322,9 @@ pub(crate) struct Recv {
 pub(crate) struct Listen {
     /// The address to bind; with --peek, to observe
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. It is left out
-    /// with --socket-fd and where a socket is inherited; with --connect, the kernel then chooses an
-    /// abstract name.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
+    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
+    /// socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
@@ -327,48 +333,49 @@ pub(crate) struct Listen {
 
     /// End after N packets
     ///
-    /// Datagrams are counted, good or bad. Without it, listen ends with a signal, with its stdout's
-    /// reader or with --timeout.
+    /// Counts all datagrams, valid packets or not. Without this option, listen ends by a signal, by
+    /// the end of the reader of stdout or by --timeout.
     #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) count: Option<u64>,
 
     /// Longest wait for each packet (250ms, '1m 30s')
     ///
-    /// A bare number is seconds, none is no limit. When it runs out, listen ends: with status 124
-    /// if there is a --count, else with 0.
+    /// A bare number is seconds, none is no limit. When it expires, listen exits: with status 124
+    /// if --count is given, otherwise with 0.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
-    /// Print what is sent to a socket of others, and leave it
+    /// Print what is sent to another process's socket
     ///
-    /// Nothing is bound: ADDR, or --socket-fd, is the socket of a process that runs. Each datagram that
-    /// is sent to it is printed when it is sent, whole, and reaches it unchanged: a BPF socket filter
-    /// copies it on its way. Envelopes have the time, and the process, user, group and command that
-    /// sent it; not its address nor its descriptors. It needs the right to trace the process,
-    /// CAP_BPF, and for senders CAP_PERFMON.
+    /// Binds nothing: ADDR or --socket-fd is the socket of a running process. Each datagram is printed
+    /// whole when it is sent, and reaches that socket unchanged: a BPF socket filter copies it.
+    /// Envelopes have the time, and the process, user, group and command that sent the datagram, but
+    /// not its address or descriptors. This needs the right to trace the process, CAP_BPF, and, for
+    /// the credentials of senders, CAP_PERFMON.
     #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "ancillary_bufsize", "allow_uid", "echo", "exec"], help_heading = "Packets")]
     pub(crate) peek: bool,
 
-    /// Take packets of this user only; may repeat
+    /// Accept packets of this user only; may repeat
     ///
-    /// It is a number or a name; the kernel's word for the sender decides. The packets of others are
-    /// dropped and counted, and what they brought is closed.
+    /// Takes a number or a name. The kernel verifies the user of the sender. Packets of other users
+    /// are dropped and counted, and their descriptors are closed.
     #[arg(long, value_name = "UID|NAME", value_parser = user, help_heading = "Descriptors and credentials")]
     pub(crate) allow_uid: Vec<u32>,
 
     /// Send every datagram back to its sender
     ///
-    /// It is sent as it came, valid packet or not, and printed too. One that cannot be sent is
-    /// reported, once for each client.
+    /// Echoed byte for byte, valid packet or not, and printed. An echo waits for space in the
+    /// client's queue for up to a second; a failed echo is only reported, once for each client.
     #[arg(long, conflicts_with = "exec", help_heading = "Packets")]
     pub(crate) echo: bool,
 
     /// Run CMD for each packet; what it prints is the reply
     ///
-    /// CMD is run by sh -c, one at a time, with the datagram's bytes on its stdin, UDGRAM_FROM,
-    /// UDGRAM_PID, UDGRAM_UID and UDGRAM_GID in its environment, and the UDGRAM_FDS received
-    /// descriptors from 3 up. When it ends, what it has printed, less one final newline (with -p raw:
-    /// unchanged), is sent to the sender as one datagram, unless it is empty.
+    /// Runs CMD by sh -c, for one packet at a time, with the bytes of the datagram on its stdin. Its
+    /// environment has UDGRAM_FROM, UDGRAM_PID, UDGRAM_UID and UDGRAM_GID, and the received
+    /// descriptors are numbered from 3 up; UDGRAM_FDS is their number. When CMD ends, its output is
+    /// sent to the sender as one datagram, unless it is empty. One final newline is removed from it
+    /// (not with -p raw).
     #[arg(long, value_name = "CMD", help_heading = "Packets")]
     pub(crate) exec: Option<OsString>,
 }
@@ -378,8 +385,9 @@ pub(crate) struct Listen {
 pub(crate) struct Iter {
     /// The address to bind
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. It is left out
-    /// with --socket-fd and where a socket is inherited.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
+    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
+    /// socket.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
@@ -388,22 +396,21 @@ pub(crate) struct Iter {
 
     /// End after N packets
     ///
-    /// Datagrams are counted, good or bad.
+    /// Counts all datagrams, valid packets or not.
     #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) count: Option<u64>,
 
     /// Time for all packets together (250ms; default 0)
     ///
-    /// A bare number is seconds, none is no limit; 0 prints only what is there already. That it
-    /// runs out is the normal end, with status 0.
+    /// A bare number is seconds, none is no limit; 0 prints everything that was queued at the start.
+    /// The time to write output does not count. Timing out is normal here: status 0.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, help_heading = "Packets")]
     timeout: Option<Timeout>,
 
     /// Leave the packets in the queue
     ///
-    /// The socket's options stay as they were, too (SO_PEEK_OFF and MSG_PEEK; socket(7), recv(2)):
-    /// the program that the socket belongs to notices
-    /// nothing, unless it peeks itself.
+    /// Uses SO_PEEK_OFF (socket(7)), and restores it: the program that owns the socket notices
+    /// nothing, unless it peeks, too. The kernel shows an empty packet to the first peek only.
     #[arg(long, conflicts_with_all = ["timeout", "creds"], help_heading = "Packets")]
     pub(crate) peek: bool,
 }
@@ -420,9 +427,9 @@ impl Iter {
 pub(crate) struct Sockopt {
     /// Options to print (NAME) or set (NAME=VALUE) [default: print all]
     ///
-    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for one that udgram does not know. VALUE is an
-    /// integer, on or off, a size (1MiB), a duration, or hex:BYTES, whatever the option takes. What
-    /// is printed after setting is what the kernel made of it.
+    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for an option that udgram does not know. VALUE
+    /// depends on the option: an integer, on or off, a size (1MiB), a duration, or hex:BYTES. After
+    /// setting an option, its value is read back from the kernel and printed.
     #[arg(value_name = "NAME[=VALUE]")]
     pub(crate) options: Vec<String>,
 
@@ -449,9 +456,10 @@ pub(crate) struct Sockopt {
 pub(crate) struct Exec {
     /// The program to run, with its arguments
     ///
-    /// It finds the socket at descriptor 3, and UDGRAM_SOCKET_FD=3, UDGRAM_SOCKET_INODE, LISTEN_FDS=1,
-    /// LISTEN_PID, LISTEN_FDNAMES and, with --connect, UDGRAM_PEER (the absolute address of the peer)
-    /// in its environment. Signals are passed on to it, and its end is udgram's.
+    /// The socket is descriptor 3 of CMD. Its environment has UDGRAM_SOCKET_FD=3,
+    /// UDGRAM_SOCKET_INODE, LISTEN_FDS=1, LISTEN_PID, LISTEN_FDNAMES and, with --connect,
+    /// UDGRAM_PEER (the absolute address of the peer). udgram forwards signals to CMD and exits
+    /// with its status.
     #[arg(value_name = "CMD", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
 
@@ -488,18 +496,18 @@ pub(crate) struct Help {
     pub(crate) command: Option<String>,
 }
 
-/// A shell that there is a completion script for.
+/// A shell that has a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shell {
-    /// To be read by it, or ~/.local/share/bash-completion/completions/udgram
+    /// Source it, or save it as ~/.local/share/bash-completion/completions/udgram
     Bash,
-    /// As _udgram in a directory of $fpath
+    /// Save it as _udgram in a directory of $fpath
     Zsh,
-    /// ~/.config/fish/completions/udgram.fish
+    /// Save it as ~/.config/fish/completions/udgram.fish
     Fish,
-    /// To be read by its rc.elv
+    /// Source it in rc.elv
     Elvish,
-    /// To be read by its $PROFILE
+    /// Source it in $PROFILE
     Powershell,
 }
 

@@ -12,7 +12,8 @@ use udgram::Address;
 pub(crate) struct Receive {
     /// Exchange packets with this peer only
     ///
-    /// The kernel then refuses everybody else's (connect(2)).
+    /// The kernel then refuses packets of other senders (connect(2)). Packets that had arrived
+    /// before are dropped and reported.
     #[arg(short, long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
     pub(crate) connect: Option<Address<'static>>,
 
@@ -27,16 +28,16 @@ pub(crate) struct Receive {
 
     /// Ask for credentials; implies --envelope
     ///
-    /// They are the sender's process, user and group, as the kernel vouches for them (SO_PASSCRED).
-    /// A packet queued before the socket asked for them has none.
+    /// Prints the sender's process, user and group, verified by the kernel (SO_PASSCRED). A packet
+    /// that was queued before the socket asked for credentials has none.
     #[arg(long, help_heading = "Descriptors and credentials")]
     pub(crate) creds: bool,
 
-    /// Room for control data in bytes
+    /// Buffer size for ancillary data in bytes
     ///
-    /// The default is CMSG_SPACE(8192), which holds all that one message carries. Descriptors that
-    /// there is no room for are lost, and the envelope says so (ancillary_truncated). Without --envelope, --creds or a CMD it means nothing and is a usage
-    /// error.
+    /// The default is CMSG_SPACE(8192), which holds everything that one message can carry.
+    /// Descriptors that do not fit are lost, and the envelope reports this (ancillary_truncated).
+    /// Without --envelope, --creds or a CMD, the option is a usage error.
     #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
 
@@ -44,14 +45,14 @@ pub(crate) struct Receive {
     pub(crate) counting: Counting,
 }
 
-// How datagrams and lines translate.
+// How a datagram becomes a line of text, and back.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Packets")]
 pub(crate) struct Packets {
     /// json (default), text, raw, hex, base64, cbor, msgpack
     ///
-    /// It says how datagrams and lines translate; see udgram(1). Bytes that it does not accept are
-    /// a parse error, with its place: status 3.
+    /// How a datagram becomes a line of text, and back; see udgram(1). Bytes that the protocol does
+    /// not accept are a parse error, reported with their position: status 3.
     #[arg(
         short,
         long,
@@ -63,21 +64,21 @@ pub(crate) struct Packets {
     )]
     pub(crate) protocol: Protocol,
 
-    /// Lines are JSON objects with all that is known
+    /// One JSON object a line: packet, sender, time, ...
     ///
-    /// Such an envelope has the packet, its sender, its time and more; its fields are in udgram(1).
+    /// An envelope also has the credentials and the descriptors; udgram(1) describes its fields.
     #[arg(short, long)]
     pub(crate) envelope: bool,
 }
 
-/// The wire's form, and the line's.
+/// Selects the form of a datagram and of its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
     /// One JSON value, passed through unchanged
     Json,
     /// UTF-8 text
     Text,
-    /// Bytes as they are; send takes all of stdin as one packet
+    /// Unchanged bytes; send reads all of stdin as one packet
     Raw,
     /// Bytes as hexadecimal digits
     Hex,
@@ -108,7 +109,7 @@ impl Protocol {
 pub(crate) enum When {
     /// On a terminal
     Auto,
-    /// Wherever it goes
+    /// Everywhere
     Always,
     /// Nowhere
     Never,
@@ -120,8 +121,7 @@ pub(crate) enum When {
 pub(crate) struct Shown {
     /// Colour JSON: auto (default), always, never
     ///
-    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is set to something or TERM is
-    /// dumb.
+    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty or TERM is dumb.
     #[arg(
         long,
         value_enum,
@@ -143,8 +143,8 @@ pub(crate) struct Counting {
 
     /// Print totals at the end, and on SIGUSR1
     ///
-    /// They go to stderr, on one line: the datagrams received and their bytes, those that were no
-    /// packets, the datagrams sent and their bytes, and the seconds that it took.
+    /// Prints one line on stderr: the datagrams received and their bytes, those that were not valid
+    /// packets, the datagrams sent and their bytes, and the seconds since the start.
     #[arg(long, display_order = 899)]
     pub(crate) stats: bool,
 }

@@ -12,8 +12,8 @@ pub(crate) struct Socket {
 
     /// Set a socket option before use; may repeat
     ///
-    /// NAME is SO_RCVBUF or rcvbuf, VALUE an integer, on or off, a size (1MiB), a duration;
-    /// udgram-sockopt(1) has all of them.
+    /// NAME is SO_RCVBUF or rcvbuf; VALUE is an integer, on or off, a size (1MiB) or a duration.
+    /// udgram-sockopt(1) lists the options.
     #[arg(short = 'o', long, value_name = "NAME=VALUE")]
     pub(crate) sockopt: Vec<String>,
 }
@@ -23,10 +23,10 @@ pub(crate) struct Socket {
 pub(crate) struct Inherited {
     /// Use this open socket, of udgram or of process PID
     ///
-    /// It is descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2),
-    /// which needs the right to trace that process); a usage error if it is no Unix datagram socket,
-    /// or not connected where a peer is needed. Without it and without an address (for send: with
-    /// PEER -), the descriptor in UDGRAM_SOCKET_FD is used, or the one that socket activation passes.
+    /// Uses descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2), which
+    /// needs the right to trace that process). A descriptor that is not a Unix datagram socket is a
+    /// usage error. Without this option and an address (send: with PEER -), commands other than
+    /// sockopt use the descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
     #[arg(short, long, value_name = "[PID:]FD", value_parser = descriptor)]
     pub(crate) socket_fd: Option<Descriptor>,
 }
@@ -37,22 +37,22 @@ pub(crate) struct Inherited {
 pub(crate) struct SocketFile {
     /// Permission bits of the socket file [default: 0600]
     ///
-    /// They are as given, whatever the umask, from the file's first moment on. Sending to a socket
-    /// needs write permission to its file: a daemon that has dropped its privileges can answer
+    /// Created with exactly these bits; the umask is ignored. Sending to a socket needs write
+    /// permission on its file: a daemon that has dropped its privileges can answer to
     /// 'send --bind PATH --mode 0666'.
     #[arg(short, long, value_name = "OCTAL", value_parser = mode, allow_negative_numbers = true)]
     pub(crate) mode: Option<u32>,
 
     /// Owner, and group, of the socket file
     ///
-    /// Numbers. Giving a file away needs privileges (chown(2)).
+    /// Takes numbers. Changing the owner needs privileges (chown(2)).
     #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
     pub(crate) owner: Option<(u32, Option<u32>)>,
 
     /// Take over a pathname that a live socket holds
     ///
-    /// Without it, that is an error. A stale socket file, which nobody is bound to, is replaced in
-    /// any case; what is no socket never is.
+    /// Without this option, that is an error. A stale socket file, which no process has bound, is
+    /// always replaced; a file that is not a socket is never replaced.
     #[arg(long)]
     pub(crate) replace: bool,
 }
