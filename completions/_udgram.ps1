@@ -137,7 +137,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'One JSON object a line: packet, sender, time, ...')
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
             [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
-            [CompletionResult]::new('--peek', '--peek', [CompletionResultType]::ParameterName, 'Print what is sent to a socket of others, and leave it')
+            [CompletionResult]::new('--peek', '--peek', [CompletionResultType]::ParameterName, 'Print what is sent to another process''s socket')
             [CompletionResult]::new('--echo', '--echo', [CompletionResultType]::ParameterName, 'Send every datagram back to its sender')
             break
         }

@@ -131,7 +131,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --envelope 'One JSON object a line: packet, sender, time, ...'
             cand --creds 'Ask for credentials; implies --envelope'
             cand --stats 'Print totals at the end, and on SIGUSR1'
-            cand --peek 'Print what is sent to a socket of others, and leave it'
+            cand --peek 'Print what is sent to another process''s socket'
             cand --echo 'Send every datagram back to its sender'
         }
         &'udgram;iter'= {

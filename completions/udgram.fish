@@ -239,7 +239,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Tak
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, and on SIGUSR1'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to a socket of others, and leave it'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to another process\'s socket'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
