@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::harness::{LIMIT, Peer, Sandbox, close, peer, text};
 use crate::outcome::{SIGNALS, ordinary_signals};
-use crate::running::Running;
+use crate::running::{Running, children};
 use crate::sys;
 
 #[test]
@@ -204,16 +204,6 @@ fn real_time_signals_are_passed_on_each_and_with_their_values() {
     assert_eq!(printed_signals(running), expected);
 }
 
-/// The processes that `exec` has started: its witness and its command.
-#[track_caller]
-fn children(running: &Running) -> Vec<i32> {
-    let pid = running.pid();
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect()
-}
-
 #[test]
 fn a_signal_to_the_process_group_reaches_the_command_once() {
     peer!("python3");
@@ -235,7 +225,8 @@ fn a_signal_to_each_process_of_a_cgroup_reaches_the_command_once() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let mut running = prints_signals(&sandbox);
-    let pids = children(&running);
+    // The witness and the command.
+    let pids = children(running.pid());
     assert_eq!(pids.len(), 2);
     running.signal(Signal::SIGSTOP);
     // As systemd does it: one after the other.
@@ -269,7 +260,7 @@ fn signals_are_passed_on_when_the_witness_is_gone() {
     let sandbox = Sandbox::new();
     let mut running = prints_signals(&sandbox);
     // It is started first.
-    sys::signal(children(&running)[0], libc::SIGKILL);
+    sys::signal(children(running.pid())[0], libc::SIGKILL);
     for number in [libc::SIGTERM, libc::SIGTERM, libc::SIGRTMIN()] {
         sys::signal(running.pid(), number);
         assert_eq!(running.line(), format!("{number} "));
@@ -293,7 +284,7 @@ fn no_witness_outlives_it() {
         .stdin_open()
         .start();
     assert_eq!(running.line(), "ready");
-    let witness = sys::pidfd(children(&running)[0]);
+    let witness = sys::pidfd(children(running.pid())[0]);
     running.signal(Signal::SIGKILL);
     let outcome = running.finish();
     let mut watched = [PollFd::new(witness.as_fd(), PollFlags::POLLIN)];

@@ -11,7 +11,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::harness::{Peer, Sandbox, limited, peer};
 use crate::running::Watch;
-use crate::sys::send_descriptors;
+use crate::sys::{peak_memory, send_descriptors};
 
 /// A FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
 fn fifo(sandbox: &Sandbox, name: &str) -> File {
@@ -74,15 +74,8 @@ fn a_command_that_prints_more_than_a_datagram_carries_is_ended_and_reported() {
     client.send_to(b"endless\n", sandbox.path("s")).unwrap();
     client.send_to(b"end\n", sandbox.path("s")).unwrap();
     assert_eq!(client.take(), b"done");
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak: usize = peak
-        .unwrap()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .unwrap();
-    assert!(peak < 100_000, "{peak} KiB");
+    let peak = peak_memory(server.pid());
+    assert!(peak < 100_000 << 10, "{peak} bytes");
     server.signal(Signal::SIGTERM);
     server.finish().dies_of(Signal::SIGTERM, "endless\nend\n").says(
         "udgram: warning: 'read line; test \"$line\" = end && echo done || yes' was ended: it printed more than a datagram carries",

@@ -29,6 +29,7 @@ mod processes;
 mod recv;
 mod replies;
 mod reply;
+mod robustness;
 mod send;
 mod session;
 mod sockopt;

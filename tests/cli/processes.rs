@@ -1,7 +1,7 @@
 //! What udgram does with processes: as PID 1, with its children, with the signals and descriptors that it
 //! found, and with those that it hands on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Invocation, Peer, Sandbox, peer, root};
 use crate::outcome::{SIGNALS, ordinary_signals};
-use crate::running::{Running, Watch};
+use crate::running::{Running, Watch, children};
 use crate::sys::{self, send_descriptors};
 
 /// udgram as PID 1 of a PID namespace of its own. unshare(1), its parent, ends with its status.
@@ -24,15 +24,6 @@ fn as_init(sandbox: &Sandbox, args: &[&str]) -> Invocation {
     sandbox
         .command("unshare", ["-pf", "--mount-proc", "--kill-child", "udgram"])
         .args(args)
-}
-
-/// The processes that a process has started.
-#[track_caller]
-fn children(pid: i32) -> Vec<i32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect()
 }
 
 /// Sends a signal to the udgram that unshare(1) has started.

@@ -84,6 +84,29 @@ fn a_packet_before_the_timeout_is_printed_although_the_next_one_is_missing() {
 #[test]
 fn the_timeout_is_for_each_packet() {
     let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &["-n", "2", "-t", "400ms"]);
+    running.wait_asleep();
+    running.stop();
+    // The timeout passes while the receiver is stopped: ppoll(2) is restarted with what was left.
+    sandbox
+        .udgram(["iter", "-t", "400ms", "other"])
+        .run()
+        .succeeds("");
+    let start = Instant::now();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to(b"1", sandbox.path("s")).unwrap();
+    running.resume();
+    running
+        .finish()
+        .ends(124, "1\n")
+        .mentions(&["1 of 2 packets"]);
+    // If the timeout were for both packets, it would have ended at once.
+    assert!(start.elapsed() >= Duration::from_millis(400));
+}
+
+#[test]
+fn a_timeout_of_none_is_accepted() {
+    let sandbox = Sandbox::new();
     let running = sandbox.udgram(["recv", "--timeout", "none", "s"]).start();
     running.wait_bound("s");
     let sender = UnixDatagram::unbound().unwrap();

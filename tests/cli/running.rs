@@ -128,6 +128,16 @@ fn system_call(pid: &str) -> Option<libc::c_long> {
     call.split(' ').next()?.parse().ok()
 }
 
+/// Returns the children of a process.
+#[must_use]
+#[track_caller]
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
 /// A program that runs; killed and reaped when dropped.
 #[must_use = "a running program is ended by finish()"]
 pub(crate) struct Running {

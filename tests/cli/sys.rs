@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -19,6 +21,8 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, bind, recvmsg,
     sendmsg, setsockopt, sockopt,
 };
+
+use crate::harness::LIMIT;
 
 /// A number no other caller in this process gets.
 pub(crate) fn counter() -> usize {
@@ -106,7 +110,7 @@ pub(crate) fn connect(socket: &UnixDatagram, path: &Path) -> Result<(), Errno> {
             .connect(path)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
     }
-    let parent = std::fs::File::open(path.parent().unwrap()).map_err(|_| Errno::ENOENT)?;
+    let parent = fs::File::open(path.parent().unwrap()).map_err(|_| Errno::ENOENT)?;
     let short = format!(
         "/proc/self/fd/{}/{}",
         parent.as_raw_fd(),
@@ -211,4 +215,40 @@ pub(crate) fn pidfd(pid: i32) -> OwnedFd {
     let pidfd = Errno::result(pidfd).unwrap().try_into().unwrap();
     // SAFETY: the call has just returned this descriptor, and nothing else knows of it.
     unsafe { OwnedFd::from_raw_fd(pidfd) }
+}
+
+/// Sends a datagram with one descriptor to the socket's peer.
+#[track_caller]
+pub(crate) fn send_to_peer(socket: &UnixDatagram, bytes: &[u8], descriptor: BorrowedFd<'_>) {
+    let numbers = [descriptor.as_raw_fd()];
+    let slices = [IoSlice::new(bytes)];
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let flags = MsgFlags::empty();
+    sendmsg::<()>(socket.as_raw_fd(), &slices, &control, flags, None).unwrap();
+}
+
+/// Returns the most memory that a process has used so far, in bytes.
+#[must_use]
+#[track_caller]
+pub(crate) fn peak_memory(pid: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<usize>().unwrap() << 10
+}
+
+/// Waits until every datagram sent from the socket has been received.
+#[track_caller]
+pub(crate) fn wait_received(socket: &UnixDatagram) {
+    let start = Instant::now();
+    let mut unread: libc::c_int = 1;
+    while unread > 0 {
+        // SAFETY: TIOCOUTQ writes one int, which `unread` is.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+        assert!(
+            result == 0 && start.elapsed() < LIMIT,
+            "{unread} bytes are not received"
+        );
+        std::thread::yield_now();
+    }
 }

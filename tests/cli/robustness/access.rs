@@ -9,8 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{LIMIT, Peer, Sandbox, peer, root};
-use crate::scaled;
+use crate::outcome::Outcome;
+use crate::running::{Running, children};
 use crate::sys;
+
+use super::scaled;
 
 /// The calls that may open a file to others.
 const CALLS: [&str; 7] = [
@@ -23,7 +26,9 @@ fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
     let script = format!("umask {umask}; exec strace -o trace udgram listen s {options}");
     let listen = sandbox.shell(&script).start_ready();
     let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
-    drop(listen);
+    // strace ends once udgram is reaped, so the socket is closed when `finish` returns.
+    kill(traced(&listen), Signal::SIGKILL).unwrap();
+    let _ = listen.finish();
     let calls = trace.lines().filter_map(|line| {
         let (name, rest) = line.split_once('(')?;
         // An older strace does not know fchmodat2(2), which is 452 everywhere.
@@ -42,6 +47,14 @@ fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
             .then(|| format!("{name}({}", words.join(" ")))
     });
     calls.collect()
+}
+
+/// Returns the process that strace runs.
+#[track_caller]
+fn traced(strace: &Running) -> Pid {
+    let children = children(strace.pid());
+    assert_eq!(children.len(), 1, "{}", strace.context());
+    Pid::from_raw(children[0])
 }
 
 #[test]
@@ -90,7 +103,7 @@ fn a_free_name_is_bound_without_a_lock_and_a_stale_one_is_replaced_under_it() {
             .iter()
             .any(|call| call.starts_with("flock("))
     );
-    // The listener was killed.
+    // `calls` killed that listener, so its socket file is stale.
     let calls = calls(&sandbox, "0", "");
     let binds = |bound: &str| {
         let found = |call: &String| call.starts_with("bind(") && call.ends_with(bound);
@@ -142,8 +155,8 @@ fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
             .udgram(["send", "s", "1", "--wait", "--timeout", "20s"])
             .run()
             .succeeds("");
-        let mut outcomes = both.map(crate::running::Running::finish);
-        outcomes.sort_by_key(crate::outcome::Outcome::code);
+        let mut outcomes = both.map(Running::finish);
+        outcomes.sort_by_key(Outcome::code);
         let [won, lost] = outcomes;
         won.ends(0, "1\n").says_nothing();
         lost.refuses(1, &["cannot bind 's'", "in use"]);
@@ -180,10 +193,7 @@ fn a_file_that_takes_the_name_at_once_is_not_taken_for_ones_own() {
     listen.wait_bound("s");
     fs::remove_file(sandbox.path("s")).unwrap();
     let successor = sandbox.bind("s");
-    let traced = listen.pid();
-    let children = fs::read_to_string(format!("/proc/{traced}/task/{traced}/children")).unwrap();
-    let udgram = Pid::from_raw(children.trim().parse().unwrap());
-    kill(udgram, Signal::SIGTERM).unwrap();
+    kill(traced(&listen), Signal::SIGTERM).unwrap();
     let _ = listen.finish().dies_of(Signal::SIGTERM, "");
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     assert_eq!(successor.take(), b"1");

@@ -12,8 +12,11 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, installed, spawn};
-use crate::{own, scaled};
+use crate::harness::{Peer, Sandbox, peer, spawn};
+use crate::running::children;
+use crate::sys::peak_memory;
+
+use super::scaled;
 
 /// Kills the process when a test fails before it has ended.
 struct Guard(Child);
@@ -68,7 +71,7 @@ fn a_stream_of_numbered_datagrams_arrives_whole_in_order_and_memory_stays_flat()
         assert_eq!(line.trim_end().parse::<u64>().ok(), Some(number));
     }
     let pids = [&listen, &send].map(|child| i32::try_from(child.0.id()).unwrap());
-    let memory = pids.map(own::peak_memory);
+    let memory = pids.map(peak_memory);
     println!(
         "{count} datagrams, at most {} KiB and {} KiB",
         memory[0] >> 10,
@@ -180,12 +183,10 @@ fn handlers_leave_no_process_and_no_descriptor_behind() {
         client
             .send_to(packet.as_bytes(), sandbox.path("s"))
             .unwrap();
-        assert_eq!(crate::harness::Peer::take(&client), packet.as_bytes());
+        assert_eq!(client.take(), packet.as_bytes());
     }
     // The last answer came from a handler that had ended, and been waited for.
-    let pid = listen.pid();
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    assert_eq!(children, "");
+    assert_eq!(children(listen.pid()), [0; 0]);
     assert!(listen.open_descriptors() <= before);
     listen.signal(Signal::SIGTERM);
     let _ = listen.finish();
@@ -209,9 +210,7 @@ fn a_full_disk_is_told() {
 /// The checker that is there watches udgram at work: no invalid access, no leak of descriptors.
 #[test]
 fn valgrind_finds_nothing() {
-    if !installed("valgrind") {
-        return crate::harness::skip("valgrind is not installed");
-    }
+    peer!("valgrind");
     let sandbox = Sandbox::new();
     let check = "valgrind -q --error-exitcode=99 --sim-hints=lax-ioctls --log-file=log.%p udgram";
     let listen = format!("{check} listen s --envelope --creds --count 3 --timeout 25s");

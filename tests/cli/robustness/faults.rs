@@ -19,7 +19,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::harness::{Sandbox, peer, spawn};
-use crate::scaled;
+use crate::sys::pidfd;
+
+use super::scaled;
 
 /// How long a run may take: a second or so, as far as udgram goes, under strace on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -148,7 +150,7 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
 /// Whether the child ends in time; it is killed otherwise.
 fn ends(child: &mut Child) -> bool {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let pidfd = crate::own::pidfd(pid.as_raw());
+    let pidfd = pidfd(pid.as_raw());
     let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(LIMIT).unwrap();
     let ended = poll(&mut watched, timeout) == Ok(1);

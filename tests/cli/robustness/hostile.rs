@@ -13,8 +13,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::harness::{Peer, Sandbox, limited, peer, root};
 use crate::running::Running;
-use crate::sys::{autobound, bind_unterminated, send_descriptors};
-use crate::{own, scaled};
+use crate::sys::{
+    autobound, bind_unterminated, peak_memory, send_descriptors, send_to_peer, wait_received,
+};
+
+use super::scaled;
 
 /// Sends so many messages with so many descriptors each, all of them the write end of a pipe, and
 /// holds that all of them are closed in the end and the receiver has none of them open.
@@ -113,7 +116,7 @@ fn sockets_within_sockets_are_let_go() {
         let inner: BorrowedFd<'_> = held
             .last()
             .map_or(writer.as_fd(), |socket: &UnixDatagram| socket.as_fd());
-        own::send_to_peer(&sender, b"", inner);
+        send_to_peer(&sender, b"", inner);
         held.push(receiver);
         assert_eq!(held.len(), depth + 1);
     }
@@ -259,7 +262,7 @@ fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
         deaf.send_to(packet.as_bytes(), sandbox.path("s")).unwrap();
     }
     listen.signal(Signal::SIGCONT);
-    own::wait_received(&deaf);
+    wait_received(&deaf);
     listen.signal(Signal::SIGTERM);
     let outcome = listen
         .finish()
@@ -294,7 +297,7 @@ fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
         innocent.send_to(b"1", &path).unwrap();
         assert_eq!(innocent.take(), b"1");
     }
-    let peak = own::peak_memory(listen.pid());
+    let peak = peak_memory(listen.pid());
     assert!(peak < 160 << 20, "{peak} bytes");
 }
 
@@ -352,7 +355,7 @@ fn datagrams_of_four_megabytes_in_bursts_take_bounded_memory() {
         for _ in 0..scaled(25, 500) {
             client.send_to(&datagram, sandbox.path("s")).unwrap();
         }
-        let most = own::peak_memory(listen.pid());
+        let most = peak_memory(listen.pid());
         assert!(most < 320 << 20, "{options:?}: {most} bytes");
         println!("{options:?}: {} MiB at most", most >> 20);
         drop(listen);
