@@ -38,7 +38,7 @@ fn echo(sandbox: &Sandbox) -> Running {
 }
 
 #[test]
-fn a_connected_client_that_never_reads_keeps_nobody_else_waiting() {
+fn a_connected_client_that_never_reads_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -57,7 +57,7 @@ fn a_connected_client_that_never_reads_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn an_unconnected_client_that_never_reads_keeps_nobody_else_waiting() {
+fn an_unconnected_client_that_never_reads_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let deaf = sandbox.bind("deaf");
@@ -66,7 +66,7 @@ fn an_unconnected_client_that_never_reads_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn many_clients_that_never_read_keep_nobody_else_waiting() {
+fn many_clients_that_never_read_do_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -87,7 +87,7 @@ fn many_clients_that_never_read_keep_nobody_else_waiting() {
 }
 
 #[test]
-fn a_large_answer_that_is_never_read_keeps_nobody_else_waiting() {
+fn a_large_answer_that_is_never_read_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -171,7 +171,7 @@ fn an_answer_to_the_last_packet_counted_is_waited_for() {
 }
 
 #[test]
-fn a_client_that_went_away_is_reported_once_and_costs_the_next_one_nothing() {
+fn a_client_that_went_away_is_reported_once_and_does_not_delay_the_next_one() {
     let sandbox = Sandbox::new();
     let server = echo(&sandbox);
     server.signal(Signal::SIGSTOP);
@@ -365,7 +365,7 @@ fn a_relative_pathname_is_below_the_working_directory_of_its_sender() {
 }
 
 #[test]
-fn a_relative_pathname_of_another_user_is_never_looked_up_below_ones_own_directory() {
+fn a_relative_pathname_of_another_user_is_never_looked_up_in_the_servers_directory() {
     peer!("python3");
     root!();
     let sandbox = Sandbox::new();

@@ -135,7 +135,7 @@ fn a_message_that_is_longer_than_the_pipe_takes_at_a_time_is_whole() {
 }
 
 #[test]
-fn a_stderr_that_is_full_closed_or_without_a_reader_is_no_error() {
+fn a_stderr_that_is_full_closed_or_without_a_reader_is_not_an_error() {
     let listen = |sandbox: &Sandbox, invocation: Invocation| {
         let running = invocation.start();
         running.wait_bound("s");

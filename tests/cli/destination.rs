@@ -271,7 +271,7 @@ fn too_many_descriptors_in_flight_are_waited_for() {
 }
 
 #[test]
-fn too_many_descriptors_in_flight_are_a_timeout_of_their_own() {
+fn too_many_descriptors_in_flight_are_a_timeout_with_its_cause() {
     root!();
     let sandbox = Sandbox::new();
     let (_ours, theirs) = UnixDatagram::pair().unwrap();

@@ -60,7 +60,7 @@ fn the_status_of_the_command_is_its_own() {
 }
 
 #[test]
-fn it_dies_of_the_signal_its_command_died_of() {
+fn udgram_dies_of_the_signal_that_killed_its_command() {
     let sandbox = Sandbox::new();
     for signal in ["TERM", "KILL", "USR1"] {
         let script = format!("kill -{signal} $$");
@@ -86,7 +86,7 @@ fn the_command_finds_the_signals_as_udgram_found_them() {
 }
 
 #[test]
-fn signals_are_passed_on() {
+fn the_command_gets_the_signal_and_its_status_is_returned() {
     peer!("python3");
     let sandbox = Sandbox::new();
     for (signal, name) in [
@@ -119,7 +119,7 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn it_ends_by_a_real_time_signal_too() {
+fn udgram_dies_of_a_real_time_signal_too() {
     let sandbox = Sandbox::new();
     let number = libc::SIGRTMIN() + 6;
     let script = format!("kill -{number} $$");
@@ -132,7 +132,7 @@ fn it_ends_by_a_real_time_signal_too() {
 }
 
 #[test]
-fn it_dumps_no_core_in_the_place_of_that_of_its_command() {
+fn udgram_dumps_no_core_when_its_command_does() {
     let sandbox = Sandbox::new();
     let script = "ulimit -c unlimited; exec udgram exec -b '' -- sh -c 'kill -ABRT $$'";
     let outcome = sandbox.shell(script).run();
@@ -269,7 +269,7 @@ fn signals_are_passed_on_when_the_witness_is_gone() {
 }
 
 #[test]
-fn no_witness_outlives_it() {
+fn no_witness_outlives_exec() {
     let sandbox = Sandbox::new();
     let mut running = sandbox
         .udgram([
@@ -294,7 +294,7 @@ fn no_witness_outlives_it() {
 }
 
 #[test]
-fn it_stops_and_continues_with_its_command() {
+fn udgram_stops_and_continues_with_its_command() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let script = "
@@ -438,7 +438,7 @@ fn a_shell_server_answers_a_python_and_an_easynetwork_client() {
 }
 
 #[test]
-fn an_ignored_end_of_children_is_no_obstacle() {
+fn sigchld_ignored_by_the_parent_does_not_break_commands() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let ignoring = |command: &str| {

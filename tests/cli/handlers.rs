@@ -24,7 +24,7 @@ fn fifo(sandbox: &Sandbox, name: &str) -> File {
 }
 
 #[test]
-fn a_background_child_that_keeps_the_output_open_holds_nobody_up() {
+fn a_background_child_that_keeps_the_output_open_does_not_delay_the_next_packet() {
     let sandbox = Sandbox::new();
     let fifo = fifo(&sandbox, "fifo");
     let server = sandbox.listen([
@@ -46,7 +46,7 @@ fn a_background_child_that_keeps_the_output_open_holds_nobody_up() {
 }
 
 #[test]
-fn a_background_child_that_never_stops_printing_holds_nobody_up() {
+fn a_background_child_that_never_stops_printing_does_not_delay_the_next_packet() {
     let sandbox = Sandbox::new();
     // It ends when its output is closed.
     let server = sandbox.listen(["--exec", "yes 2>&1 & exit 0", "-p", "text", "-n", "2", "s"]);
@@ -119,7 +119,7 @@ fn a_second_signal_ends_the_command_and_what_it_has_started() {
 }
 
 #[test]
-fn a_command_finds_no_variable_that_is_for_udgram_itself() {
+fn a_commands_environment_has_no_variable_meant_for_udgram() {
     let sandbox = Sandbox::new();
     let script = "env | grep -E '^(LISTEN|WATCHDOG|NOTIFY|UDGRAM)' | sort";
     let server = sandbox
@@ -255,7 +255,7 @@ fn unhandled(lines: &[String]) -> usize {
 }
 
 #[test]
-fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_it() {
+fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_listen() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let server = sandbox

@@ -13,7 +13,7 @@ use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, timeless};
 use crate::running::Running;
 
 #[test]
-fn what_is_waiting_is_printed_and_nothing_is_waited_for() {
+fn queued_packets_are_printed_without_waiting() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let iter = || {
@@ -44,7 +44,7 @@ fn an_address_is_bound_for_the_time_given() {
 }
 
 #[test]
-fn it_ends_early_with_the_packet_that_completes_the_count() {
+fn iter_ends_early_with_the_packet_that_completes_the_count() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for packet in ["1", "2", "3"] {
@@ -59,7 +59,7 @@ fn it_ends_early_with_the_packet_that_completes_the_count() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_reported_and_the_rest_is_printed() {
+fn a_datagram_that_is_not_a_valid_packet_is_reported_and_the_rest_is_printed() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for packet in ["1", "oops", "3"] {
@@ -207,7 +207,7 @@ fn numbers(count: usize) -> String {
 }
 
 #[test]
-fn all_that_is_queued_is_printed_in_no_time() {
+fn a_long_queue_is_printed_completely_with_a_timeout_of_zero() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for arguments in [&["-s", "5"][..], &["-t", "0", "-s", "5"]] {
@@ -303,7 +303,7 @@ fn a_slow_reader_gets_all_that_was_queued_although_the_time_is_short() {
 }
 
 #[test]
-fn what_comes_later_does_not_keep_it_going() {
+fn packets_that_arrive_later_do_not_prolong_iter() {
     const BATCH: usize = 64;
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -338,7 +338,7 @@ fn a_slow_reader_gets_all_that_is_peeked_at() {
 }
 
 #[test]
-fn it_ends_although_a_sender_never_stops() {
+fn iter_ends_although_a_sender_never_stops() {
     let sandbox = Sandbox::new();
     for (time, least) in [("0", Duration::ZERO), ("60ms", Duration::from_millis(60))] {
         let (ours, theirs) = UnixDatagram::pair().unwrap();

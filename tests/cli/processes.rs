@@ -40,7 +40,7 @@ const WAIT_FOR_ZOMBIES: &str =
     "while grep -qs '^State:.Z' /proc/[0-9]*/status; do :; done; echo clean";
 
 #[test]
-fn as_process_1_every_command_ends_by_a_signal() {
+fn as_process_1_every_command_ends_on_a_signal() {
     root!();
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("peer");

@@ -153,7 +153,7 @@ fn with_no_packets_the_peer_is_waited_for_and_nothing_is_sent() {
 }
 
 #[test]
-fn what_can_never_become_a_peer_is_not_waited_for() {
+fn a_file_that_cannot_become_a_peer_is_not_waited_for() {
     let sandbox = Sandbox::new();
     let _listener = std::os::unix::net::UnixListener::bind(sandbox.path("stream")).unwrap();
     sandbox

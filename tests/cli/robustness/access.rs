@@ -82,7 +82,7 @@ fn a_socket_file_is_never_more_open_than_asked() {
 }
 
 #[test]
-fn a_file_that_gets_an_owner_is_nobody_elses_before() {
+fn a_file_is_accessible_to_its_creator_only_until_its_owner_is_set() {
     peer!("strace");
     root!();
     let sandbox = Sandbox::new();
@@ -95,7 +95,7 @@ fn a_file_that_gets_an_owner_is_nobody_elses_before() {
 }
 
 #[test]
-fn a_free_name_is_bound_without_a_lock_and_a_stale_one_is_replaced_under_it() {
+fn a_free_name_is_bound_without_a_lock_and_a_stale_file_is_replaced_under_a_lock() {
     peer!("strace");
     let sandbox = Sandbox::new();
     assert!(
@@ -138,7 +138,7 @@ fn a_symbolic_link_is_never_followed_nor_replaced() {
 }
 
 #[test]
-fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
+fn of_two_listeners_started_at_once_on_one_path_one_binds_it_and_the_other_fails() {
     for round in 0..scaled(30, 500) {
         let sandbox = Sandbox::new();
         if round % 2 == 0 {
@@ -165,7 +165,7 @@ fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
 }
 
 #[test]
-fn whoever_ends_removes_no_file_but_its_own() {
+fn a_listener_that_ends_removes_only_its_own_file() {
     for _ in 0..scaled(10, 200) {
         let sandbox = Sandbox::new();
         let first = sandbox.listen(["s"]);
@@ -183,7 +183,7 @@ fn whoever_ends_removes_no_file_but_its_own() {
 }
 
 #[test]
-fn a_file_that_takes_the_name_at_once_is_not_taken_for_ones_own() {
+fn a_file_that_replaces_the_socket_file_before_stat_is_not_removed() {
     peer!("strace");
     root!();
     let sandbox = Sandbox::new();
@@ -200,7 +200,7 @@ fn a_file_that_takes_the_name_at_once_is_not_taken_for_ones_own() {
 }
 
 #[test]
-fn a_file_that_takes_the_name_at_once_is_recognised_without_privilege_too() {
+fn a_file_that_replaces_the_socket_file_before_stat_is_an_error_for_an_unprivileged_user() {
     peer!("strace", "setpriv");
     root!();
     let sandbox = Sandbox::new();
@@ -225,7 +225,7 @@ fn a_file_that_takes_the_name_at_once_is_recognised_without_privilege_too() {
 }
 
 #[test]
-fn only_allowed_users_are_heard_by_the_kernels_word() {
+fn packets_are_accepted_by_the_senders_user_id_in_the_kernel() {
     root!();
     let sandbox = Sandbox::new();
     let mut listen = sandbox.listen([
@@ -264,7 +264,7 @@ fn only_allowed_users_are_heard_by_the_kernels_word() {
 }
 
 #[test]
-fn a_stranger_does_not_count_does_not_prolong_and_is_not_answered() {
+fn packets_of_other_users_do_not_count_do_not_extend_the_timeout_and_are_not_answered() {
     root!();
     let sandbox = Sandbox::new();
     let user = ["--allow-uid", "1"];
@@ -294,7 +294,7 @@ fn a_stranger_does_not_count_does_not_prolong_and_is_not_answered() {
 }
 
 #[test]
-fn what_a_stranger_sends_along_is_closed() {
+fn descriptors_from_other_users_are_closed() {
     root!();
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--envelope", "--allow-uid", "1"]);
@@ -312,7 +312,7 @@ fn what_a_stranger_sends_along_is_closed() {
 }
 
 #[test]
-fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
+fn a_packet_queued_before_so_passcred_was_set_is_dropped() {
     let sandbox = Sandbox::new();
     let (sender, receiver) = UnixDatagram::pair().unwrap();
     sender.send(b"1").unwrap();
@@ -330,7 +330,7 @@ fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
 }
 
 #[test]
-fn users_whom_a_user_namespace_cannot_name_are_not_let_in() {
+fn packets_of_users_not_mapped_in_the_user_namespace_are_dropped() {
     peer!("unshare");
     root!();
     let sandbox = Sandbox::new();
@@ -374,7 +374,7 @@ fn a_user_that_does_not_exist_is_a_usage_error() {
 }
 
 #[test]
-fn a_killed_listener_leaves_a_name_that_the_next_one_takes() {
+fn the_next_listener_binds_the_name_of_a_killed_one() {
     for round in 0..scaled(20, 300) {
         let sandbox = Sandbox::new();
         let dies = sandbox.udgram(["listen", "s"]).start();

@@ -314,7 +314,7 @@ fn scenario(arguments: &[&'static str]) -> Scenario {
 }
 
 #[test]
-fn listen_withstands_every_fault() {
+fn listen_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1", "[2]"],
@@ -324,7 +324,7 @@ fn listen_withstands_every_fault() {
 }
 
 #[test]
-fn listen_with_a_handler_withstands_every_fault() {
+fn listen_with_a_handler_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1"],
@@ -343,7 +343,7 @@ fn listen_with_a_handler_withstands_every_fault() {
 }
 
 #[test]
-fn recv_withstands_every_fault() {
+fn recv_with_a_command_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1"],
@@ -361,7 +361,7 @@ fn recv_withstands_every_fault() {
 }
 
 #[test]
-fn iter_withstands_every_fault() {
+fn iter_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1", "2"],
@@ -382,7 +382,7 @@ fn iter_withstands_every_fault() {
 }
 
 #[test]
-fn send_withstands_every_fault() {
+fn send_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdin: "1\n2\n",
@@ -392,7 +392,7 @@ fn send_withstands_every_fault() {
 }
 
 #[test]
-fn send_that_waits_withstands_every_fault() {
+fn send_with_wait_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         arrived: &["1", "2"],
@@ -401,7 +401,7 @@ fn send_that_waits_withstands_every_fault() {
 }
 
 #[test]
-fn send_with_a_reply_withstands_every_fault() {
+fn send_with_a_reply_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "1\n",
@@ -423,7 +423,7 @@ fn send_with_a_reply_withstands_every_fault() {
 }
 
 #[test]
-fn exec_withstands_every_fault() {
+fn exec_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "3\n",
@@ -441,7 +441,7 @@ fn exec_withstands_every_fault() {
 }
 
 #[test]
-fn sockopt_withstands_every_fault() {
+fn sockopt_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "off\n",

@@ -43,7 +43,7 @@ fn flood(listen: &Running, messages: usize, descriptors: usize) {
 }
 
 #[test]
-fn descriptors_that_nobody_asked_for_stay_nowhere() {
+fn unrequested_descriptors_are_closed() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -58,7 +58,7 @@ fn descriptors_that_nobody_asked_for_stay_nowhere() {
 }
 
 #[test]
-fn descriptors_that_were_asked_for_are_closed_with_their_message() {
+fn requested_descriptors_are_closed_after_their_message() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -72,7 +72,7 @@ fn descriptors_that_were_asked_for_are_closed_with_their_message() {
 }
 
 #[test]
-fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
+fn more_descriptors_than_a_process_may_open_do_not_stop_listen() {
     for options in ["--envelope", "--exec 'cat; echo'"] {
         let sandbox = Sandbox::new();
         let script = format!("ulimit -n 64; exec udgram listen s {options}");
@@ -92,7 +92,7 @@ fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
 }
 
 #[test]
-fn a_small_control_buffer_leaks_nothing_and_says_so() {
+fn a_small_control_buffer_leaks_no_descriptor_and_truncation_is_reported() {
     for bytes in ["0", "1", "16", "20", "24", "100"] {
         let sandbox = Sandbox::new();
         let mut listen = sandbox.listen(["s", "--envelope", "--ancillary-bufsize", bytes]);
@@ -106,7 +106,7 @@ fn a_small_control_buffer_leaks_nothing_and_says_so() {
 }
 
 #[test]
-fn sockets_within_sockets_are_let_go() {
+fn nested_sockets_in_transit_are_closed() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--envelope"]);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -135,7 +135,7 @@ fn sockets_within_sockets_are_let_go() {
 }
 
 #[test]
-fn credentials_that_a_sender_may_not_claim_are_not_believed() {
+fn credentials_that_a_sender_may_not_claim_are_refused_by_the_kernel() {
     root!();
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--creds", "--mode", "0666"]);
@@ -148,7 +148,7 @@ fn credentials_that_a_sender_may_not_claim_are_not_believed() {
 }
 
 #[test]
-fn a_sender_may_have_any_name_or_none() {
+fn packets_of_senders_with_any_name_or_none_are_printed_and_answered() {
     let sandbox = Sandbox::new();
     let unnamed = limited(UnixDatagram::unbound().unwrap());
     let (named, _) = autobound();
@@ -176,7 +176,7 @@ fn a_sender_may_have_any_name_or_none() {
 }
 
 #[test]
-fn nothing_that_comes_controls_a_terminal() {
+fn no_received_control_character_reaches_a_terminal() {
     peer!("script");
     let evil = "\x1b]0;owned\x07\x1b[2J\u{9b}31m\x08\r\x7f";
     for (options, packet) in [
@@ -221,7 +221,7 @@ fn nothing_that_comes_controls_a_terminal() {
 }
 
 #[test]
-fn a_sender_that_never_stops_does_not_keep_others_out_nor_the_end_away() {
+fn a_sender_that_never_stops_delays_neither_other_clients_nor_sigterm() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -250,7 +250,7 @@ fn a_sender_that_never_stops_does_not_keep_others_out_nor_the_end_away() {
 }
 
 #[test]
-fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
+fn no_packet_is_lost_at_sigterm_when_a_client_does_not_read_its_answers() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--echo"]);
     let deaf = sandbox.bind("deaf");
@@ -271,7 +271,7 @@ fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
 }
 
 #[test]
-fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
+fn unread_answers_take_bounded_memory_and_do_not_delay_other_clients() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox.udgram(["listen", "s", "--echo", "-p", "raw"]);
@@ -302,7 +302,7 @@ fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
 }
 
 #[test]
-fn clients_that_go_away_before_their_answer_hold_up_nobody_and_few_are_reported() {
+fn clients_that_close_before_their_answer_do_not_delay_others_and_at_most_257_lines_are_reported() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox.udgram(["listen", "s", "--echo"]);
@@ -327,7 +327,7 @@ fn clients_that_go_away_before_their_answer_hold_up_nobody_and_few_are_reported(
 }
 
 #[test]
-fn empty_datagrams_are_datagrams() {
+fn empty_datagrams_are_counted_and_answered() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "-p", "hex", "--count", "1000", "--echo"]);
     let client = sandbox.bind("client");

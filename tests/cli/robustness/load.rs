@@ -40,7 +40,7 @@ fn udgram(sandbox: &Sandbox, arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn a_stream_of_numbered_datagrams_arrives_whole_in_order_and_memory_stays_flat() {
+fn numbered_datagrams_arrive_complete_and_in_order_in_bounded_memory() {
     let count: u64 = scaled(200_000, 10_000_000);
     let sandbox = Sandbox::new();
     let mut listen = Guard(spawn(&mut udgram(&sandbox, &["listen", "s"])).unwrap());
@@ -117,7 +117,7 @@ fn eight_senders_at_once_lose_nothing_and_each_keeps_its_order() {
 }
 
 #[test]
-fn a_receiver_that_restarts_under_a_sender_that_waits_misses_nothing() {
+fn no_packet_is_lost_or_doubled_when_the_receiver_restarts_under_send_wait() {
     let (restarts, each) = scaled((10, 200), (50, 5_000));
     let sandbox = Sandbox::new();
     let command = ["send", "s", "--wait", "--timeout", "60s"];
@@ -168,7 +168,7 @@ fn a_receiver_that_restarts_under_a_sender_that_waits_misses_nothing() {
 }
 
 #[test]
-fn handlers_leave_no_process_and_no_descriptor_behind() {
+fn handlers_leave_no_process_and_no_descriptor() {
     let count = scaled(100, 20_000);
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
@@ -194,7 +194,7 @@ fn handlers_leave_no_process_and_no_descriptor_behind() {
 }
 
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let sandbox = Sandbox::new();
     let client = sandbox.bind("client");
     let listen = sandbox
@@ -209,7 +209,7 @@ fn a_full_disk_is_told() {
 
 /// The checker that is there watches udgram at work: no invalid access, no leak of descriptors.
 #[test]
-fn valgrind_finds_nothing() {
+fn valgrind_reports_no_error() {
     peer!("valgrind");
     let sandbox = Sandbox::new();
     let check = "valgrind -q --error-exitcode=99 --sim-hints=lax-ioctls --log-file=log.%p udgram";
