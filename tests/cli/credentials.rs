@@ -1,4 +1,4 @@
-//! Who the kernel says the sender is.
+//! Credentials of senders, received and claimed.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -164,7 +164,7 @@ fn credentials_and_descriptors_travel_together() {
 fn an_unknown_process_id_is_null() {
     let sandbox = Sandbox::new();
     let socket = sandbox.bind("s");
-    // Queued before anybody asked for credentials: the kernel kept none.
+    // The packet is queued before SO_PASSCRED is set, so it has no credentials.
     UnixDatagram::unbound()
         .unwrap()
         .send_to(b"1", sandbox.path("s"))

@@ -1,4 +1,4 @@
-//! Open descriptors that travel beside a datagram.
+//! Descriptors in ancillary data (SCM_RIGHTS).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,7 +22,7 @@ fn receiver(sandbox: &Sandbox, args: &[&str]) -> Running {
     running
 }
 
-/// An open file of the test's own, with this content.
+/// Returns an open file with this content.
 #[track_caller]
 fn open(sandbox: &Sandbox, name: &str) -> File {
     File::open(sandbox.file(name, format!("content of {name}\n"))).unwrap()
@@ -458,7 +458,7 @@ fn a_command_gets_the_descriptors_at_the_numbers_asked_for() {
 #[test]
 fn placing_descriptors_never_overwrites_one_still_to_be_moved() {
     let sandbox = Sandbox::new();
-    // Whatever numbers they arrive with, each lands in the place of another.
+    // Each is moved to the number of another one.
     for order in [
         [3, 4, 5, 6, 7, 8],
         [8, 7, 6, 5, 4, 3],
@@ -544,7 +544,7 @@ fn a_packet_that_cannot_be_an_environment_variable_is_reported() {
         .send_to(b"a\0b", sandbox.path("s"))
         .unwrap();
     let outcome = running.finish();
-    // An environment variable holds no NUL: that must be said, not passed over.
+    // An environment variable cannot contain NUL.
     assert!(!outcome.diagnostics().is_empty(), "{:?}", outcome.code());
 }
 

@@ -1,4 +1,4 @@
-//! One clear line and the right status for everything that can go wrong.
+//! Errors: one line on standard error and an exit status.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;

@@ -94,7 +94,7 @@ fn the_command_gets_the_signal_and_its_status_is_returned() {
         (Signal::SIGINT, "INT"),
         (Signal::SIGHUP, "HUP"),
     ] {
-        // Blocked and waited for, no signal can come a moment too early.
+        // The signals are blocked, so none is lost before sigwait().
         let script = format!(
             "import signal, sys\n\
              expected = [signal.SIG{name}]\n\
@@ -229,7 +229,7 @@ fn a_signal_to_each_process_of_a_cgroup_reaches_the_command_once() {
     let pids = children(running.pid());
     assert_eq!(pids.len(), 2);
     running.signal(Signal::SIGSTOP);
-    // As systemd does it: one after the other.
+    // systemd signals the processes of a cgroup one after the other.
     for pid in pids.into_iter().chain([running.pid()]) {
         sys::signal(pid, libc::SIGTERM);
     }

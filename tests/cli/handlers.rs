@@ -1,4 +1,4 @@
-//! The commands of `listen --exec`: what they find, how they end, and what they cannot hold up.
+//! The commands of `listen --exec`: their environment, their end, and what they do not delay.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! `udgram iter`: what is already waiting, within one total time.
+//! `udgram iter`: prints queued packets, within one total time.
 
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::os::unix::net::UnixDatagram;
@@ -91,7 +91,7 @@ fn peeking_leaves_every_datagram_and_option_as_it_was() {
             .unwrap();
     }
     let before = options();
-    // The kernel shows an empty datagram to the first look only.
+    // recvmsg(2) with MSG_PEEK returns an empty datagram only once.
     for seen in ["1\n\"two\"\n\n[4]\n", "1\n\"two\"\n[4]\n"] {
         sandbox
             .udgram(["iter", "--peek", "-p", "text", "-s", "5"])
@@ -116,7 +116,7 @@ for _ in range(2):
     print(daemon.recv(100).decode(), flush=True)
 ";
 
-/// A daemon that reads its socket only when it is told to, and the number of that socket.
+/// Starts a daemon that reads its socket only on request; returns it and the number of that socket.
 #[track_caller]
 fn stuck_daemon(sandbox: &Sandbox) -> (Running, String) {
     let mut daemon = sandbox.python(DAEMON).stdin_open().start();

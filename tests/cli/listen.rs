@@ -1,4 +1,4 @@
-//! `udgram listen`: every packet as it comes, until stopped, and none lost.
+//! `udgram listen`: prints every packet until it is stopped, and loses none.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;

@@ -1,4 +1,4 @@
-//! The words of messages about packets, exactly: what is wrong, where, and what may help.
+//! The exact messages about packets: the fault, its place, a hint.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,4 +1,4 @@
-//! The programs that udgram lives among: daemons, loggers, and the tools people have used so far.
+//! Other programs as peers: daemons, loggers, socat, nc, Python.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ macro_rules! receiver {
     }};
 }
 
-/// An rsyslogd of the test's own: it takes datagrams at `log` and prints what it knows of each.
+/// Starts an rsyslogd that receives datagrams at `log` and prints what it knows of each.
 #[track_caller]
 pub(crate) fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
     let config = format!(

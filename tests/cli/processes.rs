@@ -1,5 +1,4 @@
-//! What udgram does with processes: as PID 1, with its children, with the signals and descriptors that it
-//! found, and with those that it hands on.
+//! Processes: udgram as PID 1, its children, the signals and descriptors that it inherits and passes on.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -226,7 +225,7 @@ fn commands_find_the_signals_ignored_and_blocked_as_udgram_found_them() {
             "recv, {ignored:?}"
         );
 
-        // sh(1) may have ideas of its own about them.
+        // sh(1) may change them.
         let handler = SIGNALS.map(|word| format!("'{word}'")).join(" ");
         let direct = with_ignored(&sandbox, ignored, &["sh", "-c", &handler]);
         let direct = ordinary_signals(&direct.run().lines());
@@ -341,7 +340,7 @@ fn script(sandbox: &Sandbox, name: &str, content: &str) {
         .succeeds("");
 }
 
-/// How much has been written into a file.
+/// Returns the number of bytes written to a file.
 #[track_caller]
 fn size(file: OwnedFd) -> u64 {
     File::from(file).metadata().unwrap().len()
@@ -401,7 +400,7 @@ fn ctrl_c_erases_the_progress_line() {
         .start();
     let start = Instant::now();
     let _ = receiver.take();
-    // Nothing is shown of what takes no time; so it has to take some.
+    // Progress is shown only if the transfer takes some time.
     while start.elapsed() < Duration::from_secs(1) {
         poll(&mut [], PollTimeout::from(50u16)).unwrap();
     }

@@ -17,7 +17,7 @@ fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
     running
 }
 
-/// What becomes of `recv` with these options and of these datagrams from an unnamed sender.
+/// Runs `recv` with these options, and sends it these datagrams from an unnamed sender.
 #[track_caller]
 fn received(options: &[&str], datagrams: &[&[u8]]) -> Outcome {
     let sandbox = Sandbox::new();
@@ -412,7 +412,7 @@ fn a_shell_sees_status_141_when_the_reader_has_gone() {
     running.wait_bound("s");
     drop(reader);
     let outcome = running.finish();
-    // What a shell may say about the signal is its own affair.
+    // The shell may print a message about the signal before that.
     assert!(
         outcome.stderr_text().ends_with("141\n"),
         "{}",
@@ -465,7 +465,7 @@ fn packets_queued_after_the_last_one_received_are_reported_as_lost() {
     let sandbox = Sandbox::new();
     let running = sandbox.udgram(["recv", "s"]).start();
     running.wait_bound("s");
-    // Stopped, it cannot be quicker than the second packet.
+    // It is stopped until all three packets are queued.
     running.stop();
     let sender = UnixDatagram::unbound().unwrap();
     for packet in [b"1", b"2", b"3"] {

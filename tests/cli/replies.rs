@@ -193,7 +193,7 @@ fn a_peer_that_answers_and_closes_its_socket_has_answered() {
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply=2", "s", "1"]).start();
     let (_, from) = peer.take_from();
-    // Both are queued before it can look whether the peer is still there.
+    // Both are queued before it checks whether the peer is still there.
     running.stop();
     for answer in [b"2", b"3"] {
         peer.send_to_addr(answer, &from).unwrap();

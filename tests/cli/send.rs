@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Peer, Sandbox, root, text};
 
-/// What a peer gets when `send` is given these arguments and this standard input.
+/// Returns the datagrams that a peer gets from `send` with these arguments and this standard input.
 #[track_caller]
 fn datagrams(args: &[&str], stdin: impl AsRef<[u8]>) -> Vec<Vec<u8>> {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! A name that has a file already: a stale one, a live socket's, one of another type, a locked one.
+//! Binding a name that already has a file: stale, of a live socket, of another type, locked.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -235,7 +235,7 @@ fn a_lock_of_another_process_on_the_directory_does_not_protect_a_stale_file() {
     assert!((2..=204).contains(&locked), "{locked}");
 }
 
-/// How many hidden files of udgram are there.
+/// Returns the number of hidden files of udgram.
 fn hidden(sandbox: &Sandbox) -> usize {
     let files = fs::read_dir(sandbox.dir()).unwrap();
     files

@@ -1,4 +1,4 @@
-//! The words of usage errors, exactly: what new users write, and what they are told.
+//! The exact messages of usage errors.
 
 use crate::harness::{Peer, Sandbox};
 

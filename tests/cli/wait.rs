@@ -1,4 +1,4 @@
-//! `udgram send --wait`: a peer that is not there yet, or not there any more.
+//! `udgram send --wait`: a peer that is not bound yet, or went away.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -1,4 +1,4 @@
-//! What is told to whom watches: totals, colours, progress.
+//! Totals, colours, progress.
 
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,7 @@ fn the_progress_through_a_file_is_shown_on_a_terminal() {
     for _ in 0..500 {
         assert_eq!(receiver.take(), b"12345");
     }
-    // Nothing is shown of what takes no time; so it has to take some.
+    // Progress is shown only if the transfer takes some time.
     while start.elapsed() < Duration::from_secs(1) {
         poll(&mut [], PollTimeout::from(50u16)).unwrap();
     }

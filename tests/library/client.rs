@@ -418,7 +418,7 @@ fn ownership_of_the_socket_passes_to_the_client() {
         theirs.send(b"").unwrap_err().raw_os_error(),
         Some(libc::ECONNREFUSED)
     );
-    // One that is refused, too.
+    // A socket that is refused is closed, too.
     let (socket, address) = named_socket();
     refused(socket);
     assert_eq!(

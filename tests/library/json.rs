@@ -1,5 +1,5 @@
-//! What JSON is: the cases that parsers differ in, and the whole of JSONTestSuite where a checkout
-//! of it is given (`UDGRAM_JSON_TEST_SUITE`).
+//! JSON: the cases in which parsers differ, and all of JSONTestSuite if `UDGRAM_JSON_TEST_SUITE` names
+//! a checkout of it.
 
 use std::fs;
 

@@ -25,7 +25,7 @@ static FORKING: RwLock<()> = RwLock::new(());
 
 /// To be held while a child is made.
 fn forking() -> RwLockReadGuard<'static, ()> {
-    // A test that failed has left nothing behind; here, and below.
+    // The lock guards no data, so the panic of a failed test does not matter.
     FORKING.read().unwrap_or_else(PoisonError::into_inner)
 }
 

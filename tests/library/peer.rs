@@ -1,4 +1,4 @@
-//! A client whose peer goes away and comes back: nobody else is taken for it meanwhile.
+//! Clients whose peer goes away and comes back: packets of others are not received meanwhile.
 
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,

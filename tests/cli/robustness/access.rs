@@ -1,4 +1,4 @@
-//! Who gets in: socket files, their modes and owners, races for a name, `--allow-uid`.
+//! Access to a socket: the modes and owners of socket files, races for a name, `--allow-uid`.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -15,13 +15,13 @@ use crate::sys;
 
 use super::scaled;
 
-/// The calls that may open a file to others.
+/// The system calls that may give other users access to a file.
 const CALLS: [&str; 7] = [
     "bind", "fchmod", "fchmodat", "chmod", "fchown", "fchownat", "flock",
 ];
 
-/// Those system calls of `udgram listen` with these options, run under this umask until it says that
-/// it is ready.
+/// Runs `udgram listen` with these options and this umask until it is ready, kills it, and returns
+/// those of its system calls that are in [`CALLS`].
 fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
     let script = format!("umask {umask}; exec strace -o trace udgram listen s {options}");
     let listen = sandbox.shell(&script).start_ready();
@@ -31,7 +31,7 @@ fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
     let _ = listen.finish();
     let calls = trace.lines().filter_map(|line| {
         let (name, rest) = line.split_once('(')?;
-        // An older strace does not know fchmodat2(2), which is 452 everywhere.
+        // An older strace does not know fchmodat2(2); its number is 452 on every architecture.
         if name == "fchmodat2" || name == "syscall_0x1c4" {
             let mode = rest.split(", ").nth(2)?;
             let mode = match mode.strip_prefix("0x") {
@@ -67,7 +67,7 @@ fn a_socket_file_is_never_more_open_than_asked() {
             .iter()
             .position(|call| call.starts_with("bind("))
             .unwrap();
-        // Before there is a file its mode is set on the socket; what comes after is no more.
+        // The mode is set on the socket before bind(2) makes the file; no later call adds permissions.
         assert!(
             calls[..bound]
                 .iter()
@@ -146,11 +146,11 @@ fn of_two_listeners_started_at_once_on_one_path_one_binds_it_and_the_other_fails
         }
         let start = || sandbox.udgram(["listen", "s", "--count", "1"]).start();
         let both = [start(), start()];
-        // The one that has lost ends by itself; the other one then waits for a packet.
+        // The one that cannot bind ends; the other one waits for a packet.
         let mut ended =
             [0, 1].map(|one: usize| PollFd::new(both[one].ended.as_fd(), PollFlags::POLLIN));
         let limit = PollTimeout::try_from(LIMIT).unwrap();
-        assert!(poll(&mut ended, limit).unwrap() > 0, "both have won");
+        assert!(poll(&mut ended, limit).unwrap() > 0, "both are bound");
         sandbox
             .udgram(["send", "s", "1", "--wait", "--timeout", "20s"])
             .run()
@@ -187,7 +187,7 @@ fn a_file_that_replaces_the_socket_file_before_stat_is_not_removed() {
     peer!("strace");
     root!();
     let sandbox = Sandbox::new();
-    // bind(2) has made the file, and udgram does not know of it yet.
+    // strace delays the return of bind(2): the file exists, and udgram has not called stat(2) yet.
     let script = "exec strace -o trace -e inject=bind:delay_exit=300000 udgram listen s";
     let listen = sandbox.shell(script).start();
     listen.wait_bound("s");
@@ -204,7 +204,7 @@ fn a_file_that_replaces_the_socket_file_before_stat_is_an_error_for_an_unprivile
     peer!("strace", "setpriv");
     root!();
     let sandbox = Sandbox::new();
-    // Without CAP_NET_ADMIN the kernel does not open the file of the socket.
+    // Without CAP_NET_ADMIN, SIOCUNIXFILE fails with EPERM.
     let user = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let script = format!(
         "chmod 777 . && cp \"$(command -v udgram)\" u && \
@@ -243,7 +243,7 @@ fn packets_are_accepted_by_the_senders_user_id_in_the_kernel() {
             .run()
             .succeeds("");
     }
-    // Whoever may claim another user's name is that user, to the kernel.
+    // A process that may claim the credentials of another user counts as that user.
     sandbox
         .udgram(["send", "s", "6", "--creds=1:2:2"])
         .run()
@@ -287,7 +287,7 @@ fn packets_of_other_users_do_not_count_do_not_extend_the_timeout_and_are_not_ans
     ]);
     let exec = exec.args(user).start_ready();
     let stranger = UnixDatagram::unbound().unwrap();
-    // It ends by its timeout, whatever others send meanwhile.
+    // Packets of other users do not extend the timeout.
     while stranger.send_to(b"3", sandbox.path("x")).is_ok() {}
     let _ = exec.finish().ends(0, "");
     assert!(!sandbox.exists("handled"));
@@ -305,7 +305,7 @@ fn descriptors_from_other_users_are_closed() {
         let held = [writer.as_fd(); 3];
         sys::send_descriptors(&stranger, &sandbox.path("s"), b"1", &held);
         drop(writer);
-        // It has ended once nobody has its other end open.
+        // The read ends when no process has the write end open.
         assert_eq!(std::io::read_to_string(reader).unwrap(), "");
     }
     assert!(listen.open_descriptors() <= before);
@@ -378,7 +378,7 @@ fn the_next_listener_binds_the_name_of_a_killed_one() {
     for round in 0..scaled(20, 300) {
         let sandbox = Sandbox::new();
         let dies = sandbox.udgram(["listen", "s"]).start();
-        // At any moment: before, during and after binding, which takes a millisecond or two.
+        // The moments are before, during and after bind(2), 1 or 2 ms after the start.
         let spin = std::time::Instant::now();
         while spin.elapsed() < std::time::Duration::from_micros(round * 97 % 6000) {
             std::hint::spin_loop();

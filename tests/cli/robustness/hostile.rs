@@ -1,5 +1,5 @@
-//! Peers that mean harm: floods of descriptors, forged credentials, odd names, control characters,
-//! senders that never stop, datagrams of every size.
+//! Hostile peers: floods of descriptors, forged credentials, unusual names, control characters,
+//! senders that never stop, empty and large datagrams.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,8 +19,8 @@ use crate::sys::{
 
 use super::scaled;
 
-/// Sends so many messages with so many descriptors each, all of them the write end of a pipe, and
-/// holds that all of them are closed in the end and the receiver has none of them open.
+/// Sends `messages` messages with `descriptors` copies of the write end of a pipe each, and checks that
+/// the receiver has closed all of them in the end.
 #[track_caller]
 fn flood(listen: &Running, messages: usize, descriptors: usize) {
     let socket = limited(UnixDatagram::unbound().unwrap());
@@ -31,14 +31,14 @@ fn flood(listen: &Running, messages: usize, descriptors: usize) {
     for round in 0..messages {
         send_descriptors(&socket, &path, b"1", &held);
         if round % 1000 == 0 {
-            // Those of a batch may be open just now, and no more.
+            // At most the descriptors of one batch, 64 messages, are open.
             let open = listen.open_descriptors();
             assert!(open <= before + 64 * descriptors, "{open} are open");
         }
     }
     drop(writer);
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
-    // What is read from here on was sent behind them all.
+    // All messages have been received.
     assert!(listen.open_descriptors() <= before + 2);
 }
 
@@ -81,7 +81,7 @@ fn more_descriptors_than_a_process_may_open_do_not_stop_listen() {
         let client = sandbox.bind("client");
         client.send_to(b"2", sandbox.path("s")).unwrap();
         if options != "--envelope" {
-            // The handlers before it have answered nobody: their senders had no name.
+            // The packets before it have no answer: their sender has no name.
             assert_eq!(client.take(), b"2");
         }
         listen.signal(Signal::SIGTERM);
@@ -128,7 +128,7 @@ fn nested_sockets_in_transit_are_closed() {
         &[held.last().unwrap().as_fd()],
     );
     drop((writer, held));
-    // The kernel collects what nobody can reach any more.
+    // The kernel's garbage collector for sockets in transit closes them.
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
     listen.signal(Signal::SIGTERM);
     let _ = listen.finish();
@@ -182,10 +182,10 @@ fn no_received_control_character_reaches_a_terminal() {
     for (options, packet) in [
         ("-p text", evil.to_owned()),
         ("-p text -e", evil.to_owned()),
-        // DEL and what follows it may stand in JSON as they are.
+        // JSON may contain DEL and the C1 controls unescaped.
         ("", "\"\u{9b}31m\x7f\"".to_owned()),
         ("-e", "{\"\u{9b}\":\"\u{90}\x7f\"}".to_owned()),
-        // No packet at all: the message tells what came.
+        // Not a valid packet: the message quotes it.
         ("", evil.to_owned()),
         ("-e", evil.to_owned()),
         ("-p hex", evil.to_owned()),
@@ -205,7 +205,7 @@ fn no_received_control_character_reaches_a_terminal() {
             .unwrap();
         let outcome = shown.finish();
         let mut text = String::from_utf8(outcome.stdout().to_vec()).unwrap();
-        // The colours of udgram itself.
+        // Remove the colours that udgram prints.
         for style in ["0", "1", "32", "33", "34", "36"] {
             text = text.replace(&format!("\x1b[{style}m"), "");
         }
@@ -215,7 +215,7 @@ fn no_received_control_character_reaches_a_terminal() {
             "{options}: {}",
             text.escape_debug()
         );
-        // A carriage return is the terminal's own, before each line end.
+        // The terminal adds a carriage return to each line end.
         assert_eq!(text.matches('\r').count(), text.matches("\r\n").count());
     }
 }
@@ -255,7 +255,7 @@ fn no_packet_is_lost_at_sigterm_when_a_client_does_not_read_its_answers() {
     let listen = sandbox.listen(["s", "--echo"]);
     let deaf = sandbox.bind("deaf");
     assert!(sandbox.fill("deaf") > 0);
-    // They come together; the answer to the first waits for room that never comes.
+    // They are received in one batch; the answer to the first one waits for room in a full queue.
     listen.signal(Signal::SIGSTOP);
     for number in 0..8 {
         let packet = number.to_string();
@@ -284,7 +284,7 @@ fn unread_answers_take_bounded_memory_and_do_not_delay_other_clients() {
         if number % 2 == 0 {
             client.connect(&path).unwrap();
         }
-        // 200 MB in all.
+        // The long form sends 2 GB in all, the short form 200 MB.
         for _ in 0..scaled(170, 1700) {
             if number % 2 == 0 {
                 client.send(&packet).unwrap();
@@ -351,7 +351,7 @@ fn datagrams_of_four_megabytes_in_bursts_take_bounded_memory() {
             return crate::harness::skip("large datagrams need root here");
         }
         let datagram = vec![b'\x01'; size - 4096];
-        // As many at a time as the queue holds.
+        // Send as many at a time as the queue holds.
         for _ in 0..scaled(25, 500) {
             client.send_to(&datagram, sandbox.path("s")).unwrap();
         }

@@ -1,5 +1,5 @@
-//! Load: many datagrams, many senders, receivers that restart, handlers without end; nothing is
-//! lost, nothing out of order, nothing left behind.
+//! Load: many datagrams, many senders, receivers that restart, many handlers. No packet may be lost
+//! or out of order, and no process, descriptor or memory may leak.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -18,7 +18,7 @@ use crate::sys::peak_memory;
 
 use super::scaled;
 
-/// Kills the process when a test fails before it has ended.
+/// Kills the process when dropped, also if the test fails.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -143,7 +143,7 @@ fn no_packet_is_lost_or_doubled_when_the_receiver_restarts_under_send_wait() {
         let lines = BufReader::new(listen.0.stdout.take().unwrap()).lines();
         let pid = Pid::from_raw(i32::try_from(listen.0.id()).unwrap());
         let mut came = 0;
-        // What it had accepted when it was told to end it prints before it ends.
+        // After SIGTERM, it prints the packets that are queued, then ends.
         for line in lines {
             assert_eq!(line.unwrap().parse(), Ok(expected), "lost or doubled");
             expected += 1;
@@ -185,7 +185,7 @@ fn handlers_leave_no_process_and_no_descriptor() {
             .unwrap();
         assert_eq!(client.take(), packet.as_bytes());
     }
-    // The last answer came from a handler that had ended, and been waited for.
+    // listen reaps a handler before it sends the answer.
     assert_eq!(children(listen.pid()), [0; 0]);
     assert!(listen.open_descriptors() <= before);
     listen.signal(Signal::SIGTERM);
@@ -207,7 +207,6 @@ fn a_full_disk_is_reported() {
     assert!(!sandbox.exists("s"));
 }
 
-/// The checker that is there watches udgram at work: no invalid access, no leak of descriptors.
 #[test]
 fn valgrind_reports_no_error() {
     peer!("valgrind");
