@@ -474,7 +474,7 @@ fn the_number_of_sockets_that_another_process_is_passed_is_not_read() {
 }
 
 #[test]
-fn a_packet_that_came_before_times_were_asked_for_has_none() {
+fn a_packet_queued_before_timestamps_were_enabled_has_no_time() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let bare = "{\"from\":null,\"size\":1,\"packet\":1}";

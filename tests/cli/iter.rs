@@ -416,7 +416,7 @@ fn a_queue_that_takes_long_is_printed_to_its_end_although_the_time_is_over() {
 }
 
 #[test]
-fn what_may_be_left_of_a_queue_without_times_of_arrival_is_reported() {
+fn packets_that_may_be_left_in_a_queue_without_times_of_arrival_are_reported() {
     peer!("strace");
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -439,7 +439,7 @@ fn what_may_be_left_of_a_queue_without_times_of_arrival_is_reported() {
 }
 
 #[test]
-fn two_do_not_peek_at_one_socket_together() {
+fn two_programs_do_not_peek_at_one_socket_at_once() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let queued = queue(&ours, 3000);
@@ -458,7 +458,7 @@ fn two_do_not_peek_at_one_socket_together() {
 }
 
 #[test]
-fn an_offset_that_was_there_before_is_reported_and_restored() {
+fn an_earlier_peek_offset_is_reported_and_restored() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let queued = queue(&ours, 3000);
@@ -509,7 +509,7 @@ fn a_queue_that_takes_too_long_to_peek_at_is_reported() {
 }
 
 #[test]
-fn a_time_that_the_kernel_notes_at_the_peek_is_no_time_of_arrival() {
+fn a_time_that_the_kernel_sets_at_the_peek_is_not_a_time_of_arrival() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.send(b"1").unwrap();

@@ -208,7 +208,7 @@ fn the_peer_of_a_session_is_not_that_of_another_socket_with_its_number() {
 }
 
 #[test]
-fn a_peer_without_the_number_of_its_socket_or_with_a_relative_name_is_not_believed() {
+fn a_peer_without_an_inode_number_or_with_a_relative_name_is_ignored() {
     let sandbox = Sandbox::new();
     let own = session_without_peer(&sandbox);
     let peer = sandbox.bind("s");
