@@ -236,7 +236,7 @@ fn statuses() -> BTreeMap<&'static str, &'static str> {
 }
 
 #[test]
-fn the_exit_statuses_of_the_readme_are_the_programs() {
+fn the_exit_statuses_of_the_readme_are_those_of_the_program() {
     // What a reader of each row would try.
     let tried = BTreeMap::from([
         ("0", "udgram recv s & udgram send --wait s 1; wait $!"),
@@ -273,7 +273,7 @@ fn the_exit_statuses_of_the_readme_are_the_programs() {
 }
 
 #[test]
-fn the_messages_that_the_readme_explains_are_the_programs() {
+fn the_messages_that_the_readme_explains_are_those_of_the_program() {
     let (_, table) = README
         .split_once("| message | why, and what to do |")
         .unwrap();
@@ -338,7 +338,7 @@ fn the_table_of_the_code_structure_has_every_source_file() {
 }
 
 #[test]
-fn every_dependency_says_why_it_earns_its_place() {
+fn contributing_lists_every_dependency() {
     let contributing = include_str!("../CONTRIBUTING.md");
     let (_, table) = contributing.split_once("| crate | why |").unwrap();
     let manifest = include_str!("../Cargo.toml");

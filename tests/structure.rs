@@ -164,7 +164,7 @@ fn every_import_runs_down_the_table_of_the_code_structure() {
 }
 
 #[test]
-fn a_circle_is_found() {
+fn a_circle_of_imports_is_found() {
     let to = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     let imports = BTreeMap::from([
         ("a".to_owned(), to(&["b"])),

@@ -127,7 +127,7 @@ fn an_unknown_escape_is_a_usage_error() {
 }
 
 #[test]
-fn no_address_is_empty() {
+fn an_empty_address_is_a_usage_error() {
     let sandbox = Sandbox::new();
     sandbox
         .udgram(["send", "", "1"])
@@ -216,7 +216,7 @@ fn printed_sender(sandbox: &Sandbox, written: &Path) -> String {
 }
 
 #[test]
-fn a_sender_is_printed_as_it_is_written() {
+fn a_sender_is_printed_in_the_form_of_an_argument() {
     let sandbox = Sandbox::new();
     let unique = sandbox.unique();
     for address in [

@@ -1,4 +1,4 @@
-//! The answers of `listen --echo`: whom they go to, and what clients that do not read them cost.
+//! The answers of `listen --echo`: their recipients, and clients that do not read them.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -19,7 +19,7 @@ fn send_only(client: &UnixDatagram, server: &Path, packets: usize) {
     }
 }
 
-/// Holds that a client is answered which asks one question at a time.
+/// Checks that a client that asks one question at a time is answered.
 #[track_caller]
 fn is_answered(client: &UnixDatagram, server: &Path) {
     for question in [b"1", b"2", b"3"] {
@@ -38,7 +38,7 @@ fn echo(sandbox: &Sandbox) -> Running {
 }
 
 #[test]
-fn a_connected_client_that_never_reads_keeps_nobody_else_waiting() {
+fn a_connected_client_that_never_reads_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -50,14 +50,14 @@ fn a_connected_client_that_never_reads_keeps_nobody_else_waiting() {
         deaf.send(b"0").unwrap();
     }
     is_answered(&innocent, &path);
-    // One that is connected itself is in no better place.
+    // The same for a client that is connected.
     innocent.connect(&path).unwrap();
     innocent.send(b"1").unwrap();
     assert_eq!(innocent.take(), b"1");
 }
 
 #[test]
-fn an_unconnected_client_that_never_reads_keeps_nobody_else_waiting() {
+fn an_unconnected_client_that_never_reads_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let deaf = sandbox.bind("deaf");
@@ -66,7 +66,7 @@ fn an_unconnected_client_that_never_reads_keeps_nobody_else_waiting() {
 }
 
 #[test]
-fn many_clients_that_never_read_keep_nobody_else_waiting() {
+fn many_clients_that_never_read_do_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -87,7 +87,7 @@ fn many_clients_that_never_read_keep_nobody_else_waiting() {
 }
 
 #[test]
-fn a_large_answer_that_is_never_read_keeps_nobody_else_waiting() {
+fn a_large_answer_that_is_never_read_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _server = echo(&sandbox);
     let path = sandbox.path("s");
@@ -171,7 +171,7 @@ fn an_answer_to_the_last_packet_counted_is_waited_for() {
 }
 
 #[test]
-fn a_client_that_went_away_is_reported_once_and_costs_the_next_one_nothing() {
+fn a_client_that_went_away_is_reported_once_and_does_not_delay_the_next_one() {
     let sandbox = Sandbox::new();
     let server = echo(&sandbox);
     server.signal(Signal::SIGSTOP);
@@ -268,7 +268,7 @@ fn no_answer_to_another_user_follows_a_link() {
     let sandbox = Sandbox::new();
     let secret = sandbox.bind("secret");
     let mut server = open_echo(&sandbox);
-    // It is said once.
+    // It is reported once.
     for _ in 0..2 {
         send_as_another_user(&sandbox, &server);
         symlink("../secret", sandbox.path("pub/me")).unwrap();
@@ -365,7 +365,7 @@ fn a_relative_pathname_is_below_the_working_directory_of_its_sender() {
 }
 
 #[test]
-fn a_relative_pathname_of_another_user_is_never_looked_up_below_ones_own_directory() {
+fn a_relative_pathname_of_another_user_is_never_looked_up_in_the_servers_directory() {
     peer!("python3");
     root!();
     let sandbox = Sandbox::new();
@@ -373,7 +373,7 @@ fn a_relative_pathname_of_another_user_is_never_looked_up_below_ones_own_directo
     std::os::unix::fs::chown(sandbox.path("priv/me"), Some(1), None).unwrap();
     let mut server = open_echo(&sandbox);
     server.signal(Signal::SIGSTOP);
-    // It has ended before it could be answered: nobody can say any more where it was.
+    // It ended before the answer, so its working directory is unknown.
     sandbox
         .shell("cd pub && exec python3 ../client 1")
         .run()

@@ -55,7 +55,7 @@ fn the_umask_of_a_command_run_by_udgram_is_left_alone() {
 }
 
 #[test]
-fn a_mode_is_octal_permission_bits() {
+fn a_mode_that_is_not_octal_permission_bits_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for mode in ["888", "", "u=rw", "0x1ff", "-1", "77777"] {
         let option = format!("--mode={mode}");
@@ -100,7 +100,7 @@ fn the_owner_is_the_one_asked_for() {
 }
 
 #[test]
-fn an_owner_is_made_of_numbers() {
+fn an_owner_that_is_not_made_of_numbers_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for owner in ["", ":", "nobody!", "1:2:3", "-1", "99999999999"] {
         let option = format!("--owner={owner}");
@@ -248,7 +248,7 @@ fn the_file_of_a_successor_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_was_removed_by_others_is_not_missed() {
+fn a_socket_file_removed_by_others_is_not_an_error() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &[]);
     fs::remove_file(sandbox.path("s")).unwrap();

@@ -1,4 +1,4 @@
-//! A standard error that takes nothing: it neither stops the next packet nor the end.
+//! A blocked standard error: it delays neither the next packet nor the end.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -20,7 +20,7 @@ fn fill(mut pipe: &PipeWriter) {
     set(flags);
 }
 
-/// What is in the pipe, without what it was filled with.
+/// Returns the content of the pipe without the bytes that filled it.
 fn drain(pipe: &mut PipeReader) -> String {
     let flags = OFlag::from_bits_retain(fcntl(&*pipe, FcntlArg::F_GETFL).unwrap());
     fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
@@ -135,7 +135,7 @@ fn a_message_that_is_longer_than_the_pipe_takes_at_a_time_is_whole() {
 }
 
 #[test]
-fn a_stderr_that_is_full_closed_or_without_a_reader_is_no_error() {
+fn a_stderr_that_is_full_closed_or_without_a_reader_is_not_an_error() {
     let listen = |sandbox: &Sandbox, invocation: Invocation| {
         let running = invocation.start();
         running.wait_bound("s");

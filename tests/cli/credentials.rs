@@ -1,4 +1,4 @@
-//! Who the kernel says the sender is.
+//! Credentials of senders, received and claimed.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -35,7 +35,7 @@ fn the_senders_credentials_are_printed_in_an_envelope() {
 }
 
 #[test]
-fn an_envelope_has_no_credentials_unless_they_were_asked_for() {
+fn an_envelope_has_no_credentials_unless_they_were_requested() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["-e"]);
     UnixDatagram::unbound()
@@ -49,7 +49,7 @@ fn an_envelope_has_no_credentials_unless_they_were_asked_for() {
 }
 
 #[test]
-fn udgrams_own_credentials_are_its_own() {
+fn send_without_claims_has_its_own_credentials() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     ask_for_credentials(&peer);
@@ -109,7 +109,7 @@ fn credentials_that_may_not_be_claimed_are_refused() {
 }
 
 #[test]
-fn claimed_credentials_are_three_numbers() {
+fn claimed_credentials_that_are_not_three_numbers_are_a_usage_error() {
     let sandbox = Sandbox::new();
     for given in ["1", "1:2", "1:2:3:4", "a:b:c", "", "-1:0:0"] {
         let option = format!("--creds={given}");
@@ -161,10 +161,10 @@ fn credentials_and_descriptors_travel_together() {
 }
 
 #[test]
-fn a_process_the_kernel_gave_no_id_for_is_null() {
+fn an_unknown_process_id_is_null() {
     let sandbox = Sandbox::new();
     let socket = sandbox.bind("s");
-    // Queued before anybody asked for credentials: the kernel kept none.
+    // The packet is queued before SO_PASSCRED is set, so it has no credentials.
     UnixDatagram::unbound()
         .unwrap()
         .send_to(b"1", sandbox.path("s"))

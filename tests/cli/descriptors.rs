@@ -1,4 +1,4 @@
-//! Open descriptors that travel beside a datagram.
+//! Descriptors in ancillary data (SCM_RIGHTS).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -22,7 +22,7 @@ fn receiver(sandbox: &Sandbox, args: &[&str]) -> Running {
     running
 }
 
-/// An open file of the test's own, with this content.
+/// Returns an open file with this content.
 #[track_caller]
 fn open(sandbox: &Sandbox, name: &str) -> File {
     File::open(sandbox.file(name, format!("content of {name}\n"))).unwrap()
@@ -68,7 +68,7 @@ fn several_descriptors_keep_their_order() {
 }
 
 #[test]
-fn a_datagram_may_be_empty_but_for_its_descriptor() {
+fn an_empty_datagram_may_carry_a_descriptor() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let file = open(&sandbox, "file");
@@ -144,7 +144,7 @@ fn a_descriptor_of_another_process_is_attached() {
 }
 
 #[test]
-fn envelopes_attach_descriptors_of_their_own() {
+fn each_envelope_attaches_its_descriptors() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let file = open(&sandbox, "file");
@@ -262,7 +262,7 @@ fn the_description_of_a_file_is_exactly_this() {
 }
 
 #[test]
-fn descriptors_nobody_asked_for_are_dropped_with_a_warning_and_the_packet_is_printed() {
+fn unrequested_descriptors_are_dropped_with_a_warning_and_the_packet_is_printed() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["s"]);
     let sender = UnixDatagram::unbound().unwrap();
@@ -307,7 +307,7 @@ fn received_descriptors_are_closed_before_the_next_packet() {
 }
 
 #[test]
-fn control_data_that_does_not_fit_is_said_to_be_truncated() {
+fn control_data_that_does_not_fit_is_reported_as_truncated() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["-e", "--ancillary-bufsize", "64", "s"]);
     let sender = UnixDatagram::unbound().unwrap();
@@ -321,7 +321,7 @@ fn control_data_that_does_not_fit_is_said_to_be_truncated() {
 }
 
 #[test]
-fn descriptors_cut_by_the_limit_of_open_files_are_said_to_be_truncated() {
+fn descriptors_beyond_the_limit_of_open_files_are_reported_as_truncated() {
     let sandbox = Sandbox::new();
     let running = sandbox.shell("ulimit -n 20; exec udgram recv -e s").start();
     running.wait_bound("s");
@@ -337,7 +337,7 @@ fn descriptors_cut_by_the_limit_of_open_files_are_said_to_be_truncated() {
 }
 
 #[test]
-fn room_for_control_data_without_a_use_for_it_is_a_usage_error() {
+fn ancillary_bufsize_without_effect_is_a_usage_error() {
     let sandbox = Sandbox::new();
     sandbox
         .udgram(["recv", "--ancillary-bufsize", "64", "s"])
@@ -372,7 +372,7 @@ fn a_command_gets_the_packet_and_its_sender_in_its_environment() {
 }
 
 #[test]
-fn a_command_is_told_of_its_descriptors_as_of_activated_sockets() {
+fn a_commands_environment_has_its_descriptors_as_in_socket_activation() {
     let sandbox = Sandbox::new();
     let script = "echo $LISTEN_FDS; test $LISTEN_PID = $$ && echo own; echo $LISTEN_FDNAMES";
     let running = receiver(&sandbox, &["s", "--", "sh", "-c", script]);
@@ -458,7 +458,7 @@ fn a_command_gets_the_descriptors_at_the_numbers_asked_for() {
 #[test]
 fn placing_descriptors_never_overwrites_one_still_to_be_moved() {
     let sandbox = Sandbox::new();
-    // Whatever numbers they arrive with, each lands in the place of another.
+    // Each is moved to the number of another one.
     for order in [
         [3, 4, 5, 6, 7, 8],
         [8, 7, 6, 5, 4, 3],
@@ -536,7 +536,7 @@ fn a_command_that_is_not_found_or_cannot_be_run_has_its_own_status() {
 }
 
 #[test]
-fn a_packet_that_cannot_be_an_environment_variable_is_no_secret_loss() {
+fn a_packet_that_cannot_be_an_environment_variable_is_reported() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["-p", "raw", "s", "--", "sh", "-c", "echo ran"]);
     UnixDatagram::unbound()
@@ -544,12 +544,12 @@ fn a_packet_that_cannot_be_an_environment_variable_is_no_secret_loss() {
         .send_to(b"a\0b", sandbox.path("s"))
         .unwrap();
     let outcome = running.finish();
-    // An environment variable holds no NUL: that must be said, not passed over.
+    // An environment variable cannot contain NUL.
     assert!(!outcome.diagnostics().is_empty(), "{:?}", outcome.code());
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_runs_no_command() {
+fn a_datagram_that_is_not_a_valid_packet_runs_no_command() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["s", "--", "touch", "ran"]);
     UnixDatagram::unbound()
@@ -561,7 +561,7 @@ fn a_datagram_that_is_no_packet_runs_no_command() {
 }
 
 #[test]
-fn a_pipe_handed_over_works() {
+fn a_pipe_passed_as_a_descriptor_works() {
     let sandbox = Sandbox::new();
     let running = receiver(
         &sandbox,

@@ -1,5 +1,4 @@
-//! Where packets go: to the peer that was named and to nobody else; and from whom packets come: from
-//! that peer alone.
+//! Destinations: packets go only to the named peer, and are received only from it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -27,7 +26,7 @@ fn strangers_are_refused_while_the_peer_is_waited_for_and_after_it_has_come() {
         .udgram(["send", "--wait", "--reply=2", "--bind", "me", "s", "1"])
         .start();
     running.wait_bound("me");
-    // EPERM: the socket is connected to somebody else.
+    // EPERM: the socket is connected to another socket.
     assert_eq!(refused(&sandbox.path("me")), ErrorKind::PermissionDenied);
     let peer = sandbox.bind("s");
     assert_eq!(peer.take(), b"1");
@@ -271,7 +270,7 @@ fn too_many_descriptors_in_flight_are_waited_for() {
 }
 
 #[test]
-fn too_many_descriptors_in_flight_are_a_timeout_of_their_own() {
+fn too_many_descriptors_in_flight_are_a_timeout_with_its_cause() {
     root!();
     let sandbox = Sandbox::new();
     let (_ours, theirs) = UnixDatagram::pair().unwrap();

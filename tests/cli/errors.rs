@@ -1,4 +1,4 @@
-//! One clear line and the right status for everything that can go wrong.
+//! Errors: one line on standard error and an exit status.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use crate::harness::{Sandbox, close, peer, root, text};
 
 #[test]
-fn nobody_there_is_status_four() {
+fn a_missing_peer_is_status_four() {
     let sandbox = Sandbox::new();
     let absolute = sandbox.path("missing");
     for name in ["missing", "no/such/dir", text(&absolute)] {
@@ -33,7 +33,7 @@ fn a_stale_socket_file_is_status_four_with_a_hint() {
 }
 
 #[test]
-fn an_abstract_name_nobody_has_is_status_four() {
+fn an_abstract_name_that_is_not_bound_is_status_four() {
     let sandbox = Sandbox::new();
     let address = format!("@{}", sandbox.unique());
     sandbox.udgram(["send", &address, "1"]).run().fails(
@@ -46,7 +46,7 @@ fn an_abstract_name_nobody_has_is_status_four() {
 }
 
 #[test]
-fn what_is_no_socket_is_status_one_and_told_apart() {
+fn a_file_that_is_not_a_socket_is_status_one_and_named() {
     let sandbox = Sandbox::new();
     sandbox.file("file", "");
     sandbox.directory("dir");
@@ -74,7 +74,7 @@ fn a_stream_socket_is_status_one_with_a_hint() {
 }
 
 #[test]
-fn a_seqpacket_socket_is_status_one_and_no_stream_socket() {
+fn a_seqpacket_socket_is_status_one_and_not_called_a_stream_socket() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let owner = sandbox
@@ -135,7 +135,7 @@ fn a_directory_without_permission_is_named_in_the_hint() {
 }
 
 #[test]
-fn a_peer_connected_to_somebody_else_is_status_one_with_a_hint() {
+fn a_peer_connected_to_another_socket_is_status_one_with_a_hint() {
     let sandbox = Sandbox::new();
     let _other = sandbox.bind("other");
     let owner = sandbox.bind("s");
@@ -148,7 +148,7 @@ fn a_peer_connected_to_somebody_else_is_status_one_with_a_hint() {
 }
 
 #[test]
-fn a_peer_that_shut_its_reading_side_is_an_error() {
+fn a_peer_that_shut_down_its_reading_side_is_an_error() {
     let sandbox = Sandbox::new();
     let owner = sandbox.bind("s");
     owner.shutdown(std::net::Shutdown::Read).unwrap();
@@ -242,7 +242,7 @@ fn quiet_silences_hints_and_never_errors() {
 }
 
 #[test]
-fn socket_options_are_set_before_use_and_checked() {
+fn socket_options_are_accepted_and_checked() {
     let sandbox = Sandbox::new();
     let _peer = sandbox.bind("s");
     sandbox
@@ -313,7 +313,7 @@ fn a_peer_that_goes_away_is_named() {
 }
 
 #[test]
-fn the_highest_number_and_signs_are_no_users() {
+fn the_highest_number_and_signed_numbers_are_not_users() {
     let sandbox = Sandbox::new();
     for owner in ["4294967295", "+0", "0:4294967295", "0:+1"] {
         sandbox

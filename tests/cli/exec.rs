@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use crate::harness::{LIMIT, Peer, Sandbox, close, peer, text};
 use crate::outcome::{SIGNALS, ordinary_signals};
-use crate::running::Running;
+use crate::running::{Running, children};
 use crate::sys;
 
 #[test]
@@ -60,7 +60,7 @@ fn the_status_of_the_command_is_its_own() {
 }
 
 #[test]
-fn it_dies_of_the_signal_its_command_died_of() {
+fn udgram_dies_of_the_signal_that_killed_its_command() {
     let sandbox = Sandbox::new();
     for signal in ["TERM", "KILL", "USR1"] {
         let script = format!("kill -{signal} $$");
@@ -86,7 +86,7 @@ fn the_command_finds_the_signals_as_udgram_found_them() {
 }
 
 #[test]
-fn signals_are_passed_on() {
+fn the_command_gets_the_signal_and_its_status_is_returned() {
     peer!("python3");
     let sandbox = Sandbox::new();
     for (signal, name) in [
@@ -94,7 +94,7 @@ fn signals_are_passed_on() {
         (Signal::SIGINT, "INT"),
         (Signal::SIGHUP, "HUP"),
     ] {
-        // Blocked and waited for, no signal can come a moment too early.
+        // The signals are blocked, so none is lost before sigwait().
         let script = format!(
             "import signal, sys\n\
              expected = [signal.SIG{name}]\n\
@@ -119,7 +119,7 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn it_ends_by_a_real_time_signal_too() {
+fn udgram_dies_of_a_real_time_signal_too() {
     let sandbox = Sandbox::new();
     let number = libc::SIGRTMIN() + 6;
     let script = format!("kill -{number} $$");
@@ -132,7 +132,7 @@ fn it_ends_by_a_real_time_signal_too() {
 }
 
 #[test]
-fn it_dumps_no_core_in_the_place_of_that_of_its_command() {
+fn udgram_dumps_no_core_when_its_command_does() {
     let sandbox = Sandbox::new();
     let script = "ulimit -c unlimited; exec udgram exec -b '' -- sh -c 'kill -ABRT $$'";
     let outcome = sandbox.shell(script).run();
@@ -204,16 +204,6 @@ fn real_time_signals_are_passed_on_each_and_with_their_values() {
     assert_eq!(printed_signals(running), expected);
 }
 
-/// The processes that `exec` has started: its witness and its command.
-#[track_caller]
-fn children(running: &Running) -> Vec<i32> {
-    let pid = running.pid();
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect()
-}
-
 #[test]
 fn a_signal_to_the_process_group_reaches_the_command_once() {
     peer!("python3");
@@ -235,10 +225,11 @@ fn a_signal_to_each_process_of_a_cgroup_reaches_the_command_once() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let mut running = prints_signals(&sandbox);
-    let pids = children(&running);
+    // The witness and the command.
+    let pids = children(running.pid());
     assert_eq!(pids.len(), 2);
     running.signal(Signal::SIGSTOP);
-    // As systemd does it: one after the other.
+    // systemd signals the processes of a cgroup one after the other.
     for pid in pids.into_iter().chain([running.pid()]) {
         sys::signal(pid, libc::SIGTERM);
     }
@@ -269,7 +260,7 @@ fn signals_are_passed_on_when_the_witness_is_gone() {
     let sandbox = Sandbox::new();
     let mut running = prints_signals(&sandbox);
     // It is started first.
-    sys::signal(children(&running)[0], libc::SIGKILL);
+    sys::signal(children(running.pid())[0], libc::SIGKILL);
     for number in [libc::SIGTERM, libc::SIGTERM, libc::SIGRTMIN()] {
         sys::signal(running.pid(), number);
         assert_eq!(running.line(), format!("{number} "));
@@ -278,7 +269,7 @@ fn signals_are_passed_on_when_the_witness_is_gone() {
 }
 
 #[test]
-fn no_witness_outlives_it() {
+fn no_witness_outlives_exec() {
     let sandbox = Sandbox::new();
     let mut running = sandbox
         .udgram([
@@ -293,7 +284,7 @@ fn no_witness_outlives_it() {
         .stdin_open()
         .start();
     assert_eq!(running.line(), "ready");
-    let witness = sys::pidfd(children(&running)[0]);
+    let witness = sys::pidfd(children(running.pid())[0]);
     running.signal(Signal::SIGKILL);
     let outcome = running.finish();
     let mut watched = [PollFd::new(witness.as_fd(), PollFlags::POLLIN)];
@@ -303,7 +294,7 @@ fn no_witness_outlives_it() {
 }
 
 #[test]
-fn it_stops_and_continues_with_its_command() {
+fn udgram_stops_and_continues_with_its_command() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let script = "
@@ -447,7 +438,7 @@ fn a_shell_server_answers_a_python_and_an_easynetwork_client() {
 }
 
 #[test]
-fn an_ignored_end_of_children_is_no_obstacle() {
+fn sigchld_ignored_by_the_parent_does_not_break_commands() {
     peer!("python3");
     let sandbox = Sandbox::new();
     let ignoring = |command: &str| {

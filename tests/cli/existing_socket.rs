@@ -88,7 +88,7 @@ fn a_destination_is_named_for_an_open_socket() {
 }
 
 #[test]
-fn a_destination_is_named_beside_a_local_address() {
+fn a_destination_may_be_given_with_a_local_address() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     sandbox
@@ -280,7 +280,7 @@ fn a_socket_of_another_process_is_used() {
 }
 
 #[test]
-fn a_socket_of_a_process_that_is_not_ours_says_which_permission_is_missing() {
+fn a_socket_of_a_process_of_another_user_reports_the_missing_permission() {
     crate::harness::root!();
     let sandbox = Sandbox::new();
     let owner = sandbox.command("cat", [] as [&str; 0]).stdin_open().start();
@@ -357,7 +357,7 @@ fn stamps(socket: &UnixDatagram) -> (bool, bool) {
 }
 
 #[test]
-fn the_timestamps_of_an_open_socket_are_found_as_they_were() {
+fn the_timestamp_options_of_an_open_socket_are_restored() {
     let sandbox = Sandbox::new();
     let (_ours, theirs) = UnixDatagram::pair().unwrap();
     let iter = || {
@@ -407,7 +407,7 @@ fn a_packet_has_a_time_if_the_kernel_noted_when_it_came() {
 }
 
 #[test]
-fn another_kind_of_timestamp_that_was_asked_for_is_as_good() {
+fn an_envelope_has_a_time_with_any_timestamp_option() {
     let sandbox = Sandbox::new();
     for option in ["1:64=1", "1:63=1", "timestamp=on", "timestampns=on"] {
         let running = sandbox.udgram(["recv", "-e", "-o", option, "s"]).start();
@@ -420,7 +420,7 @@ fn another_kind_of_timestamp_that_was_asked_for_is_as_good() {
 }
 
 #[test]
-fn a_peer_that_connects_elsewhere_and_loses_its_queue_ends_no_receiver() {
+fn a_peer_that_connects_elsewhere_does_not_end_the_receiver() {
     let sandbox = Sandbox::new();
     let elsewhere = sandbox.bind("elsewhere");
     for command in ["recv", "listen", "iter"] {
@@ -474,7 +474,7 @@ fn the_number_of_sockets_that_another_process_is_passed_is_not_read() {
 }
 
 #[test]
-fn a_packet_that_came_before_times_were_asked_for_has_none() {
+fn a_packet_queued_before_timestamps_were_enabled_has_no_time() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let bare = "{\"from\":null,\"size\":1,\"packet\":1}";

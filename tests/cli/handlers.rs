@@ -1,4 +1,4 @@
-//! The commands of `listen --exec`: what they find, how they end, and what they cannot hold up.
+//! The commands of `listen --exec`: their environment, their end, and what they do not delay.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use nix::unistd::{Pid, mkfifo};
 
 use crate::harness::{Peer, Sandbox, limited, peer};
 use crate::running::Watch;
-use crate::sys::send_descriptors;
+use crate::sys::{peak_memory, send_descriptors};
 
 /// A FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
 fn fifo(sandbox: &Sandbox, name: &str) -> File {
@@ -24,7 +24,7 @@ fn fifo(sandbox: &Sandbox, name: &str) -> File {
 }
 
 #[test]
-fn a_background_child_that_keeps_the_output_open_holds_nobody_up() {
+fn a_background_child_that_keeps_the_output_open_does_not_delay_the_next_packet() {
     let sandbox = Sandbox::new();
     let fifo = fifo(&sandbox, "fifo");
     let server = sandbox.listen([
@@ -46,7 +46,7 @@ fn a_background_child_that_keeps_the_output_open_holds_nobody_up() {
 }
 
 #[test]
-fn a_background_child_that_never_stops_printing_holds_nobody_up() {
+fn a_background_child_that_never_stops_printing_does_not_delay_the_next_packet() {
     let sandbox = Sandbox::new();
     // It ends when its output is closed.
     let server = sandbox.listen(["--exec", "yes 2>&1 & exit 0", "-p", "text", "-n", "2", "s"]);
@@ -74,15 +74,8 @@ fn a_command_that_prints_more_than_a_datagram_carries_is_ended_and_reported() {
     client.send_to(b"endless\n", sandbox.path("s")).unwrap();
     client.send_to(b"end\n", sandbox.path("s")).unwrap();
     assert_eq!(client.take(), b"done");
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let peak: usize = peak
-        .unwrap()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .unwrap();
-    assert!(peak < 100_000, "{peak} KiB");
+    let peak = peak_memory(server.pid());
+    assert!(peak < 100_000 << 10, "{peak} bytes");
     server.signal(Signal::SIGTERM);
     server.finish().dies_of(Signal::SIGTERM, "endless\nend\n").says(
         "udgram: warning: 'read line; test \"$line\" = end && echo done || yes' was ended: it printed more than a datagram carries",
@@ -126,7 +119,7 @@ fn a_second_signal_ends_the_command_and_what_it_has_started() {
 }
 
 #[test]
-fn a_command_finds_no_variable_that_is_for_udgram_itself() {
+fn a_commands_environment_has_no_variable_meant_for_udgram() {
     let sandbox = Sandbox::new();
     let script = "env | grep -E '^(LISTEN|WATCHDOG|NOTIFY|UDGRAM)' | sort";
     let server = sandbox
@@ -262,7 +255,7 @@ fn unhandled(lines: &[String]) -> usize {
 }
 
 #[test]
-fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_it() {
+fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_listen() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let server = sandbox

@@ -1,8 +1,8 @@
-//! Runs programs the way a user does, and holds them to what they print and how they end.
+//! Runs programs as a user does, and checks what they print and their exit status.
 //!
-//! Nothing here sleeps. A program is ready when it says so (`NOTIFY_SOCKET`), when its socket file
-//! is there and alive (inotify and a probing connect), or when it has printed something. Every wait
-//! has one hard limit, after which the program is killed and the test fails with all that is known.
+//! Nothing here sleeps. A program is ready when it reports `READY=1` (`NOTIFY_SOCKET`), when its
+//! socket accepts connect(2) (inotify reports the file), or when it has printed something. Every
+//! wait has a limit, after which the program is killed and the test fails with its output.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -29,8 +29,8 @@ use crate::sys;
 /// The longest any single wait may take before the test fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Ends the test with a printed reason when a program it needs is not installed, and fails it
-/// instead where skips are forbidden (`UDGRAM_FORBID_SKIPS=1`).
+/// Skips the test and prints why if a program that it needs is not installed. With
+/// `UDGRAM_FORBID_SKIPS=1`, fails the test instead.
 macro_rules! peer {
     ($($program:literal),+) => {
         $(if !$crate::harness::installed($program) {
@@ -40,7 +40,7 @@ macro_rules! peer {
 }
 pub(crate) use peer;
 
-/// Ends the test with a printed reason unless it runs as root.
+/// Skips the test and prints why unless it runs as root.
 macro_rules! root {
     () => {
         if !nix::unistd::geteuid().is_root() {
@@ -59,7 +59,8 @@ pub(crate) fn skip(reason: &str) {
     println!("skipped: {reason}");
 }
 
-/// The search path of every program the tests run: `udgram` first, and where daemons live last.
+/// Returns the search path of the programs that tests run: the directory of `udgram` first, those of
+/// daemons last.
 fn search_path() -> OsString {
     let own = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
     let mut path = own.as_os_str().to_owned();
@@ -71,8 +72,8 @@ fn search_path() -> OsString {
     path
 }
 
-/// Held for reading while a child is made: until it runs its program, it has a copy of every
-/// descriptor of this process, whichever test that belongs to.
+/// Locked for reading while a child is made: until execve(2), a child has a copy of every descriptor
+/// of this process, including those of other tests.
 static FORKING: RwLock<()> = RwLock::new(());
 
 /// Starts a program; see [`close`].
@@ -81,7 +82,7 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Closes what must not be open anywhere from then on.
+/// Closes a descriptor while no child of another test can have a copy of it.
 pub(crate) fn close(descriptor: impl Into<OwnedFd>) {
     let _nobody_forks = FORKING.write().unwrap();
     drop(descriptor.into());
@@ -101,10 +102,10 @@ pub(crate) fn installed(program: &str) -> bool {
     std::env::split_paths(&search_path()).any(|dir| dir.join(program).is_file())
 }
 
-/// A directory of the test's own, gone when the test ends.
+/// A temporary directory, removed when the test ends.
 pub(crate) struct Sandbox {
     dir: PathBuf,
-    /// Where the program is for users who cannot reach the build directory.
+    /// A copy of the program for users who cannot reach the build directory.
     program: OnceLock<PathBuf>,
 }
 
@@ -112,7 +113,7 @@ impl Sandbox {
     #[must_use]
     #[track_caller]
     pub(crate) fn new() -> Self {
-        // Short on purpose: a socket's pathname has 107 bytes.
+        // A socket's pathname has at most 107 bytes, so the directory's name is short.
         let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
         Self {
             dir,
@@ -130,20 +131,20 @@ impl Sandbox {
         self.dir.join(name)
     }
 
-    /// An abstract name, without its `@`, that no other test uses.
+    /// Returns an abstract name, without `@`, that no other test uses.
     #[must_use]
     pub(crate) fn unique(&self) -> String {
         self.dir.file_name().unwrap().to_str().unwrap().to_owned()
     }
 
-    /// A socket of the test's own, bound here.
+    /// Binds a socket in this directory.
     #[must_use]
     #[track_caller]
     pub(crate) fn bind(&self, name: impl AsRef<Path>) -> UnixDatagram {
         limited(UnixDatagram::bind(self.path(name)).unwrap())
     }
 
-    /// Fills the queue of a socket here with datagrams `0`, and says how many it took.
+    /// Fills the queue of a socket in this directory with datagrams `0`, and returns their number.
     #[track_caller]
     pub(crate) fn fill(&self, name: &str) -> usize {
         let filler = UnixDatagram::unbound().unwrap();
@@ -155,7 +156,7 @@ impl Sandbox {
         sent
     }
 
-    /// A socket file that nobody is behind.
+    /// Makes a stale socket file: its socket is closed.
     #[track_caller]
     pub(crate) fn stale(&self, name: &str) -> PathBuf {
         close(self.bind(name));
@@ -174,7 +175,7 @@ impl Sandbox {
         self.path(name)
     }
 
-    /// A pathname whose parent exists and which is too long for `sun_path`.
+    /// Returns a pathname that is too long for `sun_path`; its parent directory exists.
     #[track_caller]
     pub(crate) fn long_path(&self, name: &str) -> PathBuf {
         let parent = format!("{}/{}", "d".repeat(100), "e".repeat(100));
@@ -186,7 +187,7 @@ impl Sandbox {
         fs::symlink_metadata(self.path(name)).is_ok()
     }
 
-    /// The permission bits of a file here.
+    /// Returns the permission bits of a file in this directory.
     #[must_use]
     #[track_caller]
     pub(crate) fn mode(&self, name: &str) -> u32 {
@@ -202,7 +203,7 @@ impl Sandbox {
         self.command(env!("CARGO_BIN_EXE_udgram"), args)
     }
 
-    /// The program run by another user, who is let into this directory.
+    /// Runs the program as another user, who gets access to this directory.
     pub(crate) fn udgram_as<I>(&self, user: u32, args: I) -> Invocation
     where
         I: IntoIterator,
@@ -211,8 +212,8 @@ impl Sandbox {
         let program = self.program.get_or_init(|| {
             let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
             open_to_all(&dir);
-            // Written by this process, it could be open for writing in a child that another test
-            // has just forked, and could not be run.
+            // cp(1) writes the copy. If this process did, a child that another test has just forked
+            // could have it open for writing, and execve(2) would fail with ETXTBSY.
             let mut copy = Command::new("cp");
             copy.arg(env!("CARGO_BIN_EXE_udgram"))
                 .arg(dir.join("udgram"));
@@ -258,7 +259,7 @@ impl Sandbox {
         }
     }
 
-    /// Starts `udgram listen` with these arguments and waits until it says that it is bound.
+    /// Starts `udgram listen` with these arguments and waits until it reports that it is ready.
     #[track_caller]
     pub(crate) fn listen<I>(&self, args: I) -> Running
     where
@@ -280,13 +281,13 @@ impl Drop for Sandbox {
     }
 }
 
-/// Lets other users into a directory, as far as reaching the files goes.
+/// Lets other users reach the files of a directory.
 fn open_to_all(directory: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A socket of the test's own, bound to an abstract name: see [`Sandbox::unique`].
+/// Binds a socket to an abstract name; see [`Sandbox::unique`].
 #[must_use]
 #[track_caller]
 pub(crate) fn bind_abstract(name: impl AsRef<[u8]>) -> UnixDatagram {
@@ -295,7 +296,7 @@ pub(crate) fn bind_abstract(name: impl AsRef<[u8]>) -> UnixDatagram {
     limited(UnixDatagram::bind_addr(&address).unwrap())
 }
 
-/// A socket that fails a test rather than block it for ever.
+/// Sets timeouts on a socket, so that a test fails instead of blocking for ever.
 #[must_use]
 #[track_caller]
 pub(crate) fn limited(socket: UnixDatagram) -> UnixDatagram {
@@ -304,15 +305,15 @@ pub(crate) fn limited(socket: UnixDatagram) -> UnixDatagram {
     socket
 }
 
-/// What a test does with a socket of its own.
+/// Receives on a socket of the test.
 pub(crate) trait Peer {
-    /// The next datagram, whole.
+    /// Receives the next datagram.
     #[must_use]
     fn take(&self) -> Vec<u8>;
-    /// The next datagram and its sender.
+    /// Receives the next datagram and its sender.
     #[must_use]
     fn take_from(&self) -> (Vec<u8>, SocketAddr);
-    /// Waits until a datagram is queued, and leaves it there.
+    /// Waits until a datagram is queued, without receiving it.
     fn wait_queued(&self);
     /// Fails unless the queue is empty.
     fn has_nothing_more(&self);
@@ -333,7 +334,7 @@ impl Peer for UnixDatagram {
                 buffer.shrink_to_fit();
                 (buffer, from)
             }
-            Err(error) => panic!("no datagram came within {LIMIT:?}: {error}"),
+            Err(error) => panic!("no datagram arrived within {LIMIT:?}: {error}"),
         }
     }
 
@@ -342,7 +343,7 @@ impl Peer for UnixDatagram {
         let mut watched = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(LIMIT).unwrap();
         while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
-        assert!(watched[0].any() == Some(true), "no datagram came");
+        assert!(watched[0].any() == Some(true), "no datagram arrived");
     }
 
     #[track_caller]
@@ -367,7 +368,7 @@ enum Input {
     From(Stdio),
 }
 
-/// A program about to be run.
+/// A program to run, with its arguments and descriptors.
 #[must_use = "a program is run by run() or start()"]
 pub(crate) struct Invocation {
     command: Command,
@@ -400,7 +401,7 @@ impl Invocation {
         self
     }
 
-    /// Everything the program finds on its standard input.
+    /// Sets the whole content of standard input.
     pub(crate) fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.input = Input::Bytes(bytes.as_ref().to_vec());
         self
@@ -417,13 +418,13 @@ impl Invocation {
         self
     }
 
-    /// Sends standard output somewhere else than to the test.
+    /// Redirects standard output; the test does not see it.
     pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
         self.output = Some(stdout.into());
         self
     }
 
-    /// Sends standard error somewhere else than to the test.
+    /// Redirects standard error; the test does not see it.
     pub(crate) fn stderr_to(mut self, stderr: impl Into<Stdio>) -> Self {
         self.diagnostics = Some(stderr.into());
         self
@@ -437,7 +438,7 @@ impl Invocation {
         self
     }
 
-    /// Lets the program have no descriptors from this number on.
+    /// Sets RLIMIT_NOFILE of the program: descriptors have numbers below this.
     pub(crate) fn descriptor_limit(mut self, limit: u64) -> Self {
         self.descriptor_limit = Some(limit);
         self
@@ -467,7 +468,7 @@ impl Invocation {
             Ok(child) => child,
             Err(error) => panic!("{shown} cannot be started: {error}"),
         };
-        // The write ends that went to the child must not stay open here.
+        // Close the write ends that the child has, or the readers would never see the end.
         self.command
             .stdout(Stdio::null())
             .stdin(Stdio::null())
@@ -475,13 +476,13 @@ impl Invocation {
         let mut stdin = child.stdin.take();
         if let Input::Bytes(bytes) = self.input {
             let mut stdin = stdin.take().unwrap();
-            // A program may well end before it has read everything.
+            // A program may end before it has read everything: the error is ignored.
             thread::spawn(move || stdin.write_all(&bytes));
         }
         let (ended, writer) = io::pipe().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         thread::spawn(move || {
-            // WNOWAIT leaves the child to be reaped, so that its id cannot be another's meanwhile.
+            // WNOWAIT does not reap the child, so its process id is not reused.
             while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
                 == Err(Errno::EINTR)
             {}
@@ -515,7 +516,7 @@ impl Invocation {
     }
 }
 
-/// An envelope without its `time`, which is checked for its form.
+/// Returns an envelope without its `time`, after checking the form of the time.
 #[must_use]
 #[track_caller]
 pub(crate) fn timeless(envelope: &str) -> String {
@@ -531,7 +532,7 @@ pub(crate) fn timeless(envelope: &str) -> String {
     format!("{{{rest}")
 }
 
-/// An envelope's `time`, and what follows it.
+/// Splits an envelope into its `time` and what follows it.
 #[must_use]
 #[track_caller]
 pub(crate) fn split_time(envelope: &str) -> (&str, &str) {
@@ -541,20 +542,20 @@ pub(crate) fn split_time(envelope: &str) -> (&str, &str) {
         .unwrap_or_else(|| panic!("no time first in {envelope}"))
 }
 
-/// The path as text, for an argument or an expected message.
+/// Returns the path as text, for an argument or an expected message.
 #[must_use]
 #[track_caller]
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// An abstract name as `udgram` writes it.
+/// Returns an abstract name as `udgram` writes it.
 #[must_use]
 pub(crate) fn at(name: &str) -> String {
     format!("@{name}")
 }
 
-/// The whole content of a descriptor, read from its beginning on.
+/// Reads a descriptor to its end.
 #[must_use]
 #[track_caller]
 pub(crate) fn content(descriptor: OwnedFd) -> Vec<u8> {
@@ -563,7 +564,7 @@ pub(crate) fn content(descriptor: OwnedFd) -> Vec<u8> {
     bytes
 }
 
-/// A pathname with any bytes in it.
+/// Returns a pathname of any bytes.
 #[must_use]
 pub(crate) fn bytes_path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))

@@ -1,4 +1,4 @@
-//! `udgram iter`: what is already waiting, within one total time.
+//! `udgram iter`: prints queued packets, within one total time.
 
 use std::io::{PipeReader, PipeWriter, Read, pipe};
 use std::os::unix::net::UnixDatagram;
@@ -13,7 +13,7 @@ use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, timeless};
 use crate::running::Running;
 
 #[test]
-fn what_is_waiting_is_printed_and_nothing_is_waited_for() {
+fn queued_packets_are_printed_without_waiting() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let iter = || {
@@ -44,7 +44,7 @@ fn an_address_is_bound_for_the_time_given() {
 }
 
 #[test]
-fn it_ends_early_with_the_packet_that_completes_the_count() {
+fn iter_ends_early_with_the_packet_that_completes_the_count() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for packet in ["1", "2", "3"] {
@@ -59,7 +59,7 @@ fn it_ends_early_with_the_packet_that_completes_the_count() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_reported_and_the_rest_is_printed() {
+fn a_datagram_that_is_not_a_valid_packet_is_reported_and_the_rest_is_printed() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for packet in ["1", "oops", "3"] {
@@ -91,7 +91,7 @@ fn peeking_leaves_every_datagram_and_option_as_it_was() {
             .unwrap();
     }
     let before = options();
-    // The kernel shows an empty datagram to the first look only.
+    // recvmsg(2) with MSG_PEEK returns an empty datagram only once.
     for seen in ["1\n\"two\"\n\n[4]\n", "1\n\"two\"\n[4]\n"] {
         sandbox
             .udgram(["iter", "--peek", "-p", "text", "-s", "5"])
@@ -116,7 +116,7 @@ for _ in range(2):
     print(daemon.recv(100).decode(), flush=True)
 ";
 
-/// A daemon that reads its socket only when it is told to, and the number of that socket.
+/// Starts a daemon that reads its socket only on request; returns it and the number of that socket.
 #[track_caller]
 fn stuck_daemon(sandbox: &Sandbox) -> (Running, String) {
     let mut daemon = sandbox.python(DAEMON).stdin_open().start();
@@ -207,7 +207,7 @@ fn numbers(count: usize) -> String {
 }
 
 #[test]
-fn all_that_is_queued_is_printed_in_no_time() {
+fn a_long_queue_is_printed_completely_with_a_timeout_of_zero() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     for arguments in [&["-s", "5"][..], &["-t", "0", "-s", "5"]] {
@@ -303,7 +303,7 @@ fn a_slow_reader_gets_all_that_was_queued_although_the_time_is_short() {
 }
 
 #[test]
-fn what_comes_later_does_not_keep_it_going() {
+fn packets_that_arrive_later_do_not_prolong_iter() {
     const BATCH: usize = 64;
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -338,7 +338,7 @@ fn a_slow_reader_gets_all_that_is_peeked_at() {
 }
 
 #[test]
-fn it_ends_although_a_sender_never_stops() {
+fn iter_ends_although_a_sender_never_stops() {
     let sandbox = Sandbox::new();
     for (time, least) in [("0", Duration::ZERO), ("60ms", Duration::from_millis(60))] {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -416,7 +416,7 @@ fn a_queue_that_takes_long_is_printed_to_its_end_although_the_time_is_over() {
 }
 
 #[test]
-fn what_may_be_left_of_a_queue_without_times_of_arrival_is_reported() {
+fn packets_that_may_be_left_in_a_queue_without_times_of_arrival_are_reported() {
     peer!("strace");
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
@@ -439,7 +439,7 @@ fn what_may_be_left_of_a_queue_without_times_of_arrival_is_reported() {
 }
 
 #[test]
-fn two_do_not_peek_at_one_socket_together() {
+fn two_programs_do_not_peek_at_one_socket_at_once() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let queued = queue(&ours, 3000);
@@ -458,7 +458,7 @@ fn two_do_not_peek_at_one_socket_together() {
 }
 
 #[test]
-fn an_offset_that_was_there_before_is_reported_and_restored() {
+fn an_earlier_peek_offset_is_reported_and_restored() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let queued = queue(&ours, 3000);
@@ -509,7 +509,7 @@ fn a_queue_that_takes_too_long_to_peek_at_is_reported() {
 }
 
 #[test]
-fn a_time_that_the_kernel_notes_at_the_peek_is_no_time_of_arrival() {
+fn a_time_that_the_kernel_sets_at_the_peek_is_not_a_time_of_arrival() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.send(b"1").unwrap();

@@ -1,4 +1,4 @@
-//! `udgram listen`: every packet as it comes, until stopped, and none lost.
+//! `udgram listen`: prints every packet until it is stopped, and loses none.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -30,7 +30,7 @@ fn every_packet_is_printed_as_it_comes() {
 }
 
 #[test]
-fn a_service_manager_is_told_of_the_beginning_and_the_end() {
+fn a_service_manager_is_notified_of_the_start_and_the_end() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["s"]);
     running.signal(Signal::SIGTERM);
@@ -43,7 +43,7 @@ fn a_service_manager_is_told_of_the_beginning_and_the_end() {
 }
 
 #[test]
-fn a_service_manager_that_is_not_there_is_no_reason_to_fail() {
+fn a_missing_service_manager_is_not_an_error() {
     let sandbox = Sandbox::new();
     let running = sandbox
         .udgram(["listen", "-n", "1", "s"])
@@ -57,7 +57,7 @@ fn a_service_manager_that_is_not_there_is_no_reason_to_fail() {
 }
 
 #[test]
-fn it_ends_after_the_number_of_packets_asked_for() {
+fn listen_ends_after_count_packets() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["--count", "2", "s"]);
     sandbox.udgram(["send", "s", "1", "2"]).run().succeeds("");
@@ -65,7 +65,7 @@ fn it_ends_after_the_number_of_packets_asked_for() {
 }
 
 #[test]
-fn it_ends_well_when_nothing_came_for_the_timeout() {
+fn a_timeout_without_packets_is_status_0() {
     let sandbox = Sandbox::new();
     let start = Instant::now();
     sandbox
@@ -76,7 +76,7 @@ fn it_ends_well_when_nothing_came_for_the_timeout() {
 }
 
 #[test]
-fn it_ends_with_124_when_a_count_was_asked_for_and_did_not_come() {
+fn a_timeout_before_count_packets_is_status_124() {
     let sandbox = Sandbox::new();
     sandbox
         .listen(["--timeout", "50ms", "--count", "1", "s"])
@@ -85,7 +85,7 @@ fn it_ends_with_124_when_a_count_was_asked_for_and_did_not_come() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_reported_and_the_next_ones_are_printed() {
+fn a_datagram_that_is_not_a_valid_packet_is_reported_and_the_next_ones_are_printed() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["--count", "3", "s"]);
     let sender = UnixDatagram::unbound().unwrap();
@@ -101,7 +101,7 @@ fn a_datagram_that_is_no_packet_is_reported_and_the_next_ones_are_printed() {
 }
 
 #[test]
-fn a_signal_ends_it_as_a_signal_also_after_a_parse_error() {
+fn listen_dies_of_a_signal_also_after_a_parse_error() {
     let sandbox = Sandbox::new();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let running = sandbox.listen(["s"]);
@@ -115,7 +115,7 @@ fn a_signal_ends_it_as_a_signal_also_after_a_parse_error() {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_it_at_once_although_no_packet_comes() {
+fn a_closed_reader_of_stdout_ends_listen_although_no_packet_comes() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let running = sandbox
@@ -210,7 +210,7 @@ fn everything_taken_from_the_queue_is_written_when_a_signal_comes_in_a_burst() {
 }
 
 #[test]
-fn a_standard_output_that_takes_nothing_does_not_keep_it_from_dying() {
+fn a_blocked_standard_output_does_not_keep_listen_from_dying() {
     let sandbox = Sandbox::new();
     let (reader, writer) = std::io::pipe().unwrap();
     let running = sandbox
@@ -231,7 +231,7 @@ fn a_standard_output_that_takes_nothing_does_not_keep_it_from_dying() {
 }
 
 #[test]
-fn datagrams_go_back_to_their_sender_as_they_came() {
+fn datagrams_are_echoed_unchanged_to_their_sender() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["--echo", "-n", "2", "s"]);
     let peer = sandbox.bind("peer");
@@ -243,7 +243,7 @@ fn datagrams_go_back_to_their_sender_as_they_came() {
 }
 
 #[test]
-fn an_echo_that_nobody_can_get_is_reported_and_the_next_packet_is_served() {
+fn an_echo_to_an_unnamed_sender_is_reported_and_the_next_packet_is_answered() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["--echo", "-n", "2", "s"]);
     UnixDatagram::unbound()
@@ -313,7 +313,7 @@ fn a_command_without_output_sends_no_reply() {
 }
 
 #[test]
-fn a_command_is_told_of_the_sender() {
+fn a_commands_environment_names_the_sender() {
     let sandbox = Sandbox::new();
     let script = "echo \"\\\"$UDGRAM_FROM $UDGRAM_PID $UDGRAM_UID $UDGRAM_GID\\\"\"";
     let running = sandbox.listen(["--exec", script, "-n", "1", "s"]);
@@ -410,7 +410,7 @@ fn credentials_make_envelopes() {
 }
 
 #[test]
-fn a_sender_without_a_name_after_one_with_a_name_is_not_mistaken_for_it() {
+fn an_unnamed_sender_after_a_named_one_is_not_mistaken_for_it() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["-e", "-n", "4", "s"]);
     let named = sandbox.bind("a-rather-long-name");
@@ -447,7 +447,7 @@ fn a_taken_over_listener_does_not_remove_its_successors_file() {
 }
 
 #[test]
-fn ten_thousand_descriptors_leave_none_behind() {
+fn ten_thousand_received_descriptors_are_all_closed() {
     let sandbox = Sandbox::new();
     let mut running = sandbox.listen(["-q", "s"]);
     let sender = limited(UnixDatagram::unbound().unwrap());
@@ -481,7 +481,7 @@ fn systemd_notify_finishes_at_once_with_its_barrier() {
 }
 
 #[test]
-fn an_activated_listener_just_works() {
+fn systemd_socket_activate_starts_a_listener() {
     peer!("systemd-socket-activate");
     let sandbox = Sandbox::new();
     let path = sandbox.path("s");
@@ -529,7 +529,7 @@ fn a_second_signal_ends_a_command_that_has_closed_its_output() {
 }
 
 #[test]
-fn a_signal_brings_no_more_packets_than_were_asked_for() {
+fn no_more_packets_than_the_count_are_printed_after_a_signal() {
     let sandbox = Sandbox::new();
     let running = sandbox.listen(["-n", "2", "s"]);
     running.wait_asleep();
@@ -544,7 +544,7 @@ fn a_signal_brings_no_more_packets_than_were_asked_for() {
 }
 
 #[test]
-fn a_blocked_standard_output_and_a_lost_socket_file_do_not_keep_it_from_dying() {
+fn a_blocked_standard_output_and_a_lost_socket_file_do_not_keep_listen_from_dying() {
     let sandbox = Sandbox::new();
     let (mut reader, writer) = std::io::pipe().unwrap();
     let pipe = writer.try_clone().unwrap();

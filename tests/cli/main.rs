@@ -1,5 +1,5 @@
-//! The program `udgram`, run as its users run it: one module per command or theme, each test a
-//! sentence of the specification.
+//! Runs the program `udgram` as its users do. Each command or subject has a module; the name of each
+//! test states what the program does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
@@ -29,6 +29,7 @@ mod processes;
 mod recv;
 mod replies;
 mod reply;
+mod robustness;
 mod send;
 mod session;
 mod sockopt;

@@ -1,4 +1,4 @@
-//! The words of messages about packets, exactly: what is wrong, where, and what may help.
+//! The exact messages about packets: the fault, its place, a hint.
 
 use std::os::unix::net::UnixDatagram;
 
@@ -76,7 +76,7 @@ fn an_argument_that_is_not_json_says_json_and_the_fix() {
 }
 
 #[test]
-fn an_argument_that_is_no_envelope_says_what_one_is() {
+fn an_argument_that_is_not_an_envelope_reports_the_form_of_one() {
     for packet in ["hello", "[1]", "7", ""] {
         refused(
             &["-e", "app.sock", packet],
@@ -215,7 +215,7 @@ fn a_line_of_more_than_64_mib_has_its_number_and_how_many_were_sent() {
 }
 
 #[test]
-fn a_received_datagram_that_is_no_packet_says_what_is_wrong_and_how_to_see_it() {
+fn a_received_datagram_that_is_not_valid_reports_the_fault_and_a_way_to_see_it() {
     for (protocol, datagram, message) in [
         (
             "json",
@@ -325,7 +325,7 @@ fn credentials_of_a_process_that_has_exited_are_named() {
 }
 
 #[test]
-fn descriptors_asked_for_that_did_not_come_are_counted() {
+fn a_packet_without_the_requested_descriptors_is_an_error() {
     for (fds, carried, asked) in [
         (&["--fd", "4"][..], "no descriptor", 1),
         (&["--fd", "4", "--fd", "5"], "no descriptor", 2),

@@ -1,4 +1,4 @@
-//! How a program ended, held against what it should have printed.
+//! The exit status and the output of a program, and checks of them.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,8 +8,8 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
 
-/// How a program ended and what it printed.
-#[must_use = "an outcome is to be held against something"]
+/// The exit status of a program and what it printed.
+#[must_use = "an outcome must be checked"]
 pub(crate) struct Outcome {
     pub(crate) shown: String,
     pub(crate) dir: PathBuf,
@@ -29,13 +29,13 @@ impl Outcome {
         )
     }
 
-    /// Status 0, exactly this on standard output, nothing on standard error.
+    /// Checks for status 0, exactly this on standard output, nothing on standard error.
     #[track_caller]
     pub(crate) fn succeeds(self, stdout: impl AsRef<[u8]>) {
         self.ends(0, stdout).says_nothing();
     }
 
-    /// This status, exactly this on standard output.
+    /// Checks for this status, and exactly this on standard output.
     #[track_caller]
     pub(crate) fn ends(self, status: i32, stdout: impl AsRef<[u8]>) -> Self {
         assert_eq!(
@@ -47,7 +47,7 @@ impl Outcome {
         self.printed(stdout)
     }
 
-    /// Ended by this signal, with exactly this on standard output.
+    /// Checks for an end by this signal, and exactly this on standard output.
     #[track_caller]
     pub(crate) fn dies_of(self, signal: Signal, stdout: impl AsRef<[u8]>) -> Self {
         assert_eq!(
@@ -59,14 +59,14 @@ impl Outcome {
         self.printed(stdout)
     }
 
-    /// This status, nothing on standard output, exactly this line on standard error.
+    /// Checks for this status, nothing on standard output, exactly this line on standard error.
     #[track_caller]
     pub(crate) fn fails(self, status: i32, stderr: impl AsRef<str>) {
         self.ends(status, "").says(stderr);
     }
 
-    /// This status, nothing on standard output, one line on standard error with these parts in
-    /// this order: for what the contract fixes without fixing the words.
+    /// Checks for this status, nothing on standard output, and one line on standard error that has
+    /// these parts in this order; the other words may change.
     #[track_caller]
     pub(crate) fn refuses(self, status: i32, parts: &[&str]) {
         self.ends(status, "").mentions(parts);
@@ -93,7 +93,7 @@ impl Outcome {
         );
     }
 
-    /// Exactly this line on standard error.
+    /// Checks for exactly this line on standard error.
     #[track_caller]
     pub(crate) fn says(self, line: impl AsRef<str>) {
         let wanted = format!("{}\n", line.as_ref());
@@ -104,7 +104,7 @@ impl Outcome {
         );
     }
 
-    /// One diagnostic line on standard error, with these parts in this order.
+    /// Checks for one diagnostic line on standard error, with these parts in this order.
     #[track_caller]
     pub(crate) fn mentions(self, parts: &[&str]) {
         let lines = self.diagnostics();
@@ -126,7 +126,7 @@ impl Outcome {
         }
     }
 
-    /// The lines of standard error, each checked to be a diagnostic.
+    /// Returns the lines of standard error, after checking that each is a diagnostic.
     #[must_use]
     #[track_caller]
     pub(crate) fn diagnostics(&self) -> Vec<String> {
@@ -156,7 +156,7 @@ impl Outcome {
         &self.stdout
     }
 
-    /// Standard output's lines, of a program that succeeded without a word.
+    /// Returns the lines of standard output of a program that succeeded without diagnostics.
     #[must_use]
     #[track_caller]
     pub(crate) fn lines(self) -> Vec<String> {
@@ -175,7 +175,7 @@ impl Outcome {
         text.lines().map(ToOwned::to_owned).collect()
     }
 
-    /// Standard output's one line, of a program that succeeded without a word.
+    /// Returns the one line of standard output of a program that succeeded without diagnostics.
     #[must_use]
     #[track_caller]
     pub(crate) fn one_line(self) -> String {
@@ -186,11 +186,11 @@ impl Outcome {
     }
 }
 
-/// Prints which of its signals a command finds blocked, and which ignored.
-/// No shell in between: a shell may have ideas of its own.
+/// A command that prints its blocked and its ignored signals. It needs no shell, which could change
+/// them.
 pub(crate) const SIGNALS: [&str; 4] = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
 
-/// The ordinary signals in what [`SIGNALS`] printed: above them are the C library's own.
+/// Returns signals 1 to 31 of what [`SIGNALS`] printed: the C library uses some of those above.
 #[must_use]
 #[track_caller]
 pub(crate) fn ordinary_signals(lines: &[String]) -> Vec<u64> {
@@ -202,7 +202,7 @@ pub(crate) fn ordinary_signals(lines: &[String]) -> Vec<u64> {
         .collect()
 }
 
-/// All that is known of a program, for the text of a failure.
+/// Describes a program and its output, for the message of a failed test.
 pub(crate) fn describe(
     shown: &str,
     dir: &Path,
@@ -211,9 +211,9 @@ pub(crate) fn describe(
     status: &str,
 ) -> String {
     let shorten = |bytes: &[u8]| {
-        let cut = bytes.len().min(4000);
-        let more = if cut < bytes.len() { " …" } else { "" };
-        format!("{}{more}", bytes[..cut].escape_ascii())
+        let shown = bytes.len().min(4000);
+        let more = if shown < bytes.len() { " …" } else { "" };
+        format!("{}{more}", bytes[..shown].escape_ascii())
     };
     let mut text = format!(
         "command: {shown}\nstatus:  {status}\nstdout:  {}\nstderr:  {}\nfiles:  ",

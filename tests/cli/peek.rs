@@ -1,4 +1,4 @@
-//! `udgram listen --peek`: what is sent to somebody's socket, printed in passing.
+//! `udgram listen --peek`: prints the packets sent to a socket of another process.
 
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,7 +22,7 @@ fn client(sandbox: &Sandbox, name: &str) -> UnixDatagram {
     client
 }
 
-/// Fails unless the socket is without a filter again.
+/// Fails if the socket has a filter.
 #[track_caller]
 fn has_no_filter(sandbox: &Sandbox, socket: &UnixDatagram) {
     let descriptor = format!("{}:{}", std::process::id(), socket.as_raw_fd());
@@ -32,7 +32,7 @@ fn has_no_filter(sandbox: &Sandbox, socket: &UnixDatagram) {
         .succeeds("none\n");
 }
 
-/// A number in the line of `--stats`.
+/// Returns a number in the line of `--stats`.
 #[track_caller]
 fn total(line: &str, name: &str) -> u64 {
     let number = line
@@ -47,7 +47,7 @@ fn creds(pid: i32, comm: &str) -> String {
 }
 
 #[test]
-fn what_logger_sends_to_rsyslogd_is_seen_and_logged() {
+fn packets_of_logger_to_rsyslogd_are_printed_and_logged() {
     root!();
     peer!("rsyslogd", "logger");
     let sandbox = Sandbox::new();
@@ -78,7 +78,7 @@ fn what_logger_sends_to_rsyslogd_is_seen_and_logged() {
 }
 
 #[test]
-fn what_chronyc_asks_of_chronyd_is_seen_and_answered() {
+fn packets_of_chronyc_to_chronyd_are_printed_and_answered() {
     root!();
     peer!("chronyd", "chronyc");
     let sandbox = Sandbox::new();
@@ -141,7 +141,7 @@ fn an_envelope_has_the_time_the_size_the_packet_and_the_sender() {
 }
 
 #[test]
-fn every_protocol_prints_what_is_sent() {
+fn every_protocol_prints_the_observed_packets() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
@@ -189,7 +189,7 @@ fn a_datagram_that_is_not_a_valid_packet_is_reported_with_its_sender_and_status_
 }
 
 #[test]
-fn descriptors_and_credentials_reach_the_observed_as_ever() {
+fn descriptors_and_credentials_reach_the_observed_socket() {
     root!();
     let sandbox = Sandbox::new();
     let file = sandbox.file("f", "content");
@@ -241,7 +241,7 @@ fn the_descriptor_of_a_process_is_observed() {
 }
 
 #[test]
-fn time_that_runs_out_is_the_end() {
+fn a_timeout_ends_the_observation() {
     root!();
     let sandbox = Sandbox::new();
     let _server = sandbox.bind("s");
@@ -253,7 +253,7 @@ fn time_that_runs_out_is_the_end() {
 }
 
 #[test]
-fn the_end_of_the_owner_is_said_and_is_status_4() {
+fn the_end_of_the_owner_is_reported_with_status_4() {
     root!();
     peer!("python3");
     let sandbox = Sandbox::new();
@@ -285,7 +285,7 @@ sys.stdin.read()",
 }
 
 #[test]
-fn a_signal_ends_it_behind_what_was_sent_before() {
+fn packets_sent_before_a_signal_are_printed() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
@@ -307,7 +307,7 @@ fn a_signal_ends_it_behind_what_was_sent_before() {
 }
 
 #[test]
-fn one_that_was_killed_is_replaced_by_the_next() {
+fn the_next_observer_replaces_a_killed_one() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
@@ -329,7 +329,7 @@ fn one_that_was_killed_is_replaced_by_the_next() {
 }
 
 #[test]
-fn a_stdout_that_takes_nothing_holds_nobody_up_but_itself() {
+fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
@@ -361,7 +361,7 @@ fn a_stdout_that_takes_nothing_holds_nobody_up_but_itself() {
 }
 
 #[test]
-fn a_stdout_that_is_gone_closed_or_full_ends_it_and_takes_the_filter_away() {
+fn a_stdout_that_is_gone_closed_or_full_ends_the_observation_and_removes_the_filter() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
@@ -392,7 +392,7 @@ fn a_stdout_that_is_gone_closed_or_full_ends_it_and_takes_the_filter_away() {
 }
 
 #[test]
-fn what_cannot_be_observed_is_refused() {
+fn a_socket_that_cannot_be_observed_is_refused() {
     root!();
     let sandbox = Sandbox::new();
     let _server = sandbox.bind("s");
@@ -462,7 +462,7 @@ fn each_missing_privilege_is_named() {
 }
 
 #[test]
-fn a_kernel_that_lacks_bpf_or_some_of_it_is_told() {
+fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     root!();
     peer!("strace");
     let sandbox = Sandbox::new();

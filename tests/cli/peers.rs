@@ -1,4 +1,4 @@
-//! The programs that udgram lives among: daemons, loggers, and the tools people have used so far.
+//! Other programs as peers: daemons, loggers, socat, nc, Python.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +19,7 @@ macro_rules! receiver {
     }};
 }
 
-/// An rsyslogd of the test's own: it takes datagrams at `log` and prints what it knows of each.
+/// Starts an rsyslogd that receives datagrams at `log` and prints what it knows of each.
 #[track_caller]
 pub(crate) fn rsyslogd(sandbox: &Sandbox) -> crate::running::Running {
     let config = format!(
@@ -399,7 +399,7 @@ with UnixDatagramClient('s', DatagramProtocol(JSONSerializer())) as client:
 ";
 
 #[test]
-fn an_easynetwork_client_is_understood_and_answered() {
+fn an_easynetwork_client_is_answered() {
     peer!("python3 -m easynetwork");
     let sandbox = Sandbox::new();
     let server = sandbox.listen(["-n", "1", "--exec", "printf '{\"answer\":42}'", "s"]);
@@ -424,7 +424,7 @@ fn a_packet_goes_from_send_to_recv() {
 }
 
 #[test]
-fn strangers_of_every_kind_do_not_disturb_a_receiver() {
+fn bytes_from_senders_of_every_kind_are_received() {
     let sandbox = Sandbox::new();
     let receiver = receiver!(sandbox, "-p", "hex", "-n", "4");
     let unnamed = UnixDatagram::unbound().unwrap();

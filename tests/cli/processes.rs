@@ -1,7 +1,6 @@
-//! What udgram does with processes: as PID 1, with its children, with the signals and descriptors that it
-//! found, and with those that it hands on.
+//! Processes: udgram as PID 1, its children, the signals and descriptors that it inherits and passes on.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
@@ -16,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Invocation, Peer, Sandbox, peer, root};
 use crate::outcome::{SIGNALS, ordinary_signals};
-use crate::running::{Running, Watch};
+use crate::running::{Running, Watch, children};
 use crate::sys::{self, send_descriptors};
 
 /// udgram as PID 1 of a PID namespace of its own. unshare(1), its parent, ends with its status.
@@ -24,15 +23,6 @@ fn as_init(sandbox: &Sandbox, args: &[&str]) -> Invocation {
     sandbox
         .command("unshare", ["-pf", "--mount-proc", "--kill-child", "udgram"])
         .args(args)
-}
-
-/// The processes that a process has started.
-#[track_caller]
-fn children(pid: i32) -> Vec<i32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    list.split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect()
 }
 
 /// Sends a signal to the udgram that unshare(1) has started.
@@ -49,7 +39,7 @@ const WAIT_FOR_ZOMBIES: &str =
     "while grep -qs '^State:.Z' /proc/[0-9]*/status; do :; done; echo clean";
 
 #[test]
-fn as_process_1_every_command_ends_by_a_signal() {
+fn as_process_1_every_command_ends_on_a_signal() {
     root!();
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("peer");
@@ -235,7 +225,7 @@ fn commands_find_the_signals_ignored_and_blocked_as_udgram_found_them() {
             "recv, {ignored:?}"
         );
 
-        // sh(1) may have ideas of its own about them.
+        // sh(1) may change them.
         let handler = SIGNALS.map(|word| format!("'{word}'")).join(" ");
         let direct = with_ignored(&sandbox, ignored, &["sh", "-c", &handler]);
         let direct = ordinary_signals(&direct.run().lines());
@@ -350,7 +340,7 @@ fn script(sandbox: &Sandbox, name: &str, content: &str) {
         .succeeds("");
 }
 
-/// How much has been written into a file.
+/// Returns the number of bytes written to a file.
 #[track_caller]
 fn size(file: OwnedFd) -> u64 {
     File::from(file).metadata().unwrap().len()
@@ -410,7 +400,7 @@ fn ctrl_c_erases_the_progress_line() {
         .start();
     let start = Instant::now();
     let _ = receiver.take();
-    // Nothing is shown of what takes no time; so it has to take some.
+    // Progress is shown only if the transfer takes some time.
     while start.elapsed() < Duration::from_secs(1) {
         poll(&mut [], PollTimeout::from(50u16)).unwrap();
     }

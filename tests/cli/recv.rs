@@ -17,7 +17,7 @@ fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
     running
 }
 
-/// What becomes of `recv` with these options and of these datagrams from an unnamed sender.
+/// Runs `recv` with these options, and sends it these datagrams from an unnamed sender.
 #[track_caller]
 fn received(options: &[&str], datagrams: &[&[u8]]) -> Outcome {
     let sandbox = Sandbox::new();
@@ -35,7 +35,7 @@ fn one_packet_is_printed_and_ends_the_program() {
 }
 
 #[test]
-fn a_second_packet_is_left_to_others() {
+fn the_socket_is_gone_after_one_packet() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &[]);
     let sender = UnixDatagram::unbound().unwrap();
@@ -84,6 +84,29 @@ fn a_packet_before_the_timeout_is_printed_although_the_next_one_is_missing() {
 #[test]
 fn the_timeout_is_for_each_packet() {
     let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &["-n", "2", "-t", "400ms"]);
+    running.wait_asleep();
+    running.stop();
+    // The timeout passes while the receiver is stopped: ppoll(2) is restarted with what was left.
+    sandbox
+        .udgram(["iter", "-t", "400ms", "other"])
+        .run()
+        .succeeds("");
+    let start = Instant::now();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to(b"1", sandbox.path("s")).unwrap();
+    running.resume();
+    running
+        .finish()
+        .ends(124, "1\n")
+        .mentions(&["1 of 2 packets"]);
+    // If the timeout were for both packets, it would have ended at once.
+    assert!(start.elapsed() >= Duration::from_millis(400));
+}
+
+#[test]
+fn a_timeout_of_none_is_accepted() {
+    let sandbox = Sandbox::new();
     let running = sandbox.udgram(["recv", "--timeout", "none", "s"]).start();
     running.wait_bound("s");
     let sender = UnixDatagram::unbound().unwrap();
@@ -130,7 +153,7 @@ fn a_timeout_is_a_duration_with_units_or_a_number_of_seconds() {
 }
 
 #[test]
-fn a_count_is_a_positive_number() {
+fn a_count_that_is_not_a_positive_number_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for count in ["-1", "x", "1.5", "", "0x10"] {
         sandbox
@@ -141,7 +164,7 @@ fn a_count_is_a_positive_number() {
 }
 
 #[test]
-fn json_is_printed_on_one_line_and_else_unchanged() {
+fn json_is_printed_on_one_line_and_otherwise_unchanged() {
     for json in [
         "12345678901234567890.10",
         "1E400",
@@ -173,7 +196,7 @@ fn text_is_given_a_final_newline_unless_it_has_one() {
 }
 
 #[test]
-fn raw_bytes_are_printed_as_they_are() {
+fn raw_bytes_are_printed_unchanged() {
     received(&["-p", "raw", "-n3"], &[b"\0\xff", b"", b"a\n"]).succeeds(b"\0\xffa\n");
 }
 
@@ -184,7 +207,7 @@ fn bytes_are_printed_as_hexadecimal_digits_or_base64() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_reported_with_its_sender_and_the_place() {
+fn a_datagram_that_is_not_a_valid_packet_is_reported_with_its_sender_and_the_place() {
     for (protocol, datagram, place) in [
         ("json", &b"[1,\n x]"[..], "byte 5"),
         ("json", b"", "is empty, not JSON"),
@@ -205,14 +228,14 @@ fn a_datagram_that_is_no_packet_is_reported_with_its_sender_and_the_place() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_counts_and_does_not_stop_what_was_asked_for() {
+fn a_datagram_that_is_not_a_valid_packet_counts_and_does_not_end_recv() {
     received(&["-n", "3"], &[b"1", b"oops", b"3"])
         .ends(3, "1\n3\n")
         .mentions(&["byte 0"]);
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_printed_with_its_bytes_in_an_envelope() {
+fn a_datagram_that_is_not_a_valid_packet_is_printed_with_its_bytes_in_an_envelope() {
     let outcome = received(&["-e"], &[b"\xff{"]);
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
     outcome.ends(3, &line).mentions(&["byte 0"]);
@@ -274,7 +297,7 @@ fn the_packet_of_an_envelope_has_the_form_of_the_protocol() {
 }
 
 #[test]
-fn the_time_of_an_envelope_is_the_kernels() {
+fn the_time_of_an_envelope_is_when_the_packet_was_sent() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["-e"]);
     let before = SystemTime::now()
@@ -389,7 +412,7 @@ fn a_shell_sees_status_141_when_the_reader_has_gone() {
     running.wait_bound("s");
     drop(reader);
     let outcome = running.finish();
-    // What a shell may say about the signal is its own affair.
+    // The shell may print a message about the signal before that.
     assert!(
         outcome.stderr_text().ends_with("141\n"),
         "{}",
@@ -398,7 +421,7 @@ fn a_shell_sees_status_141_when_the_reader_has_gone() {
 }
 
 #[test]
-fn standard_output_that_takes_nothing_is_an_error() {
+fn a_full_device_as_standard_output_is_an_error() {
     let sandbox = Sandbox::new();
     let full = std::fs::File::options()
         .write(true)
@@ -414,7 +437,7 @@ fn standard_output_that_takes_nothing_is_an_error() {
 }
 
 #[test]
-fn closed_standard_streams_do_no_harm() {
+fn a_closed_stdin_of_recv_and_closed_stdin_and_stdout_of_send_are_accepted() {
     let sandbox = Sandbox::new();
     let running = sandbox.shell("exec udgram recv s <&-").start();
     running.wait_bound("s");
@@ -426,7 +449,7 @@ fn closed_standard_streams_do_no_harm() {
 }
 
 #[test]
-fn a_closed_stdout_is_told_before_a_packet_could_be_lost() {
+fn a_closed_stdout_is_reported_before_anything_is_bound() {
     let sandbox = Sandbox::new();
     for command in ["recv", "listen", "iter"] {
         sandbox
@@ -438,11 +461,11 @@ fn a_closed_stdout_is_told_before_a_packet_could_be_lost() {
 }
 
 #[test]
-fn what_came_behind_the_last_packet_asked_for_is_told() {
+fn packets_queued_after_the_last_one_received_are_reported_as_lost() {
     let sandbox = Sandbox::new();
     let running = sandbox.udgram(["recv", "s"]).start();
     running.wait_bound("s");
-    // Stopped, it cannot be quicker than the second packet.
+    // It is stopped until all three packets are queued.
     running.stop();
     let sender = UnixDatagram::unbound().unwrap();
     for packet in [b"1", b"2", b"3"] {
@@ -455,7 +478,7 @@ fn what_came_behind_the_last_packet_asked_for_is_told() {
 }
 
 #[test]
-fn what_a_command_does_not_get_is_reported() {
+fn packets_queued_after_the_one_of_the_command_are_reported_as_lost() {
     let sandbox = Sandbox::new();
     let running = sandbox
         .udgram(["recv", "s", "--", "sh", "-c", "echo \"$UDGRAM_PACKET\""])
@@ -473,7 +496,8 @@ fn what_a_command_does_not_get_is_reported() {
 }
 
 #[test]
-fn a_datagram_that_is_no_packet_is_printed_in_its_envelope_instead_of_running_the_command() {
+fn a_datagram_that_is_not_a_valid_packet_is_printed_in_its_envelope_instead_of_running_the_command()
+{
     let sandbox = Sandbox::new();
     let running = sandbox
         .udgram(["recv", "-e", "s", "--", "echo", "ran"])
@@ -532,7 +556,7 @@ fn control_characters_are_escaped_on_a_terminal() {
 }
 
 #[test]
-fn datagrams_from_many_senders_are_told_apart() {
+fn datagrams_from_many_senders_have_their_senders() {
     let sandbox = Sandbox::new();
     let running = receiver(&sandbox, &["-e", "-n", "3"]);
     for name in ["one", "two", "three"] {

@@ -26,7 +26,7 @@ fn ask(sandbox: &Sandbox, socket: &UnixDatagram, arguments: &[&str]) -> Running 
 const LATE: &str = "came before the question was received: it is not the answer";
 
 #[test]
-fn what_was_queued_before_the_question_is_reported_line_by_line_and_is_no_answer() {
+fn packets_queued_before_the_question_are_reported_line_by_line_and_are_not_answers() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = pair();
     for late in ["\"old\"", "10"] {
@@ -162,7 +162,7 @@ fn all_answers_are_a_timeout_when_there_are_none() {
 }
 
 #[test]
-fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_nobody_there() {
+fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_status_four() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply", "s", "1"]).start();
@@ -175,7 +175,7 @@ fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_nobody_there() {
 }
 
 #[test]
-fn a_socketpair_whose_other_end_is_closed_without_an_answer_is_nobody_there() {
+fn a_socketpair_whose_other_end_is_closed_without_an_answer_is_status_four() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = pair();
     let running = ask(&sandbox, &theirs, &["--reply", "1"]);
@@ -193,7 +193,7 @@ fn a_peer_that_answers_and_closes_its_socket_has_answered() {
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply=2", "s", "1"]).start();
     let (_, from) = peer.take_from();
-    // Both are queued before it can look whether the peer is still there.
+    // Both are queued before it checks whether the peer is still there.
     running.stop();
     for answer in [b"2", b"3"] {
         peer.send_to_addr(answer, &from).unwrap();
@@ -204,7 +204,7 @@ fn a_peer_that_answers_and_closes_its_socket_has_answered() {
 }
 
 #[test]
-fn a_peer_that_closes_its_socket_after_one_of_two_answers_is_nobody_there() {
+fn a_peer_that_closes_its_socket_after_one_of_two_answers_is_status_four() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply=2", "s", "1"]).start();
@@ -234,7 +234,7 @@ fn a_peer_that_closes_its_socket_after_some_of_all_answers_has_answered() {
 }
 
 #[test]
-fn packets_of_others_that_were_queued_before_the_socket_was_connected_are_no_answers() {
+fn packets_of_others_queued_before_the_socket_was_connected_are_not_answers() {
     let sandbox = Sandbox::new();
     let own = sandbox.bind("own");
     let peer = sandbox.bind("s");
@@ -254,7 +254,7 @@ fn packets_of_others_that_were_queued_before_the_socket_was_connected_are_no_ans
 }
 
 #[test]
-fn what_comes_while_the_question_waits_for_room_is_no_answer() {
+fn a_packet_that_arrives_while_the_question_waits_for_room_is_not_an_answer() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let fillers = sandbox.fill("s");
@@ -275,7 +275,7 @@ fn what_comes_while_the_question_waits_for_room_is_no_answer() {
 }
 
 #[test]
-fn what_a_peer_that_came_back_sends_before_it_reads_the_question_is_no_answer() {
+fn a_packet_that_a_returning_peer_sends_before_it_reads_the_question_is_not_an_answer() {
     let sandbox = Sandbox::new();
     let running = sandbox
         .udgram([

@@ -26,7 +26,7 @@ fn the_reply_is_printed_and_ends_the_program() {
 }
 
 #[test]
-fn without_a_reply_the_sender_has_a_name_too() {
+fn without_reply_the_sender_is_autobound_unless_bind_is_empty() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
@@ -100,7 +100,7 @@ fn one_reply_of_two_is_printed_and_is_not_enough() {
 }
 
 #[test]
-fn a_reply_that_is_no_packet_is_reported() {
+fn a_reply_that_is_not_a_valid_packet_is_reported() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply", "s", "1"]).start();
@@ -138,7 +138,7 @@ fn credentials_to_send_do_not_make_envelopes_of_replies() {
 }
 
 #[test]
-fn an_empty_reply_is_a_reply() {
+fn an_empty_reply_is_printed_and_ends_the_wait() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     for (protocol, printed) in [("text", "\n"), ("raw", ""), ("hex", "\n"), ("base64", "\n")] {
@@ -152,7 +152,7 @@ fn an_empty_reply_is_a_reply() {
 }
 
 #[test]
-fn the_number_of_replies_is_a_number_or_all() {
+fn a_wrong_number_of_replies_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for number in ["-1", "some", "1.5"] {
         let option = format!("--reply={number}");

@@ -1,4 +1,4 @@
-//! A program that runs: what it has printed so far, whether it is ready, and that it ends.
+//! A running program: what it has printed so far, whether it is ready, and its end.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -23,7 +23,7 @@ use crate::harness::{LIMIT, Peer};
 use crate::outcome::{Outcome, describe};
 use crate::sys;
 
-/// What has come from a pipe so far.
+/// The bytes received from a pipe so far.
 pub(crate) struct Stream {
     state: Mutex<Received>,
     changed: Condvar,
@@ -67,7 +67,7 @@ impl Stream {
         stream
     }
 
-    /// Waits until `enough` holds; `None` when it did not in time.
+    /// Waits until `enough` returns a value; returns `None` after [`LIMIT`].
     fn wait<T>(&self, mut enough: impl FnMut(&Received) -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + LIMIT;
         let mut state = self.state.lock().unwrap();
@@ -85,7 +85,7 @@ impl Stream {
     }
 }
 
-/// Sees what happens in a directory from now on.
+/// Watches a directory from now on.
 pub(crate) struct Watch(Inotify);
 
 impl Watch {
@@ -99,7 +99,7 @@ impl Watch {
         Self(inotify)
     }
 
-    /// The name of the next file made there that `wanted` accepts.
+    /// Returns the name of the next file made there that `wanted` accepts.
     #[must_use]
     #[track_caller]
     pub(crate) fn created(&self, by: &Running, wanted: impl Fn(&OsStr) -> bool) -> OsString {
@@ -122,13 +122,23 @@ impl Watch {
     }
 }
 
-/// The number of the system call that a process is in, if it sleeps or is stopped there.
+/// Returns the number of the system call that a process sleeps or is stopped in.
 fn system_call(pid: &str) -> Option<libc::c_long> {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     call.split(' ').next()?.parse().ok()
 }
 
-/// A program that runs; killed and reaped when dropped.
+/// Returns the children of a process.
+#[must_use]
+#[track_caller]
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    list.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+/// A running program; dropping it kills and reaps it.
 #[must_use = "a running program is ended by finish()"]
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -140,7 +150,7 @@ pub(crate) struct Running {
     /// Readable once the program has ended.
     pub(crate) ended: PipeReader,
     pub(crate) reaped: bool,
-    /// How many lines the test has taken.
+    /// The number of lines that the test has taken.
     pub(crate) lines: usize,
     pub(crate) notify: Option<UnixDatagram>,
 }
@@ -156,7 +166,7 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    /// Stops the program, and waits until it does nothing any more.
+    /// Stops the program, and waits until it is stopped.
     #[track_caller]
     pub(crate) fn stop(&self) {
         self.signal(Signal::SIGSTOP);
@@ -165,7 +175,7 @@ impl Running {
         while waitid(Id::Pid(pid), stopped) == Err(Errno::EINTR) {}
     }
 
-    /// Lets the program that [`stop`](Self::stop) stopped go on.
+    /// Continues the program that [`stop`](Self::stop) stopped.
     #[track_caller]
     pub(crate) fn resume(&self) {
         self.signal(Signal::SIGCONT);
@@ -221,7 +231,7 @@ impl Running {
         stdin.flush().unwrap();
     }
 
-    /// What the program last told its service manager.
+    /// Receives the next message of the program to its service manager.
     #[must_use]
     #[track_caller]
     pub(crate) fn notification(&self) -> String {
@@ -235,7 +245,7 @@ impl Running {
         String::from_utf8(bytes).unwrap().trim_end().to_owned()
     }
 
-    /// The next line on standard output, without its line break.
+    /// Returns the next line on standard output, without its line break.
     #[must_use]
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {
@@ -250,12 +260,12 @@ impl Running {
         });
         self.lines += 1;
         let Some(Some(line)) = line else {
-            panic!("line {} never came\n{}", wanted + 1, self.context())
+            panic!("line {} was not printed\n{}", wanted + 1, self.context())
         };
         String::from_utf8(line).unwrap()
     }
 
-    /// Waits until that much is on standard output, for programs that end no line.
+    /// Waits until standard output has as many bytes as `wanted`, for programs that end no line.
     #[must_use]
     #[track_caller]
     pub(crate) fn text(&self, wanted: &str) -> String {
@@ -265,7 +275,7 @@ impl Running {
         };
         match self.stdout.wait(enough) {
             Some(text) => text,
-            None => panic!("{wanted:?} never came\n{}", self.context()),
+            None => panic!("{wanted:?} was not printed\n{}", self.context()),
         }
     }
 
@@ -278,12 +288,12 @@ impl Running {
         });
         assert!(
             found == Some(true),
-            "{text:?} was never said\n{}",
+            "{text:?} was not printed\n{}",
             self.context()
         );
     }
 
-    /// Waits until a live datagram socket of that name is there.
+    /// Waits until a live datagram socket has this name.
     #[track_caller]
     pub(crate) fn wait_bound(&self, path: impl AsRef<Path>) -> &Self {
         let path = self.dir.join(path);
@@ -292,9 +302,9 @@ impl Running {
         let watch = Watch::on(path.parent().unwrap());
         loop {
             let pause = match sys::connect(&probe, &path) {
-                // EPERM: there, and connected to somebody else.
+                // EPERM: it is bound, and connected to another socket.
                 Ok(()) | Err(Errno::EPERM | Errno::EACCES) => return self,
-                // bind(2) makes the file, and says so, a moment before the socket is behind it.
+                // bind(2) makes the file, which inotify reports, before the socket accepts connect(2).
                 Err(Errno::ECONNREFUSED) => Duration::from_millis(5),
                 Err(_) => LIMIT,
             };
@@ -309,7 +319,7 @@ impl Running {
         }
     }
 
-    /// Waits until something holds that comes with a change in the directory of `path`.
+    /// Waits until a condition holds; it is checked at each change in the directory of `path`.
     #[track_caller]
     pub(crate) fn wait_until(
         &self,
@@ -321,7 +331,7 @@ impl Running {
         while !condition() {
             assert!(
                 self.wait_readable(watch.0.as_fd()),
-                "waited for {} in vain\n{}",
+                "the condition on {} never held\n{}",
                 path.display(),
                 self.context()
             );
@@ -330,7 +340,8 @@ impl Running {
         self
     }
 
-    /// Waits until the descriptor is readable; `false` when the program ended or time ran out.
+    /// Waits until the descriptor is readable; returns `false` if the program ended or after
+    /// [`LIMIT`].
     #[must_use]
     fn wait_readable(&self, descriptor: BorrowedFd<'_>) -> bool {
         self.wait_readable_for(descriptor, LIMIT)
@@ -361,7 +372,7 @@ impl Running {
         });
     }
 
-    /// How many descriptors the program has open.
+    /// Returns the number of descriptors that the program has open.
     #[must_use]
     #[track_caller]
     pub(crate) fn open_descriptors(&self) -> usize {
@@ -413,7 +424,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Its whole group: a handler it left behind must not outlive the test.
+        // Kill its process group, so that no handler outlives the test.
         let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         if !self.reaped {
             let _ = self.child.kill();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Peer, Sandbox, root, text};
 
-/// What a peer gets when `send` is given these arguments and this standard input.
+/// Returns the datagrams that a peer gets from `send` with these arguments and this standard input.
 #[track_caller]
 fn datagrams(args: &[&str], stdin: impl AsRef<[u8]>) -> Vec<Vec<u8>> {
     let sandbox = Sandbox::new();
@@ -46,7 +46,7 @@ fn arguments_keep_standard_input_from_being_read() {
 }
 
 #[test]
-fn empty_standard_input_is_no_packet() {
+fn empty_standard_input_sends_no_packet() {
     for protocol in ["json", "text", "raw", "hex", "base64"] {
         assert!(
             datagrams(&["-p", protocol, "s"], "").is_empty(),
@@ -61,6 +61,17 @@ fn blank_lines_of_json_are_skipped() {
 }
 
 #[test]
+fn an_empty_line_of_text_hex_and_base64_is_an_empty_datagram() {
+    for protocol in ["text", "hex", "base64"] {
+        assert_eq!(
+            datagrams(&["-p", protocol, "s"], "\n61\n\n").len(),
+            3,
+            "{protocol}"
+        );
+    }
+}
+
+#[test]
 fn an_empty_argument_is_an_empty_datagram() {
     for protocol in ["text", "raw", "hex", "base64"] {
         assert_eq!(
@@ -72,7 +83,7 @@ fn an_empty_argument_is_an_empty_datagram() {
 }
 
 #[test]
-fn json_is_passed_through_token_by_token() {
+fn json_is_sent_unchanged() {
     for json in [
         "12345678901234567890.10",
         "1E400",
@@ -104,7 +115,7 @@ fn a_line_of_text_keeps_all_but_its_line_feed() {
 }
 
 #[test]
-fn an_argument_of_text_is_sent_as_it_is() {
+fn an_argument_of_text_is_sent_unchanged() {
     assert_eq!(datagrams(&["-p", "text", "s", "a\nb\n"], ""), [b"a\nb\n"]);
 }
 
@@ -133,7 +144,7 @@ fn base64_is_decoded() {
 }
 
 #[test]
-fn a_bad_argument_is_refused_before_anything_of_it_is_sent() {
+fn an_invalid_argument_is_refused_and_nothing_is_sent() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     for (protocol, packet) in [
@@ -186,7 +197,7 @@ fn bytes_that_are_not_utf8_are_neither_json_nor_text() {
 }
 
 #[test]
-fn a_bad_line_is_named_with_its_column_and_the_count_sent() {
+fn an_invalid_line_is_reported_with_its_column_and_the_count_sent() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     sandbox
@@ -199,7 +210,7 @@ fn a_bad_line_is_named_with_its_column_and_the_count_sent() {
 }
 
 #[test]
-fn a_bad_line_after_a_million_good_ones_is_named() {
+fn an_invalid_line_after_a_million_valid_ones_is_reported() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let reader = std::thread::spawn(move || {
@@ -275,7 +286,7 @@ fn a_full_queue_is_waited_for() {
 }
 
 #[test]
-fn a_full_queue_at_the_end_of_the_timeout_is_said_with_the_count_sent() {
+fn a_full_queue_at_the_end_of_the_timeout_is_reported_and_the_packets_before_it_are_sent() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let room = sandbox.fill("s");
@@ -320,7 +331,7 @@ fn a_timeout_of_zero_does_not_wait_for_a_full_queue() {
 }
 
 #[test]
-fn without_packets_the_status_says_whether_the_peer_is_there() {
+fn without_packets_the_status_is_that_of_connecting_to_the_peer() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     sandbox.stale("stale");
@@ -342,7 +353,7 @@ fn without_packets_the_status_says_whether_the_peer_is_there() {
 }
 
 #[test]
-fn each_packet_is_sent_as_soon_as_its_line_is_there() {
+fn each_packet_is_sent_as_soon_as_its_line_arrives() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let mut running = sandbox.udgram(["send", "s"]).stdin_open().start();
@@ -434,7 +445,7 @@ fn an_envelope_names_its_own_destination() {
 }
 
 #[test]
-fn an_envelope_that_is_none_is_a_bad_line() {
+fn a_line_that_is_not_an_envelope_is_refused() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     for line in [
@@ -463,7 +474,7 @@ fn an_envelope_that_is_none_is_a_bad_line() {
 }
 
 #[test]
-fn a_reply_is_asked_for_from_a_named_socket_only() {
+fn a_reply_to_an_unnamed_socket_is_a_usage_error() {
     let sandbox = Sandbox::new();
     let _peer = sandbox.bind("s");
     sandbox
@@ -473,7 +484,7 @@ fn a_reply_is_asked_for_from_a_named_socket_only() {
 }
 
 #[test]
-fn the_verbose_program_names_both_addresses() {
+fn verbose_reports_both_addresses() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let outcome = sandbox
@@ -486,7 +497,7 @@ fn the_verbose_program_names_both_addresses() {
 }
 
 #[test]
-fn credentials_in_an_envelope_count_only_when_they_are_asked_for() {
+fn credentials_in_an_envelope_are_used_only_with_creds() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     for creds in ["\"x\"", "null", "{\"pid\":\"zz\",\"uid\":0,\"gid\":0}"] {

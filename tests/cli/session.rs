@@ -56,7 +56,7 @@ fn intrude_at(sandbox: &Sandbox, name: &str) {
 }
 
 #[test]
-fn a_session_whose_peer_has_gone_takes_nothing_from_strangers() {
+fn a_session_whose_peer_has_gone_receives_nothing_from_others() {
     let sandbox = Sandbox::new();
     let own = session_without_peer(&sandbox);
     intrude(&sandbox);
@@ -118,7 +118,7 @@ fn a_session_needs_no_wait_for_a_peer_that_has_come_back() {
 }
 
 #[test]
-fn strangers_packets_are_no_answers_in_a_session_whose_peer_came_back() {
+fn packets_of_others_are_not_answers_in_a_session_whose_peer_came_back() {
     let sandbox = Sandbox::new();
     let own = session_without_peer(&sandbox);
     intrude(&sandbox);
@@ -208,7 +208,7 @@ fn the_peer_of_a_session_is_not_that_of_another_socket_with_its_number() {
 }
 
 #[test]
-fn a_peer_without_the_number_of_its_socket_or_with_a_relative_name_is_not_believed() {
+fn a_peer_without_an_inode_number_or_with_a_relative_name_is_ignored() {
     let sandbox = Sandbox::new();
     let own = session_without_peer(&sandbox);
     let peer = sandbox.bind("s");

@@ -1,7 +1,8 @@
-//! What the tests ask of the system beyond the standard library; every `unsafe` of theirs is here.
+//! System calls that the standard library lacks; all `unsafe` code of these tests is here.
 
 #![allow(unsafe_code)]
 
+use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -10,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -20,13 +22,15 @@ use nix::sys::socket::{
     sendmsg, setsockopt, sockopt,
 };
 
-/// A number no other caller in this process gets.
+use crate::harness::LIMIT;
+
+/// Returns a number that no other caller in this process gets.
 pub(crate) fn counter() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A close-on-exec copy whose number is far above those that tests give to programs.
+/// Returns a close-on-exec copy with a number above those that tests give to programs.
 #[track_caller]
 pub(crate) fn duplicate_out_of_the_way(descriptor: BorrowedFd<'_>) -> OwnedFd {
     let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(500)).unwrap();
@@ -34,7 +38,7 @@ pub(crate) fn duplicate_out_of_the_way(descriptor: BorrowedFd<'_>) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(copy) }
 }
 
-/// Gives the program to be run these descriptors under these numbers.
+/// Makes the program have these descriptors at these numbers.
 pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
     if descriptors.is_empty() {
         return;
@@ -53,14 +57,14 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
     unsafe { command.pre_exec(place) };
 }
 
-/// Lowers RLIMIT_NOFILE of the program to be run.
+/// Lowers RLIMIT_NOFILE of the program.
 pub(crate) fn limit_descriptors(command: &mut Command, limit: u64) {
     let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?);
     // SAFETY: the closure calls nothing but setrlimit(2) and reads errno.
     unsafe { command.pre_exec(lower) };
 }
 
-/// A `sockaddr_un` with this pathname, which may take all 108 bytes and then has no final NUL.
+/// Returns a `sockaddr_un` with this pathname. A pathname of 108 bytes has no final NUL.
 #[track_caller]
 fn pathname_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
     let bytes = path.as_os_str().as_bytes();
@@ -79,7 +83,7 @@ fn pathname_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
     (address, u32::try_from(length).unwrap())
 }
 
-/// Binds a pathname of up to 108 bytes, which the standard library refuses to name.
+/// Binds a pathname of up to 108 bytes; the standard library allows 107.
 #[track_caller]
 pub(crate) fn bind_unterminated(socket: &UnixDatagram, path: &Path) {
     let (address, length) = pathname_address(path);
@@ -88,7 +92,7 @@ pub(crate) fn bind_unterminated(socket: &UnixDatagram, path: &Path) {
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
 
-/// A socket with a name that the kernel chose, and that name.
+/// Returns a socket with a name that the kernel chose, and that name.
 #[track_caller]
 pub(crate) fn autobound() -> (UnixDatagram, Vec<u8>) {
     use std::os::linux::net::SocketAddrExt;
@@ -99,14 +103,14 @@ pub(crate) fn autobound() -> (UnixDatagram, Vec<u8>) {
     (socket, name)
 }
 
-/// connect(2) to a pathname, with its reason to fail kept apart from the library's own.
+/// Connects to a pathname of any length, and returns the errno of a failure.
 pub(crate) fn connect(socket: &UnixDatagram, path: &Path) -> Result<(), Errno> {
     if path.as_os_str().len() < 108 {
         return socket
             .connect(path)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL)));
     }
-    let parent = std::fs::File::open(path.parent().unwrap()).map_err(|_| Errno::ENOENT)?;
+    let parent = fs::File::open(path.parent().unwrap()).map_err(|_| Errno::ENOENT)?;
     let short = format!(
         "/proc/self/fd/{}/{}",
         parent.as_raw_fd(),
@@ -115,20 +119,20 @@ pub(crate) fn connect(socket: &UnixDatagram, path: &Path) -> Result<(), Errno> {
     connect(socket, Path::new(&short))
 }
 
-/// A datagram and what came beside it.
+/// A datagram and its ancillary data.
 pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     pub(crate) descriptors: Vec<OwnedFd>,
     pub(crate) credentials: Option<UnixCredentials>,
 }
 
-/// Asks for the credentials of senders.
+/// Sets SO_PASSCRED.
 #[track_caller]
 pub(crate) fn ask_for_credentials(socket: &UnixDatagram) {
     setsockopt(socket, sockopt::PassCred, &true).unwrap();
 }
 
-/// The next datagram with its descriptors and credentials.
+/// Receives the next datagram with its descriptors and credentials.
 #[must_use]
 #[track_caller]
 pub(crate) fn take_message(socket: &UnixDatagram) -> Message {
@@ -141,7 +145,7 @@ pub(crate) fn take_message(socket: &UnixDatagram) -> Message {
         Some(&mut control),
         MsgFlags::MSG_CMSG_CLOEXEC,
     )
-    .expect("no datagram came in time");
+    .expect("no datagram arrived in time");
     let mut descriptors = Vec::new();
     let mut credentials = None;
     for message in received.cmsgs().unwrap() {
@@ -202,7 +206,7 @@ pub(crate) fn signal_with_value(pid: i32, number: i32, value: usize) {
     Errno::result(unsafe { libc::sigqueue(pid, number, value) }).unwrap();
 }
 
-/// A descriptor that is readable once this process has ended; pidfd_open(2).
+/// Returns a descriptor that is readable once the process has ended; pidfd_open(2).
 #[must_use]
 #[track_caller]
 pub(crate) fn pidfd(pid: i32) -> OwnedFd {
@@ -211,4 +215,40 @@ pub(crate) fn pidfd(pid: i32) -> OwnedFd {
     let pidfd = Errno::result(pidfd).unwrap().try_into().unwrap();
     // SAFETY: the call has just returned this descriptor, and nothing else knows of it.
     unsafe { OwnedFd::from_raw_fd(pidfd) }
+}
+
+/// Sends a datagram with one descriptor to the socket's peer.
+#[track_caller]
+pub(crate) fn send_to_peer(socket: &UnixDatagram, bytes: &[u8], descriptor: BorrowedFd<'_>) {
+    let numbers = [descriptor.as_raw_fd()];
+    let slices = [IoSlice::new(bytes)];
+    let control = [ControlMessage::ScmRights(&numbers)];
+    let flags = MsgFlags::empty();
+    sendmsg::<()>(socket.as_raw_fd(), &slices, &control, flags, None).unwrap();
+}
+
+/// Returns the most memory that a process has used so far, in bytes.
+#[must_use]
+#[track_caller]
+pub(crate) fn peak_memory(pid: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = peak.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<usize>().unwrap() << 10
+}
+
+/// Waits until every datagram sent from the socket has been received.
+#[track_caller]
+pub(crate) fn wait_received(socket: &UnixDatagram) {
+    let start = Instant::now();
+    let mut unread: libc::c_int = 1;
+    while unread > 0 {
+        // SAFETY: TIOCOUTQ writes one int, which `unread` is.
+        let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unread) };
+        assert!(
+            result == 0 && start.elapsed() < LIMIT,
+            "{unread} bytes are not received"
+        );
+        std::thread::yield_now();
+    }
 }

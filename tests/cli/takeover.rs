@@ -1,4 +1,4 @@
-//! A name that has a file already: a stale one, a live socket's, one of another type, a locked one.
+//! Binding a name that already has a file: stale, of a live socket, of another type, locked.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -29,7 +29,7 @@ fn a_stale_stream_socket_file_is_replaced_too() {
 }
 
 #[test]
-fn a_live_socket_is_not_replaced_unasked() {
+fn a_live_socket_is_not_replaced_without_replace() {
     let sandbox = Sandbox::new();
     let owner = sandbox.bind("s");
     sandbox
@@ -42,7 +42,7 @@ fn a_live_socket_is_not_replaced_unasked() {
 }
 
 #[test]
-fn a_live_stream_socket_is_not_replaced_unasked() {
+fn a_live_stream_socket_is_not_replaced_without_replace() {
     let sandbox = Sandbox::new();
     let owner = UnixListener::bind(sandbox.path("s")).unwrap();
     sandbox
@@ -54,7 +54,7 @@ fn a_live_stream_socket_is_not_replaced_unasked() {
 }
 
 #[test]
-fn the_process_that_has_the_name_is_named() {
+fn a_name_in_use_is_reported_with_its_process() {
     let sandbox = Sandbox::new();
     let owner = sandbox.listen(["s"]);
     sandbox.udgram(["recv", "s"]).run().fails(
@@ -74,7 +74,7 @@ fn the_process_that_has_the_name_is_named() {
 }
 
 #[test]
-fn a_socket_whose_process_may_not_be_seen_is_in_use_all_the_same() {
+fn a_socket_whose_process_is_not_visible_is_still_in_use() {
     root!();
     let sandbox = Sandbox::new();
     let _owner = sandbox.listen(["-m", "666", "s"]);
@@ -100,7 +100,7 @@ fn a_socket_file_that_may_not_be_tested_is_left_alone() {
 }
 
 #[test]
-fn a_live_socket_that_is_connected_to_somebody_else_is_live() {
+fn a_live_socket_connected_to_another_socket_is_not_stale() {
     let sandbox = Sandbox::new();
     let other = sandbox.bind("other");
     let owner = sandbox.bind("s");
@@ -114,7 +114,7 @@ fn a_live_socket_that_is_connected_to_somebody_else_is_live() {
 }
 
 #[test]
-fn a_live_socket_is_replaced_on_demand() {
+fn a_live_socket_is_replaced_with_replace() {
     let sandbox = Sandbox::new();
     let before = sandbox.bind("s");
     let inode = fs::metadata(sandbox.path("s")).unwrap().ino();
@@ -129,7 +129,7 @@ fn a_live_socket_is_replaced_on_demand() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_replaced() {
+fn a_file_that_is_not_a_socket_is_never_replaced() {
     let sandbox = Sandbox::new();
     sandbox.file("file", "precious");
     sandbox.directory("dir");
@@ -215,7 +215,7 @@ fn calls_in_a_locked_directory(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn a_lock_of_a_stranger_on_the_directory_delays_nobody() {
+fn a_lock_of_another_process_on_the_directory_delays_binding_only_briefly() {
     peer!("strace");
     let sandbox = Sandbox::new();
     let calls = calls_in_a_locked_directory(&sandbox);
@@ -226,7 +226,7 @@ fn a_lock_of_a_stranger_on_the_directory_delays_nobody() {
 }
 
 #[test]
-fn a_lock_of_a_stranger_on_the_directory_does_not_protect_a_stale_file() {
+fn a_lock_of_another_process_on_the_directory_does_not_protect_a_stale_file() {
     peer!("strace");
     let sandbox = Sandbox::new();
     sandbox.stale("s");
@@ -235,7 +235,7 @@ fn a_lock_of_a_stranger_on_the_directory_does_not_protect_a_stale_file() {
     assert!((2..=204).contains(&locked), "{locked}");
 }
 
-/// How many hidden files of udgram are there.
+/// Returns the number of hidden files of udgram.
 fn hidden(sandbox: &Sandbox) -> usize {
     let files = fs::read_dir(sandbox.dir()).unwrap();
     files
@@ -269,7 +269,7 @@ fn a_long_file_name_leaves_no_hidden_file_behind_once_it_is_bound_again() {
 }
 
 #[test]
-fn a_hidden_file_that_is_left_alone_is_removed_too() {
+fn a_hidden_file_without_a_socket_file_is_removed_too() {
     let sandbox = Sandbox::new();
     let long = "n".repeat(120);
     let name = "n".repeat(90);
@@ -290,7 +290,7 @@ fn a_hidden_file_that_is_left_alone_is_removed_too() {
 }
 
 #[test]
-fn a_live_socket_with_a_long_file_name_is_replaced_on_demand_only() {
+fn a_live_socket_with_a_long_file_name_is_replaced_only_with_replace() {
     let sandbox = Sandbox::new();
     let long = "n".repeat(120);
     let before = sandbox.listen([&long]);

@@ -1,4 +1,4 @@
-//! The words of usage errors, exactly: what new users write, and what they are told.
+//! The exact messages of usage errors.
 
 use crate::harness::{Peer, Sandbox};
 
@@ -224,7 +224,7 @@ fn addresses_that_are_empty_are_refused() {
 }
 
 #[test]
-fn options_as_other_tools_write_them_say_what_is_meant() {
+fn options_of_other_tools_are_answered_with_those_of_udgram() {
     let sandbox = Sandbox::new();
     for (arguments, message, hint) in [
         (
@@ -327,7 +327,7 @@ fn commands_to_run_go_after_two_dashes() {
 }
 
 #[test]
-fn options_of_sockets_are_told_from_values_and_addresses() {
+fn socket_options_are_distinguished_from_values_and_addresses() {
     let sandbox = Sandbox::new();
     let none = "there is no such option for Unix datagram sockets";
     for (arguments, name, hint) in [
@@ -408,7 +408,7 @@ fn a_command_that_is_missing_or_unknown_says_which_there_are() {
 }
 
 #[test]
-fn every_usage_error_says_where_to_look_unless_hints_are_not_wanted() {
+fn every_usage_error_names_the_help_unless_quiet() {
     let sandbox = Sandbox::new();
     sandbox
         .udgram(["send", "-s", "99", "1"])

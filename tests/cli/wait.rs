@@ -1,4 +1,4 @@
-//! `udgram send --wait`: a peer that is not there yet, or not there any more.
+//! `udgram send --wait`: a peer that is not bound yet, or went away.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -153,7 +153,7 @@ fn with_no_packets_the_peer_is_waited_for_and_nothing_is_sent() {
 }
 
 #[test]
-fn what_can_never_become_a_peer_is_not_waited_for() {
+fn a_file_that_cannot_become_a_peer_is_not_waited_for() {
     let sandbox = Sandbox::new();
     let _listener = std::os::unix::net::UnixListener::bind(sandbox.path("stream")).unwrap();
     sandbox

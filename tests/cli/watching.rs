@@ -1,4 +1,4 @@
-//! What is told to whom watches: totals, colours, progress.
+//! Totals, colours, progress.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Peer, Sandbox, peer};
 
 #[test]
-fn totals_are_told_at_the_end() {
+fn totals_are_printed_at_the_end() {
     let sandbox = Sandbox::new();
     let receiver = sandbox.bind("s");
     let outcome = sandbox.udgram(["send", "--stats", "s", "1", "[2]"]).run();
@@ -23,7 +23,7 @@ fn totals_are_told_at_the_end() {
 }
 
 #[test]
-fn totals_are_told_on_sigusr1_and_after_a_signal_that_ends_it() {
+fn totals_are_printed_on_sigusr1_and_after_a_fatal_signal() {
     let sandbox = Sandbox::new();
     let mut running = sandbox.listen(["--stats", "--echo", "s"]);
     let sender = sandbox.bind("c");
@@ -49,7 +49,7 @@ fn totals_are_told_on_sigusr1_and_after_a_signal_that_ends_it() {
 }
 
 #[test]
-fn a_command_has_sigusr1_as_it_was_found() {
+fn a_command_inherits_the_action_of_sigusr1_unchanged() {
     let sandbox = Sandbox::new();
     let script = "kill -USR1 $$; echo still here";
     let running = sandbox.listen(["--stats", "-p", "text", "--exec", script, "-n", "1", "s"]);
@@ -113,7 +113,7 @@ fn the_progress_through_a_file_is_shown_on_a_terminal() {
     for _ in 0..500 {
         assert_eq!(receiver.take(), b"12345");
     }
-    // Nothing is shown of what takes no time; so it has to take some.
+    // Progress is shown only if the transfer takes some time.
     while start.elapsed() < Duration::from_secs(1) {
         poll(&mut [], PollTimeout::from(50u16)).unwrap();
     }
@@ -127,7 +127,7 @@ fn the_progress_through_a_file_is_shown_on_a_terminal() {
 }
 
 #[test]
-fn no_progress_is_shown_where_nobody_watches() {
+fn no_progress_is_shown_without_a_terminal() {
     let sandbox = Sandbox::new();
     let receiver = sandbox.bind("s");
     sandbox.file("packets", "1\n".repeat(200));

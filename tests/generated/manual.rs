@@ -71,7 +71,7 @@ fn every_option_of_the_help_is_in_the_manual() {
 }
 
 #[test]
-fn mandoc_has_nothing_to_say_about_the_manual() {
+fn mandoc_reports_no_fault_in_the_manual() {
     if !crate::installed("mandoc") {
         return;
     }

@@ -127,7 +127,7 @@ fn quoted(text: &str) -> String {
 }
 
 #[test]
-fn bash_offers_what_can_be_meant() {
+fn bash_offers_what_fits() {
     if !installed("bash") {
         return;
     }
@@ -173,7 +173,7 @@ fn bash_completes_inside_a_word_and_leaves_packets_alone() {
 }
 
 #[test]
-fn fish_offers_what_can_be_meant() {
+fn fish_offers_what_fits() {
     if !installed("fish") {
         return;
     }
@@ -187,7 +187,7 @@ fn fish_offers_what_can_be_meant() {
 }
 
 #[test]
-fn zsh_offers_what_can_be_meant() {
+fn zsh_offers_what_fits() {
     if !installed("zsh") {
         return;
     }

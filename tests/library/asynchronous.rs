@@ -206,7 +206,7 @@ fn a_cancelled_send_has_sent_nothing() {
 }
 
 #[test]
-fn a_timeout_is_the_runtimes_own() {
+fn the_timeout_of_the_runtime_ends_a_receive() {
     under_every_runtime(async |runtime| {
         let (client, peer) = pair();
         let timeout = Duration::from_millis(20);
@@ -384,7 +384,7 @@ fn a_stream_of_messages_has_their_senders_and_descriptors() {
 }
 
 #[test]
-fn an_answer_comes_after_the_question_and_from_a_peer_that_lives() {
+fn packets_before_the_question_are_not_the_answer_and_a_closed_peer_is_an_error() {
     under_every_runtime(async |runtime| {
         for answers in [true, false] {
             let (client, peer) = pair();
@@ -427,7 +427,7 @@ fn descriptors_and_credentials_come_with_packets() {
 }
 
 #[test]
-fn an_inherited_sockets_status_flags_stay_as_they_were() {
+fn the_status_flags_of_an_inherited_socket_are_unchanged() {
     under_every_runtime(async |_| {
         let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
         let shared = ours.try_clone().unwrap();
@@ -474,7 +474,7 @@ async fn intrude(client: &Client) {
 }
 
 #[test]
-fn a_client_whose_peer_has_gone_hears_nobody_until_it_is_reconnected() {
+fn a_client_whose_peer_has_gone_receives_nothing_until_it_is_reconnected() {
     under_every_runtime(async |_| {
         let directory = tempfile::tempdir().unwrap();
         let server = server_at(&directory);
@@ -509,7 +509,7 @@ fn a_client_whose_peer_has_gone_hears_nobody_until_it_is_reconnected() {
 }
 
 #[test]
-fn a_receive_or_a_request_in_another_task_returns_nothing_of_strangers() {
+fn a_receive_or_a_request_in_another_task_returns_nothing_from_others() {
     under_every_runtime(async |runtime| {
         for asks in [false, true] {
             receive_meanwhile(runtime, asks).await;

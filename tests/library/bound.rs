@@ -74,7 +74,7 @@ fn an_address_may_be_text_a_path_or_an_address() {
 }
 
 #[test]
-fn a_client_that_is_bound_answers_to_its_name_and_hears_its_peer_only() {
+fn a_bound_client_is_reached_by_its_name_and_receives_from_its_peer_only() {
     let directory = tempfile::tempdir().unwrap();
     let local = directory.path().join("me");
     let (server, address) = named_socket();

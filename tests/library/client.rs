@@ -210,7 +210,7 @@ fn closing_twice_is_fine_and_every_call_after_it_fails_with_closed() {
 }
 
 #[test]
-fn closing_closes_the_socket_which_its_peer_notices() {
+fn closing_closes_the_socket() {
     let _alone = nobody_forks();
     let (client, peer) = pair();
     client.close();
@@ -262,7 +262,7 @@ fn a_send_waits_for_room_no_longer_than_its_timeout() {
 }
 
 #[test]
-fn iter_received_packets_without_a_budget_gives_what_is_there() {
+fn iter_received_packets_without_a_budget_yields_what_is_queued() {
     let (client, peer) = pair();
     for packet in ["one", "", "three"] {
         peer.send_packet(packet, None).unwrap();
@@ -346,7 +346,7 @@ fn a_parse_error_names_the_sender_and_the_next_packet_follows() {
 }
 
 #[test]
-fn an_error_stored_in_so_error_surfaces_at_the_next_send() {
+fn an_error_stored_in_so_error_is_returned_by_the_next_send() {
     let (client, peer) = pair();
     let (_other, elsewhere) = named_socket();
     // Connecting elsewhere with a datagram unread makes the kernel store ECONNRESET in the sender.
@@ -418,7 +418,7 @@ fn ownership_of_the_socket_passes_to_the_client() {
         theirs.send(b"").unwrap_err().raw_os_error(),
         Some(libc::ECONNREFUSED)
     );
-    // One that is refused, too.
+    // A socket that is refused is closed, too.
     let (socket, address) = named_socket();
     refused(socket);
     assert_eq!(
@@ -466,7 +466,7 @@ fn a_client_receives_from_its_peer_only() {
 }
 
 #[test]
-fn the_socket_gives_options_and_names_but_cannot_be_closed_through_it() {
+fn options_and_names_of_a_clients_socket_can_be_read() {
     let (client, server) = client_and_server();
     let socket = client.socket().unwrap();
     socket.set_send_buffer_size(10_000).unwrap();
@@ -485,7 +485,7 @@ fn the_socket_gives_options_and_names_but_cannot_be_closed_through_it() {
 }
 
 #[test]
-fn an_inherited_sockets_status_flags_stay_as_they_were() {
+fn the_status_flags_of_an_inherited_socket_are_unchanged() {
     let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
     let shared = ours.try_clone().unwrap();
     let flags = fcntl(&shared, FcntlArg::F_GETFL).unwrap();
@@ -670,7 +670,7 @@ fn options_that_add_ancillary_data_have_setters() {
 }
 
 #[test]
-fn a_datagram_that_no_socket_carries_is_too_long() {
+fn a_datagram_larger_than_a_socket_can_carry_is_too_long() {
     let (client, _peer) = pair();
     let packet = "x".repeat(64 << 20);
     let error = client.send_packet(&packet, NOW).unwrap_err();

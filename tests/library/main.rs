@@ -6,6 +6,7 @@
 mod asynchronous;
 mod bound;
 mod client;
+mod json;
 mod model;
 mod observer;
 mod peer;
@@ -24,7 +25,7 @@ static FORKING: RwLock<()> = RwLock::new(());
 
 /// To be held while a child is made.
 fn forking() -> RwLockReadGuard<'static, ()> {
-    // A test that failed has left nothing behind; here, and below.
+    // The lock guards no data, so the panic of a failed test does not matter.
     FORKING.read().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -256,42 +256,42 @@ where
 }
 
 #[test]
-fn the_model_serves_in_json() {
+fn a_client_of_the_library_talks_to_an_easynetwork_server_in_json() {
     if model_is_there() {
         within_limit(|| the_model_serves(&Json, "json"));
     }
 }
 
 #[test]
-fn the_model_serves_in_cbor() {
+fn a_client_of_the_library_talks_to_an_easynetwork_server_in_cbor() {
     if model_is_there() {
         within_limit(|| the_model_serves(&Cbor, "cbor"));
     }
 }
 
 #[test]
-fn the_model_serves_in_messagepack() {
+fn a_client_of_the_library_talks_to_an_easynetwork_server_in_messagepack() {
     if model_is_there() {
         within_limit(|| the_model_serves(&MessagePack, "msgpack"));
     }
 }
 
 #[test]
-fn the_model_is_served_in_json() {
+fn an_endpoint_of_the_library_serves_an_easynetwork_client_in_json() {
     if model_is_there() {
         within_limit(|| the_model_is_served(&Json, "json"));
     }
 }
 
 #[test]
-fn the_model_is_served_in_cbor() {
+fn an_endpoint_of_the_library_serves_an_easynetwork_client_in_cbor() {
     if model_is_there() {
         within_limit(|| the_model_is_served(&Cbor, "cbor"));
     }
 }
 
 #[test]
-fn the_model_is_served_in_messagepack() {
+fn an_endpoint_of_the_library_serves_an_easynetwork_client_in_messagepack() {
     if model_is_there() {
         within_limit(|| the_model_is_served(&MessagePack, "msgpack"));
     }

@@ -139,7 +139,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_datagram_of_any_size_is_seen_whole_and_arrives_whole() {
+fn datagrams_of_any_size_are_observed_and_received_completely() {
     root!();
     within_limit(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -168,7 +168,7 @@ fn a_datagram_of_any_size_is_seen_whole_and_arrives_whole() {
 }
 
 #[test]
-fn senders_that_connected_before_or_after_or_not_at_all_are_seen_with_their_time_and_name() {
+fn senders_connected_before_after_or_not_at_all_are_observed_with_their_time_and_name() {
     root!();
     within_limit(|| {
         let name = format!("observed-{}", std::process::id());
@@ -204,7 +204,7 @@ fn senders_that_connected_before_or_after_or_not_at_all_are_seen_with_their_time
 }
 
 #[test]
-fn what_many_send_at_once_is_all_seen_in_the_order_of_each() {
+fn all_packets_of_concurrent_senders_are_observed_in_the_order_of_each() {
     const SENDERS: usize = 8;
     const EACH: usize = 10_000;
     root!();
@@ -258,7 +258,7 @@ fn what_many_send_at_once_is_all_seen_in_the_order_of_each() {
 }
 
 #[test]
-fn a_sender_that_finds_the_queue_full_is_seen_and_the_daemon_gets_what_was_queued() {
+fn packets_to_a_full_queue_are_observed_and_the_daemon_receives_the_queued_ones() {
     root!();
     within_limit(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -282,7 +282,7 @@ fn a_sender_that_finds_the_queue_full_is_seen_and_the_daemon_gets_what_was_queue
 }
 
 #[test]
-fn what_a_reader_that_does_not_keep_up_misses_is_counted() {
+fn packets_lost_by_a_slow_reader_are_counted() {
     root!();
     within_limit(|| {
         let daemon = UnixDatagram::bind_addr(&autobind()).unwrap();
@@ -329,7 +329,7 @@ fn autobind() -> SocketAddr {
 }
 
 #[test]
-fn the_filter_goes_with_the_observer_and_the_socket_with_its_owner() {
+fn the_filter_ends_with_the_observer_and_the_socket_with_its_owner() {
     root!();
     within_limit(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -365,7 +365,7 @@ fn the_filter_goes_with_the_observer_and_the_socket_with_its_owner() {
 }
 
 #[test]
-fn a_socket_that_another_descriptor_holds_is_observed_on_and_left_without_a_filter() {
+fn a_socket_that_another_descriptor_holds_is_still_observed_and_has_no_filter_afterwards() {
     root!();
     within_limit(|| {
         let daemon = UnixDatagram::bind_addr(&autobind()).unwrap();
@@ -426,7 +426,7 @@ fn a_socket_that_has_a_filter_or_a_lock_is_refused() {
 }
 
 #[test]
-fn a_filter_that_replaces_the_observers_is_noticed_and_left_alone() {
+fn a_filter_that_replaces_that_of_the_observer_is_reported_and_not_removed() {
     root!();
     within_limit(|| {
         let daemon = UnixDatagram::unbound().unwrap();
@@ -442,7 +442,7 @@ fn a_filter_that_replaces_the_observers_is_noticed_and_left_alone() {
 }
 
 #[test]
-fn what_is_no_datagram_socket_or_is_not_there_is_refused() {
+fn a_missing_socket_or_one_of_another_type_is_refused() {
     root!();
     within_limit(|| {
         let pid = nix::unistd::getpid().as_raw();
@@ -464,7 +464,7 @@ fn what_is_no_datagram_socket_or_is_not_there_is_refused() {
 }
 
 #[test]
-fn a_socket_that_is_connected_to_somebody_else_is_found_by_its_name() {
+fn a_socket_connected_to_another_socket_is_found_by_its_name() {
     root!();
     within_limit(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -490,7 +490,7 @@ fn a_socket_that_is_connected_to_somebody_else_is_found_by_its_name() {
 }
 
 #[test]
-fn waiting_ends_with_the_deadline_or_when_the_process_is_asked_to_stop() {
+fn waiting_ends_at_the_deadline_or_when_the_process_is_asked_to_stop() {
     root!();
     within_limit(|| {
         let daemon = UnixDatagram::unbound().unwrap();
@@ -516,7 +516,7 @@ fn observe_elsewhere(path: &Path) -> (Child, BufReader<std::process::ChildStdout
     let _forking = forking();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--nocapture"])
-        .arg("observer::a_killed_observer_is_in_nobodys_way_and_the_next_takes_its_place")
+        .arg("observer::the_next_observer_takes_the_place_of_a_killed_one")
         .env(OBSERVED, path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -535,7 +535,7 @@ fn observe_elsewhere(path: &Path) -> (Child, BufReader<std::process::ChildStdout
 }
 
 #[test]
-fn a_killed_observer_is_in_nobodys_way_and_the_next_takes_its_place() {
+fn the_next_observer_takes_the_place_of_a_killed_one() {
     root!();
     if let Some(path) = std::env::var_os(OBSERVED) {
         let observer = Observer::attach_to(Path::new(&path)).unwrap();

@@ -1,4 +1,4 @@
-//! A client whose peer goes away and comes back: nobody else is taken for it meanwhile.
+//! Clients whose peer goes away and comes back: packets of others are not received meanwhile.
 
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
@@ -59,7 +59,7 @@ fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
 }
 
 #[test]
-fn a_client_whose_peer_has_gone_returns_nothing_of_strangers() {
+fn a_client_whose_peer_has_gone_receives_nothing_from_others() {
     let directory = tempfile::tempdir().unwrap();
     let client = lost_client(&directory);
     intrude(&client);
@@ -75,7 +75,7 @@ fn a_client_whose_peer_has_gone_returns_nothing_of_strangers() {
 }
 
 #[test]
-fn a_client_that_is_reconnected_hears_its_peer_only() {
+fn a_reconnected_client_receives_from_its_peer_only() {
     let directory = tempfile::tempdir().unwrap();
     let client = lost_client(&directory);
     let ours = client.local_address().unwrap();
@@ -148,7 +148,7 @@ fn receive_meanwhile(receive: impl Fn(&Client) -> Result<String, Error> + Send) 
 }
 
 #[test]
-fn a_receive_in_another_thread_returns_nothing_of_strangers() {
+fn a_receive_in_another_thread_returns_nothing_from_others() {
     within_limit(|| {
         let end = receive_meanwhile(|client| client.recv_packet(None));
         assert_eq!(end, ErrorKind::NobodyThere);

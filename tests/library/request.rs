@@ -82,7 +82,7 @@ fn a_question_without_an_answer_times_out() {
 }
 
 #[test]
-fn a_peer_that_closes_its_socket_is_not_waited_for() {
+fn a_peer_that_closes_its_socket_without_an_answer_is_an_error() {
     within_limit(|| {
         for answers in [false, true] {
             let (client, peer) = pair();

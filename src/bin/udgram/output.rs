@@ -61,7 +61,10 @@ impl Output {
             SFlag::S_IFCHR if !terminal => Kind::File,
             _ => Kind::Reader,
         };
-        let reopened = if terminal {
+        // Another writer of the pipe may take the room between poll(2) and write(2), and a terminal that
+        // is stopped takes less than it is ready for.
+        let is_pipe = SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFIFO;
+        let reopened = if kind == Kind::Reader && (terminal || is_pipe) {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             open("/proc/self/fd/1", flags, Mode::empty()).ok()
         } else {

@@ -96,8 +96,10 @@ pub(crate) struct Receiver<H> {
     unhandled: u64,
     /// How many more are wanted.
     left: Option<u64>,
-    /// The socket file, until its loss is reported.
+    /// The socket file.
     binding: Option<Binding>,
+    /// Whether its loss was reported.
+    lost: bool,
 }
 
 impl<H: Handler> Receiver<H> {
@@ -130,6 +132,7 @@ impl<H: Handler> Receiver<H> {
             unhandled: 0,
             left: None,
             binding: None,
+            lost: false,
         })
     }
 
@@ -142,16 +145,18 @@ impl<H: Handler> Receiver<H> {
         self.report_loss();
     }
 
+    /// Reports once that the socket file is lost. The call also empties its inotify instance, which
+    /// would otherwise end every wait.
     fn report_loss(&mut self) {
-        let Some(lost) = self.binding.as_ref().and_then(Binding::lost) else {
+        let lost = self.binding.as_ref().and_then(Binding::lost);
+        let Some(lost) = lost.filter(|_| !self.lost) else {
             return;
         };
+        self.lost = true;
         self.printer.report.warning(match lost {
             Lost::Removed => "the socket file was removed: nobody can reach this socket any more",
             Lost::Replaced => "the socket file was replaced: senders reach another socket",
         });
-        // Dropped, it removes nothing: the name is not its own any more.
-        self.binding = None;
     }
 
     /// Returns whether other processes may send from the socket.
@@ -436,13 +441,19 @@ impl<H: Handler> Receiver<H> {
             // From here on senders get EPIPE: none is accepted behind the last datagram read.
             client.socket()?.shutdown_read()?;
         }
-        // A second signal ends a handler that takes too long, and the draining.
+        // A second signal ends a handler that takes too long, and the draining: what follows is only
+        // printed.
         let wake = Wake::new(Some(signals.stop()), None);
+        let time = if signals.repeated() {
+            Duration::ZERO
+        } else {
+            DRAIN_TIMEOUT
+        };
         let mut intake = Intake {
             wake: &wake,
             full: Full::Keep,
             replies: Replies::All,
-            until: Deadline::after(Some(DRAIN_TIMEOUT)),
+            until: Deadline::after(Some(time)),
         };
         while self.left != Some(0) {
             let max = self.max();
@@ -451,7 +462,6 @@ impl<H: Handler> Receiver<H> {
                 break;
             }
             match self.take_in(client, intake).1 {
-                // What follows is only printed.
                 Err(error) if has_kind(&error, ErrorKind::Stopped) => {
                     intake.until = Deadline::after(Some(Duration::ZERO));
                 }

@@ -87,20 +87,20 @@ impl Asker {
                     .to_owned(),
             ));
         };
+        let directory = self.directory(path).map_err(|errno| {
+            Refusal::Untrusted(format!(
+                "its path is relative, and the working directory of process {} cannot be opened: {}",
+                self.process,
+                strerror(errno as i32)
+            ))
+        })?;
+        if user == own && directory.is_none() {
+            return Ok(Some(Destination::named(&self.address)?));
+        }
+        let directory = directory.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
         let file = if user == own {
-            match self.directory(path) {
-                Ok(None) | Err(_) => return Ok(Some(Destination::named(&self.address)?)),
-                Ok(Some(directory)) => self.open(directory.as_fd(), path, OFlag::empty())?,
-            }
+            self.open(directory, path, OFlag::empty())?
         } else {
-            let directory = self.directory(path).map_err(|errno| {
-                Refusal::Untrusted(format!(
-                    "its path is relative, and the working directory of process {} cannot be opened: {}",
-                    self.process,
-                    strerror(errno as i32)
-                ))
-            })?;
-            let directory = directory.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
             let file = self.open(directory, path, OFlag::O_NOFOLLOW)?;
             check_owner(&file, user)?;
             file

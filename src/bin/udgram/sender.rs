@@ -226,6 +226,9 @@ impl<'s> Sender<'s> {
         if self.report.shows_progress() && !answers_shown {
             self.progress = Progress::of_stdin();
         }
+        // A blank line is a packet where it is one as an argument, and no JSON value.
+        let keeps_blank_lines = !self.options.packets.envelope
+            && matches!(protocol, Protocol::Text | Protocol::Hex | Protocol::Base64);
         let mut numbers = 1_u64..;
         while let Some(lines) = input
             .lines(&self.wake)
@@ -238,18 +241,9 @@ impl<'s> Sender<'s> {
                 rest = after;
                 (!line.is_empty()).then(|| line.strip_suffix(b"\n").unwrap_or(line))
             });
-            // With the text protocol, a line of blanks is a packet.
-            let text = protocol == Protocol::Text && !self.options.packets.envelope;
-            let blank = |line: &[u8]| {
-                if text {
-                    line.is_empty()
-                } else {
-                    line.trim_ascii().is_empty()
-                }
-            };
             let mut packets = lines
                 .zip(numbers.by_ref())
-                .filter(|(line, _)| !blank(line))
+                .filter(|(line, _)| keeps_blank_lines || !line.trim_ascii().is_empty())
                 .map(|(line, number)| (number, line));
             let exit = self.send_each(Origin::Line, &mut packets)?;
             if exit != Exit::Done {

@@ -29,11 +29,12 @@ const MAX_OUTPUT: usize = (4 << 20) + (64 << 12);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Variables that are for udgram itself, or that say what is not so for the command.
-const NOT_FOR_COMMANDS: [&str; 7] = [
+const NOT_FOR_COMMANDS: [&str; 8] = [
     "NOTIFY_SOCKET",
     "UDGRAM_SOCKET_FD",
     "UDGRAM_SOCKET_INODE",
     "UDGRAM_PEER",
+    "UDGRAM_PACKET",
     "UDGRAM_PID",
     "UDGRAM_UID",
     "UDGRAM_GID",

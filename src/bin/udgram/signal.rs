@@ -9,7 +9,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// The signals of this process, once a command holds them.
 static HELD: OnceLock<Held> = OnceLock::new();
@@ -19,6 +19,8 @@ struct Held {
     descriptor: SignalFd,
     /// The number of the last signal that was taken.
     last: AtomicI32,
+    /// How many were taken.
+    count: AtomicU32,
 }
 
 impl Held {
@@ -29,6 +31,7 @@ impl Held {
         let number = match pending.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
             Some(number) => {
                 self.last.store(number, Ordering::Relaxed);
+                self.count.fetch_add(1, Ordering::Relaxed);
                 number
             }
             None => self.last.load(Ordering::Relaxed),
@@ -65,6 +68,7 @@ impl Signals {
         let held = HELD.get_or_init(|| Held {
             descriptor,
             last: AtomicI32::new(Signal::SIGTERM as i32),
+            count: AtomicU32::new(0),
         });
         Ok(Self { held })
     }
@@ -87,6 +91,11 @@ impl Signals {
     /// Consumes and returns the pending signal; if none is pending, the last one again.
     pub(crate) fn take(&self) -> Signal {
         self.held.take()
+    }
+
+    /// Returns whether more than one was taken.
+    pub(crate) fn repeated(&self) -> bool {
+        self.held.count.load(Ordering::Relaxed) > 1
     }
 }
 

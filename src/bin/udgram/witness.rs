@@ -14,15 +14,15 @@ use udgram::wait::{Deadline, Until, Wake, wait};
 const SPREAD: Duration = Duration::from_millis(20);
 /// How long to wait for an answer of the witness, which a loaded system may let wait for a processor.
 const ANSWER: Duration = Duration::from_secs(1);
-/// How many numbers of signals there are, with 0, which is none.
-const NUMBERS: usize = 65;
+/// How many reports are read at a time.
+const REPORTS: usize = 64;
 
 /// The process beside CMD, and what it has reported.
 #[derive(Debug)]
 pub(crate) struct Witness {
     process: WitnessProcess,
-    /// When each signal was last reported.
-    reported: [Option<Instant>; NUMBERS],
+    /// The signals that it reported, and when, of those that this process has not received yet.
+    reported: Vec<(c_int, Instant)>,
     /// Whether it still runs: it may have been killed, or may have found no close_range(2).
     runs: bool,
 }
@@ -31,35 +31,46 @@ impl Witness {
     /// Starts the witness; see [`WitnessProcess::start`].
     pub(crate) fn start() -> Result<Self> {
         Ok(Self {
-            process: WitnessProcess::start().context("cannot start a process")?,
-            reported: [None; NUMBERS],
+            process: WitnessProcess::start()
+                .context("cannot start the process that tells which signals CMD has received")?,
+            reported: Vec::new(),
             runs: true,
         })
     }
 
     /// Returns those of the signals `came`, which this process has just received, that the witness has not
-    /// received with it.
+    /// received with it. A report of the witness stands for one signal.
     pub(crate) fn missing(&mut self, came: &[c_int]) -> Vec<c_int> {
-        let since = Instant::now().checked_sub(SPREAD);
+        if let Some(since) = Instant::now().checked_sub(SPREAD) {
+            self.reported.retain(|(_, reported)| *reported >= since);
+        }
         self.collect(Deadline::after(Some(SPREAD)), |witness, _| {
-            witness.unseen(came, since).is_empty()
+            witness.unseen(came).is_empty()
         });
-        if !self.unseen(came, since).is_empty() && self.process.ask().is_ok() {
+        if !self.unseen(came).is_empty() && self.process.ask().is_ok() {
             // What it had received and not reported yet comes before the answer.
             self.collect(Deadline::after(Some(ANSWER)), |_, answered| answered);
         }
-        self.unseen(came, since)
+        let missing = self.unseen(came);
+        for number in came {
+            if let Some(at) = self.reported.iter().position(|(seen, _)| seen == number) {
+                self.reported.remove(at);
+            }
+        }
+        missing
     }
 
-    fn unseen(&self, came: &[c_int], since: Option<Instant>) -> Vec<c_int> {
-        let seen = |number: &c_int| {
-            let number = usize::try_from(*number).unwrap_or_default();
-            let reported = self.reported.get(number).copied().flatten();
-            reported.is_some_and(|reported| since.is_none_or(|since| reported >= since))
-        };
+    fn unseen(&self, came: &[c_int]) -> Vec<c_int> {
+        let mut seen: Vec<c_int> = self.reported.iter().map(|(number, _)| *number).collect();
         came.iter()
             .copied()
-            .filter(|number| !seen(number))
+            .filter(|number| match seen.iter().position(|seen| seen == number) {
+                Some(at) => {
+                    seen.swap_remove(at);
+                    false
+                }
+                None => true,
+            })
             .collect()
     }
 
@@ -73,15 +84,13 @@ impl Witness {
             ) {
                 return;
             }
-            let mut numbers = [0; NUMBERS];
+            let mut numbers = [0; REPORTS];
             let count = reports.read(&mut numbers).unwrap_or(0);
             self.runs = count > 0;
             let now = Instant::now();
-            for number in &numbers[..count] {
-                if let Some(reported) = self.reported.get_mut(usize::from(*number)) {
-                    *reported = Some(now);
-                }
-            }
+            let signals = numbers[..count].iter().filter(|number| **number != 0);
+            self.reported
+                .extend(signals.map(|number| (c_int::from(*number), now)));
             if numbers[..count].contains(&0) && enough(self, true) {
                 return;
             }

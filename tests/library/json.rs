@@ -1,12 +1,13 @@
-//! What JSON is: the cases that parsers differ in, and the whole of JSONTestSuite where a checkout
-//! of it is given (`UDGRAM_JSON_TEST_SUITE`).
+//! JSON: the cases in which parsers differ, and all of JSONTestSuite if `UDGRAM_JSON_TEST_SUITE` names
+//! a checkout of it.
+#![allow(clippy::print_stdout)]
 
 use std::fs;
 
 use udgram::protocol::{DatagramProtocol, Json};
 
 #[test]
-fn what_rfc_8259_has_is_accepted() {
+fn json_of_rfc_8259_is_accepted() {
     for text in [
         "0",
         "-0",
@@ -42,7 +43,7 @@ fn what_rfc_8259_has_is_accepted() {
 }
 
 #[test]
-fn what_rfc_8259_has_not_is_refused() {
+fn text_that_is_not_json_of_rfc_8259_is_refused() {
     for text in [
         "",
         " ",
@@ -120,7 +121,7 @@ fn what_rfc_8259_has_not_is_refused() {
 }
 
 #[test]
-fn depth_has_no_limit() {
+fn nesting_depth_has_no_limit() {
     for depth in [63, 64, 65, 100_000] {
         for (open, close) in [("[", "]"), ("{\"\":", "}")] {
             let inner = if open == "[" { "" } else { "0" };
@@ -136,7 +137,7 @@ fn depth_has_no_limit() {
 }
 
 #[test]
-fn the_json_test_suite_agrees() {
+fn the_verdicts_of_the_json_test_suite_hold() {
     let Some(checkout) = std::env::var_os("UDGRAM_JSON_TEST_SUITE") else {
         println!("no checkout of JSONTestSuite is given");
         return;

@@ -1,4 +1,4 @@
-//! Who gets in: socket files, their modes and owners, races for a name, `--allow-uid`.
+//! Access to a socket: the modes and owners of socket files, races for a name, `--allow-uid`.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -9,24 +9,29 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{LIMIT, Peer, Sandbox, peer, root};
-use crate::scaled;
+use crate::outcome::Outcome;
+use crate::running::{Running, children};
 use crate::sys;
 
-/// The calls that may open a file to others.
+use super::scaled;
+
+/// The system calls that may give other users access to a file.
 const CALLS: [&str; 7] = [
     "bind", "fchmod", "fchmodat", "chmod", "fchown", "fchownat", "flock",
 ];
 
-/// Those system calls of `udgram listen` with these options, run under this umask until it says that
-/// it is ready.
+/// Runs `udgram listen` with these options and this umask until it is ready, kills it, and returns
+/// those of its system calls that are in [`CALLS`].
 fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
     let script = format!("umask {umask}; exec strace -o trace udgram listen s {options}");
     let listen = sandbox.shell(&script).start_ready();
     let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
-    drop(listen);
+    // strace ends once udgram is reaped, so the socket is closed when `finish` returns.
+    kill(traced(&listen), Signal::SIGKILL).unwrap();
+    let _ = listen.finish();
     let calls = trace.lines().filter_map(|line| {
         let (name, rest) = line.split_once('(')?;
-        // An older strace does not know fchmodat2(2), which is 452 everywhere.
+        // An older strace does not know fchmodat2(2); its number is 452 on every architecture.
         if name == "fchmodat2" || name == "syscall_0x1c4" {
             let mode = rest.split(", ").nth(2)?;
             let mode = match mode.strip_prefix("0x") {
@@ -44,6 +49,14 @@ fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
     calls.collect()
 }
 
+/// Returns the process that strace runs.
+#[track_caller]
+fn traced(strace: &Running) -> Pid {
+    let children = children(strace.pid());
+    assert_eq!(children.len(), 1, "{}", strace.context());
+    Pid::from_raw(children[0])
+}
+
 #[test]
 fn a_socket_file_is_never_more_open_than_asked() {
     peer!("strace");
@@ -54,7 +67,7 @@ fn a_socket_file_is_never_more_open_than_asked() {
             .iter()
             .position(|call| call.starts_with("bind("))
             .unwrap();
-        // Before there is a file its mode is set on the socket; what comes after is no more.
+        // The mode is set on the socket before bind(2) makes the file; no later call adds permissions.
         assert!(
             calls[..bound]
                 .iter()
@@ -69,7 +82,7 @@ fn a_socket_file_is_never_more_open_than_asked() {
 }
 
 #[test]
-fn a_file_that_gets_an_owner_is_nobody_elses_before() {
+fn a_file_is_accessible_to_its_creator_only_until_its_owner_is_set() {
     peer!("strace");
     root!();
     let sandbox = Sandbox::new();
@@ -82,7 +95,7 @@ fn a_file_that_gets_an_owner_is_nobody_elses_before() {
 }
 
 #[test]
-fn a_free_name_is_bound_without_a_lock_and_a_stale_one_is_replaced_under_it() {
+fn a_free_name_is_bound_without_a_lock_and_a_stale_file_is_replaced_under_a_lock() {
     peer!("strace");
     let sandbox = Sandbox::new();
     assert!(
@@ -90,7 +103,7 @@ fn a_free_name_is_bound_without_a_lock_and_a_stale_one_is_replaced_under_it() {
             .iter()
             .any(|call| call.starts_with("flock("))
     );
-    // The listener was killed.
+    // `calls` killed that listener, so its socket file is stale.
     let calls = calls(&sandbox, "0", "");
     let binds = |bound: &str| {
         let found = |call: &String| call.starts_with("bind(") && call.ends_with(bound);
@@ -125,7 +138,7 @@ fn a_symbolic_link_is_never_followed_nor_replaced() {
 }
 
 #[test]
-fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
+fn of_two_listeners_started_at_once_on_one_path_one_binds_it_and_the_other_fails() {
     for round in 0..scaled(30, 500) {
         let sandbox = Sandbox::new();
         if round % 2 == 0 {
@@ -133,17 +146,17 @@ fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
         }
         let start = || sandbox.udgram(["listen", "s", "--count", "1"]).start();
         let both = [start(), start()];
-        // The one that has lost ends by itself; the other one then waits for a packet.
+        // The one that cannot bind ends; the other one waits for a packet.
         let mut ended =
             [0, 1].map(|one: usize| PollFd::new(both[one].ended.as_fd(), PollFlags::POLLIN));
         let limit = PollTimeout::try_from(LIMIT).unwrap();
-        assert!(poll(&mut ended, limit).unwrap() > 0, "both have won");
+        assert!(poll(&mut ended, limit).unwrap() > 0, "both are bound");
         sandbox
             .udgram(["send", "s", "1", "--wait", "--timeout", "20s"])
             .run()
             .succeeds("");
-        let mut outcomes = both.map(crate::running::Running::finish);
-        outcomes.sort_by_key(crate::outcome::Outcome::code);
+        let mut outcomes = both.map(Running::finish);
+        outcomes.sort_by_key(Outcome::code);
         let [won, lost] = outcomes;
         won.ends(0, "1\n").says_nothing();
         lost.refuses(1, &["cannot bind 's'", "in use"]);
@@ -152,7 +165,7 @@ fn of_two_that_start_at_once_on_one_path_one_wins_and_the_other_says_so() {
 }
 
 #[test]
-fn whoever_ends_removes_no_file_but_its_own() {
+fn a_listener_that_ends_removes_only_its_own_file() {
     for _ in 0..scaled(10, 200) {
         let sandbox = Sandbox::new();
         let first = sandbox.listen(["s"]);
@@ -170,31 +183,28 @@ fn whoever_ends_removes_no_file_but_its_own() {
 }
 
 #[test]
-fn a_file_that_takes_the_name_at_once_is_not_taken_for_ones_own() {
+fn a_file_that_replaces_the_socket_file_before_stat_is_not_removed() {
     peer!("strace");
     root!();
     let sandbox = Sandbox::new();
-    // bind(2) has made the file, and udgram does not know of it yet.
+    // strace delays the return of bind(2): the file exists, and udgram has not called stat(2) yet.
     let script = "exec strace -o trace -e inject=bind:delay_exit=300000 udgram listen s";
     let listen = sandbox.shell(script).start();
     listen.wait_bound("s");
     fs::remove_file(sandbox.path("s")).unwrap();
     let successor = sandbox.bind("s");
-    let traced = listen.pid();
-    let children = fs::read_to_string(format!("/proc/{traced}/task/{traced}/children")).unwrap();
-    let udgram = Pid::from_raw(children.trim().parse().unwrap());
-    kill(udgram, Signal::SIGTERM).unwrap();
+    kill(traced(&listen), Signal::SIGTERM).unwrap();
     let _ = listen.finish().dies_of(Signal::SIGTERM, "");
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     assert_eq!(successor.take(), b"1");
 }
 
 #[test]
-fn a_file_that_takes_the_name_at_once_is_recognised_without_privilege_too() {
+fn a_file_that_replaces_the_socket_file_before_stat_is_an_error_for_an_unprivileged_user() {
     peer!("strace", "setpriv");
     root!();
     let sandbox = Sandbox::new();
-    // Without CAP_NET_ADMIN the kernel does not open the file of the socket.
+    // Without CAP_NET_ADMIN, SIOCUNIXFILE fails with EPERM.
     let user = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let script = format!(
         "chmod 777 . && cp \"$(command -v udgram)\" u && \
@@ -215,7 +225,7 @@ fn a_file_that_takes_the_name_at_once_is_recognised_without_privilege_too() {
 }
 
 #[test]
-fn only_allowed_users_are_heard_by_the_kernels_word() {
+fn packets_are_accepted_by_the_senders_user_id_in_the_kernel() {
     root!();
     let sandbox = Sandbox::new();
     let mut listen = sandbox.listen([
@@ -233,7 +243,7 @@ fn only_allowed_users_are_heard_by_the_kernels_word() {
             .run()
             .succeeds("");
     }
-    // Whoever may claim another user's name is that user, to the kernel.
+    // A process that may claim the credentials of another user counts as that user.
     sandbox
         .udgram(["send", "s", "6", "--creds=1:2:2"])
         .run()
@@ -254,7 +264,7 @@ fn only_allowed_users_are_heard_by_the_kernels_word() {
 }
 
 #[test]
-fn a_stranger_does_not_count_does_not_prolong_and_is_not_answered() {
+fn packets_of_other_users_do_not_count_do_not_extend_the_timeout_and_are_not_answered() {
     root!();
     let sandbox = Sandbox::new();
     let user = ["--allow-uid", "1"];
@@ -277,14 +287,14 @@ fn a_stranger_does_not_count_does_not_prolong_and_is_not_answered() {
     ]);
     let exec = exec.args(user).start_ready();
     let stranger = UnixDatagram::unbound().unwrap();
-    // It ends by its timeout, whatever others send meanwhile.
+    // Packets of other users do not extend the timeout.
     while stranger.send_to(b"3", sandbox.path("x")).is_ok() {}
     let _ = exec.finish().ends(0, "");
     assert!(!sandbox.exists("handled"));
 }
 
 #[test]
-fn what_a_stranger_sends_along_is_closed() {
+fn descriptors_from_other_users_are_closed() {
     root!();
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--envelope", "--allow-uid", "1"]);
@@ -295,14 +305,14 @@ fn what_a_stranger_sends_along_is_closed() {
         let held = [writer.as_fd(); 3];
         sys::send_descriptors(&stranger, &sandbox.path("s"), b"1", &held);
         drop(writer);
-        // It has ended once nobody has its other end open.
+        // The read ends when no process has the write end open.
         assert_eq!(std::io::read_to_string(reader).unwrap(), "");
     }
     assert!(listen.open_descriptors() <= before);
 }
 
 #[test]
-fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
+fn a_packet_queued_before_so_passcred_was_set_is_dropped() {
     let sandbox = Sandbox::new();
     let (sender, receiver) = UnixDatagram::pair().unwrap();
     sender.send(b"1").unwrap();
@@ -320,7 +330,7 @@ fn a_packet_queued_before_anybody_asked_who_sent_it_is_nobodys() {
 }
 
 #[test]
-fn users_whom_a_user_namespace_cannot_name_are_not_let_in() {
+fn packets_of_users_not_mapped_in_the_user_namespace_are_dropped() {
     peer!("unshare");
     root!();
     let sandbox = Sandbox::new();
@@ -364,11 +374,11 @@ fn a_user_that_does_not_exist_is_a_usage_error() {
 }
 
 #[test]
-fn a_killed_listener_leaves_a_name_that_the_next_one_takes() {
+fn the_next_listener_binds_the_name_of_a_killed_one() {
     for round in 0..scaled(20, 300) {
         let sandbox = Sandbox::new();
         let dies = sandbox.udgram(["listen", "s"]).start();
-        // At any moment: before, during and after binding, which takes a millisecond or two.
+        // The moments are before, during and after bind(2), 1 or 2 ms after the start.
         let spin = std::time::Instant::now();
         while spin.elapsed() < std::time::Duration::from_micros(round * 97 % 6000) {
             std::hint::spin_loop();

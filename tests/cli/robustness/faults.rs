@@ -1,6 +1,6 @@
-//! The system refuses: every system call of udgram fails once with each errno that it may have, at
-//! each place, by `strace -e inject`. Whatever fails, udgram ends in time with a status of the
-//! table, says why, leaves no socket file behind, and loses nothing without a word.
+//! Failures of system calls: `strace -e inject` makes each system call of udgram fail once with each
+//! errno that it may return. Each time, udgram must end in time with a documented status, report the
+//! cause, leave no socket file, and report lost packets.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,12 +19,14 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::harness::{Sandbox, peer, spawn};
-use crate::scaled;
+use crate::sys::pidfd;
 
-/// How long a run may take: a second or so, as far as udgram goes, under strace on a busy machine.
+use super::scaled;
+
+/// The longest time that a run may take. udgram itself takes about a second.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The errnos that a call may have; the first alone is tried in the short form.
+/// Returns the errnos that a call may return; the short form tries the first one only.
 fn errnos(call: &str) -> &'static [&'static str] {
     match call {
         "socket" => &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"],
@@ -70,20 +72,20 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "poll" | "wait4" | "waitid" => &["EINTR"],
         "getdents64" | "readlink" | "readlinkat" | "lseek" => &["EIO", "ENOENT"],
         "prlimit64" | "madvise" | "ioctl" => &["EINVAL"],
-        // No error with such arguments (getpid, rt_sigprocmask), the memory of the process itself (mmap, brk), or no effect when it is
-        // made to fail but that of not being done (close, munmap).
+        // These cannot fail with these arguments (getpid, rt_sigprocmask), end Rust programs (mmap, brk),
+        // or fail without an effect on udgram (close, munmap).
         _ => &[],
     }
 }
 
-/// One way to run udgram, and what it prints when all goes well.
+/// A command line of udgram, and what it prints without a failure.
 struct Scenario {
     arguments: Vec<&'static str>,
     stdin: &'static str,
-    /// Datagrams sent once udgram has said which its local address is.
+    /// Datagrams to send once udgram has reported its local address.
     feed: &'static [&'static str],
     stdout: &'static str,
-    /// What the peer at `peer` has got then.
+    /// Datagrams that the peer at `peer` must receive.
     arrived: &'static [&'static str],
 }
 
@@ -95,7 +97,7 @@ struct Run {
     fed: usize,
 }
 
-/// Runs udgram under strace; `None` if it does not end in time.
+/// Runs udgram under strace; returns `None` if it does not end in time.
 fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run> {
     let _ = fs::remove_file(sandbox.path("peer"));
     let peer = UnixDatagram::bind(sandbox.path("peer")).unwrap();
@@ -132,7 +134,7 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
     let ended = ends(&mut child);
     let status = child.wait().unwrap();
     let (said, went) = stderr.join().unwrap();
-    // The end of what came: an empty datagram.
+    // An empty datagram ends `answer`.
     let end = UnixDatagram::unbound().unwrap();
     end.send_to(b"", sandbox.path("peer")).unwrap();
     let run = Run {
@@ -145,10 +147,10 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
     ended.then_some(run)
 }
 
-/// Whether the child ends in time; it is killed otherwise.
+/// Waits for the end of the child; kills it and returns `false` after [`LIMIT`].
 fn ends(child: &mut Child) -> bool {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let pidfd = crate::own::pidfd(pid.as_raw());
+    let pidfd = pidfd(pid.as_raw());
     let mut watched = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(LIMIT).unwrap();
     let ended = poll(&mut watched, timeout) == Ok(1);
@@ -158,7 +160,8 @@ fn ends(child: &mut Child) -> bool {
     ended
 }
 
-/// Collects what udgram says and, once it has its address, sends it the datagrams: how many went.
+/// Collects stderr, and sends the datagrams once udgram has reported its address. Returns stderr and
+/// the number of datagrams sent.
 fn watch(mut stderr: impl BufRead, feed: &[&str], path: &Path) -> (String, usize) {
     let (mut said, mut went) = (String::new(), 0);
     let sender = UnixDatagram::unbound().unwrap();
@@ -176,7 +179,7 @@ fn watch(mut stderr: impl BufRead, feed: &[&str], path: &Path) -> (String, usize
     (said, went)
 }
 
-/// Answers every datagram with itself, until an empty one: what came.
+/// Echoes every datagram until an empty one, and returns them.
 fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
     let mut arrived = Vec::new();
     let mut buffer = vec![0; 65536];
@@ -189,12 +192,12 @@ fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
     arrived
 }
 
-/// The calls that udgram makes from `main` on: each with its number among all of its name.
+/// Returns the calls that udgram makes from `main` on, each with its number among those of its name.
 fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
     let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
     let mut counts: HashMap<&str, usize> = HashMap::new();
     let mut calls = Vec::new();
-    // What main does first. Before that, it is the loader and Rust's own start that would fail.
+    // `main` begins by restoring SIGPIPE. Calls before that are those of the loader and of Rust.
     let mut in_main = false;
     for line in trace.lines() {
         let Some((name, rest)) = line.split_once('(') else {
@@ -206,7 +209,7 @@ fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
             calls.push((name.to_owned(), *count));
         }
         if in_main && name == "execve" && rest.ends_with(" = 0") {
-            // From here on it is CMD.
+            // The calls that follow are those of CMD.
             break;
         }
         in_main |= name == "rt_sigaction" && rest.starts_with("SIGPIPE, {sa_handler=SIG_DFL");
@@ -214,7 +217,7 @@ fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
     calls
 }
 
-/// What is wrong with how a run with a fault ended, if anything.
+/// Returns what is wrong with the end of a run with a failure, or `None`.
 fn judge(
     sandbox: &Sandbox,
     scenario: &Scenario,
@@ -237,28 +240,28 @@ fn judge(
         return Some("a panic".to_owned());
     }
     let code = match (run.status.code(), run.status.signal()) {
-        // The reader of stdout is gone, as far as udgram can know.
+        // EPIPE means that the reader of stdout is gone: udgram dies of SIGPIPE.
         (_, Some(13)) if errno == "EPIPE" => return None,
         (Some(code), _) if [0, 1, 2, 3, 4, 124, 126, 127].contains(&code) => code,
         _ => return Some("not a status of the table".to_owned()),
     };
-    // A diagnostic that cannot be written has nowhere to go.
+    // If write(2) fails, the diagnostic is lost.
     let note = |line: &str| line.contains("the local address is") || line.contains("the peer is");
     let silent = run.stderr.lines().all(note);
     if code != 0 && silent && call != "write" {
-        return Some("it does not say why".to_owned());
+        return Some("it does not report the cause".to_owned());
     }
     let complete = run.stdout == scenario.stdout && run.arrived == scenario.arrived;
     if code == 0 && run.fed == scenario.feed.len() && !complete && silent {
-        return Some("lost without a word".to_owned());
+        return Some("a packet is lost without a report".to_owned());
     }
     if errno == "EINTR" && code != 0 && !["openat", "connect"].contains(&call) {
-        return Some("an interrupted call is to be made again".to_owned());
+        return Some("an interrupted call is not made again".to_owned());
     }
     None
 }
 
-/// Makes every call of a scenario fail.
+/// Runs a scenario once for each of its calls and errnos, with that call failing.
 #[track_caller]
 fn every_call_fails(scenario: &Scenario) {
     let sandbox = Sandbox::new();
@@ -312,7 +315,7 @@ fn scenario(arguments: &[&'static str]) -> Scenario {
 }
 
 #[test]
-fn listen_withstands_every_fault() {
+fn listen_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1", "[2]"],
@@ -322,7 +325,7 @@ fn listen_withstands_every_fault() {
 }
 
 #[test]
-fn listen_with_a_handler_withstands_every_fault() {
+fn listen_with_a_handler_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1"],
@@ -341,7 +344,7 @@ fn listen_with_a_handler_withstands_every_fault() {
 }
 
 #[test]
-fn recv_withstands_every_fault() {
+fn recv_with_a_command_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1"],
@@ -359,7 +362,7 @@ fn recv_withstands_every_fault() {
 }
 
 #[test]
-fn iter_withstands_every_fault() {
+fn iter_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         feed: &["1", "2"],
@@ -380,7 +383,7 @@ fn iter_withstands_every_fault() {
 }
 
 #[test]
-fn send_withstands_every_fault() {
+fn send_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdin: "1\n2\n",
@@ -390,7 +393,7 @@ fn send_withstands_every_fault() {
 }
 
 #[test]
-fn send_that_waits_withstands_every_fault() {
+fn send_with_wait_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         arrived: &["1", "2"],
@@ -399,7 +402,7 @@ fn send_that_waits_withstands_every_fault() {
 }
 
 #[test]
-fn send_with_a_reply_withstands_every_fault() {
+fn send_with_a_reply_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "1\n",
@@ -421,7 +424,7 @@ fn send_with_a_reply_withstands_every_fault() {
 }
 
 #[test]
-fn exec_withstands_every_fault() {
+fn exec_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "3\n",
@@ -439,7 +442,7 @@ fn exec_withstands_every_fault() {
 }
 
 #[test]
-fn sockopt_withstands_every_fault() {
+fn sockopt_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
         stdout: "off\n",

@@ -1,5 +1,5 @@
-//! Peers that mean harm: floods of descriptors, forged credentials, odd names, control characters,
-//! senders that never stop, datagrams of every size.
+//! Hostile peers: floods of descriptors, forged credentials, unusual names, control characters,
+//! senders that never stop, empty and large datagrams.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,11 +13,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::harness::{Peer, Sandbox, limited, peer, root};
 use crate::running::Running;
-use crate::sys::{autobound, bind_unterminated, send_descriptors};
-use crate::{own, scaled};
+use crate::sys::{
+    autobound, bind_unterminated, peak_memory, send_descriptors, send_to_peer, wait_received,
+};
 
-/// Sends so many messages with so many descriptors each, all of them the write end of a pipe, and
-/// holds that all of them are closed in the end and the receiver has none of them open.
+use super::scaled;
+
+/// Sends `messages` messages with `descriptors` copies of the write end of a pipe each, and checks that
+/// the receiver has closed all of them in the end.
 #[track_caller]
 fn flood(listen: &Running, messages: usize, descriptors: usize) {
     let socket = limited(UnixDatagram::unbound().unwrap());
@@ -28,19 +31,19 @@ fn flood(listen: &Running, messages: usize, descriptors: usize) {
     for round in 0..messages {
         send_descriptors(&socket, &path, b"1", &held);
         if round % 1000 == 0 {
-            // Those of a batch may be open just now, and no more.
+            // At most the descriptors of one batch, 64 messages, are open.
             let open = listen.open_descriptors();
             assert!(open <= before + 64 * descriptors, "{open} are open");
         }
     }
     drop(writer);
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
-    // What is read from here on was sent behind them all.
+    // All messages have been received.
     assert!(listen.open_descriptors() <= before + 2);
 }
 
 #[test]
-fn descriptors_that_nobody_asked_for_stay_nowhere() {
+fn unrequested_descriptors_are_closed() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -55,7 +58,7 @@ fn descriptors_that_nobody_asked_for_stay_nowhere() {
 }
 
 #[test]
-fn descriptors_that_were_asked_for_are_closed_with_their_message() {
+fn requested_descriptors_are_closed_after_their_message() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -69,7 +72,7 @@ fn descriptors_that_were_asked_for_are_closed_with_their_message() {
 }
 
 #[test]
-fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
+fn more_descriptors_than_a_process_may_open_do_not_stop_listen() {
     for options in ["--envelope", "--exec 'cat; echo'"] {
         let sandbox = Sandbox::new();
         let script = format!("ulimit -n 64; exec udgram listen s {options}");
@@ -78,7 +81,7 @@ fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
         let client = sandbox.bind("client");
         client.send_to(b"2", sandbox.path("s")).unwrap();
         if options != "--envelope" {
-            // The handlers before it have answered nobody: their senders had no name.
+            // The packets before it have no answer: their sender has no name.
             assert_eq!(client.take(), b"2");
         }
         listen.signal(Signal::SIGTERM);
@@ -89,7 +92,7 @@ fn more_descriptors_than_a_process_may_have_do_not_stop_it() {
 }
 
 #[test]
-fn a_small_control_buffer_leaks_nothing_and_says_so() {
+fn a_small_control_buffer_leaks_no_descriptor_and_truncation_is_reported() {
     for bytes in ["0", "1", "16", "20", "24", "100"] {
         let sandbox = Sandbox::new();
         let mut listen = sandbox.listen(["s", "--envelope", "--ancillary-bufsize", bytes]);
@@ -103,7 +106,7 @@ fn a_small_control_buffer_leaks_nothing_and_says_so() {
 }
 
 #[test]
-fn sockets_within_sockets_are_let_go() {
+fn nested_sockets_in_transit_are_closed() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--envelope"]);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -113,7 +116,7 @@ fn sockets_within_sockets_are_let_go() {
         let inner: BorrowedFd<'_> = held
             .last()
             .map_or(writer.as_fd(), |socket: &UnixDatagram| socket.as_fd());
-        own::send_to_peer(&sender, b"", inner);
+        send_to_peer(&sender, b"", inner);
         held.push(receiver);
         assert_eq!(held.len(), depth + 1);
     }
@@ -125,14 +128,14 @@ fn sockets_within_sockets_are_let_go() {
         &[held.last().unwrap().as_fd()],
     );
     drop((writer, held));
-    // The kernel collects what nobody can reach any more.
+    // The kernel's garbage collector for sockets in transit closes them.
     assert_eq!(std::io::read_to_string(reader).unwrap(), "");
     listen.signal(Signal::SIGTERM);
     let _ = listen.finish();
 }
 
 #[test]
-fn credentials_that_a_sender_may_not_claim_are_not_believed() {
+fn credentials_that_a_sender_may_not_claim_are_refused_by_the_kernel() {
     root!();
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--creds", "--mode", "0666"]);
@@ -145,7 +148,7 @@ fn credentials_that_a_sender_may_not_claim_are_not_believed() {
 }
 
 #[test]
-fn a_sender_may_have_any_name_or_none() {
+fn packets_of_senders_with_any_name_or_none_are_printed_and_answered() {
     let sandbox = Sandbox::new();
     let unnamed = limited(UnixDatagram::unbound().unwrap());
     let (named, _) = autobound();
@@ -173,16 +176,16 @@ fn a_sender_may_have_any_name_or_none() {
 }
 
 #[test]
-fn nothing_that_comes_controls_a_terminal() {
+fn no_received_control_character_reaches_a_terminal() {
     peer!("script");
     let evil = "\x1b]0;owned\x07\x1b[2J\u{9b}31m\x08\r\x7f";
     for (options, packet) in [
         ("-p text", evil.to_owned()),
         ("-p text -e", evil.to_owned()),
-        // DEL and what follows it may stand in JSON as they are.
+        // JSON may contain DEL and the C1 controls unescaped.
         ("", "\"\u{9b}31m\x7f\"".to_owned()),
         ("-e", "{\"\u{9b}\":\"\u{90}\x7f\"}".to_owned()),
-        // No packet at all: the message tells what came.
+        // Not a valid packet: the message quotes it.
         ("", evil.to_owned()),
         ("-e", evil.to_owned()),
         ("-p hex", evil.to_owned()),
@@ -202,7 +205,7 @@ fn nothing_that_comes_controls_a_terminal() {
             .unwrap();
         let outcome = shown.finish();
         let mut text = String::from_utf8(outcome.stdout().to_vec()).unwrap();
-        // The colours of udgram itself.
+        // Remove the colours that udgram prints.
         for style in ["0", "1", "32", "33", "34", "36"] {
             text = text.replace(&format!("\x1b[{style}m"), "");
         }
@@ -212,13 +215,13 @@ fn nothing_that_comes_controls_a_terminal() {
             "{options}: {}",
             text.escape_debug()
         );
-        // A carriage return is the terminal's own, before each line end.
+        // The terminal adds a carriage return to each line end.
         assert_eq!(text.matches('\r').count(), text.matches("\r\n").count());
     }
 }
 
 #[test]
-fn a_sender_that_never_stops_does_not_keep_others_out_nor_the_end_away() {
+fn a_sender_that_never_stops_delays_neither_other_clients_nor_sigterm() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox
@@ -247,19 +250,19 @@ fn a_sender_that_never_stops_does_not_keep_others_out_nor_the_end_away() {
 }
 
 #[test]
-fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
+fn no_packet_is_lost_at_sigterm_when_a_client_does_not_read_its_answers() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--echo"]);
     let deaf = sandbox.bind("deaf");
     assert!(sandbox.fill("deaf") > 0);
-    // They come together; the answer to the first waits for room that never comes.
+    // They are received in one batch; the answer to the first one waits for room in a full queue.
     listen.signal(Signal::SIGSTOP);
     for number in 0..8 {
         let packet = number.to_string();
         deaf.send_to(packet.as_bytes(), sandbox.path("s")).unwrap();
     }
     listen.signal(Signal::SIGCONT);
-    own::wait_received(&deaf);
+    wait_received(&deaf);
     listen.signal(Signal::SIGTERM);
     let outcome = listen
         .finish()
@@ -268,7 +271,7 @@ fn whoever_does_not_read_the_answers_costs_no_packet_when_the_end_comes() {
 }
 
 #[test]
-fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
+fn unread_answers_take_bounded_memory_and_do_not_delay_other_clients() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox.udgram(["listen", "s", "--echo", "-p", "raw"]);
@@ -281,7 +284,7 @@ fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
         if number % 2 == 0 {
             client.connect(&path).unwrap();
         }
-        // 200 MB in all.
+        // The long form sends 2 GB in all, the short form 200 MB.
         for _ in 0..scaled(170, 1700) {
             if number % 2 == 0 {
                 client.send(&packet).unwrap();
@@ -294,12 +297,12 @@ fn answers_that_nobody_reads_take_bounded_memory_and_hold_up_nobody() {
         innocent.send_to(b"1", &path).unwrap();
         assert_eq!(innocent.take(), b"1");
     }
-    let peak = own::peak_memory(listen.pid());
+    let peak = peak_memory(listen.pid());
     assert!(peak < 160 << 20, "{peak} bytes");
 }
 
 #[test]
-fn clients_that_go_away_before_their_answer_hold_up_nobody_and_few_are_reported() {
+fn clients_that_close_before_their_answer_do_not_delay_others_and_at_most_257_lines_are_reported() {
     let sandbox = Sandbox::new();
     let null = File::create("/dev/null").unwrap();
     let listen = sandbox.udgram(["listen", "s", "--echo"]);
@@ -324,7 +327,7 @@ fn clients_that_go_away_before_their_answer_hold_up_nobody_and_few_are_reported(
 }
 
 #[test]
-fn empty_datagrams_are_datagrams() {
+fn empty_datagrams_are_counted_and_answered() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "-p", "hex", "--count", "1000", "--echo"]);
     let client = sandbox.bind("client");
@@ -348,11 +351,11 @@ fn datagrams_of_four_megabytes_in_bursts_take_bounded_memory() {
             return crate::harness::skip("large datagrams need root here");
         }
         let datagram = vec![b'\x01'; size - 4096];
-        // As many at a time as the queue holds.
+        // Send as many at a time as the queue holds.
         for _ in 0..scaled(25, 500) {
             client.send_to(&datagram, sandbox.path("s")).unwrap();
         }
-        let most = own::peak_memory(listen.pid());
+        let most = peak_memory(listen.pid());
         assert!(most < 320 << 20, "{options:?}: {most} bytes");
         println!("{options:?}: {} MiB at most", most >> 20);
         drop(listen);
