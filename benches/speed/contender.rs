@@ -11,16 +11,18 @@ pub(crate) enum Program {
     Nc,
     Python,
     EasyNetwork,
+    Strace,
 }
 
 impl Program {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Floor,
         Self::Udgram,
         Self::Socat,
         Self::Nc,
         Self::Python,
         Self::EasyNetwork,
+        Self::Strace,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Program {
             Self::Nc => "nc",
             Self::Python => "Python",
             Self::EasyNetwork => "EasyNetwork",
+            Self::Strace => "strace",
         }
     }
 
@@ -46,6 +49,7 @@ impl Program {
             Self::Nc => "nc -h 2>&1 | grep OpenBSD",
             Self::Python => "python3 -V",
             Self::EasyNetwork => "python3 -c 'import easynetwork.clients.unix_datagram'",
+            Self::Strace => "strace -V",
         }
     }
 }
@@ -278,6 +282,31 @@ pub(crate) const FLAT: [&[Contender]; 2] = [
         contender(Program::Udgram, "send", SEND_JSON),
     ],
 ];
+
+/// Observe a process that receives: the first row of each is the process by itself.
+pub(crate) const OBSERVE: &[Contender] = &[
+    contender(Program::Floor, "", OBSERVED),
+    contender(
+        Program::Udgram,
+        "received while observed",
+        "{udgram} listen --stats -p json --peek {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "received while observed, --envelope",
+        "{udgram} listen --stats -p json --envelope --peek {addr}",
+    ),
+    contender(
+        Program::Strace,
+        "received while observed",
+        "strace -f -qq -e trace=network -o {lines} -p {pid}",
+    )
+    .slow(50)
+    .noted("`-f -e trace=network`; prints at most 32 bytes of each datagram"),
+];
+
+/// The process that is observed: it checks that each datagram arrives, in order.
+pub(crate) const OBSERVED: &str = "{floor} sink {addr} {count}";
 
 /// Returns whether a shell command succeeds.
 pub(crate) fn works(probe: &str) -> bool {

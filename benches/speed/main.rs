@@ -19,6 +19,8 @@ use clap::{Parser, ValueEnum};
 use contender::{Contender, Program};
 use report::{Cell, Report, Spread, Unit};
 use runner::{Pin, Runner};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,6 +68,8 @@ enum Part {
     Flat,
     /// Time from a single packet to the line that can be read
     Latency,
+    /// Datagrams that a process receives while `listen --peek` or strace observes it; the records lost
+    Observe,
     /// Size of the program
     Size,
 }
@@ -173,6 +177,7 @@ impl Run {
             Part::Memory => self.memory(),
             Part::Flat => self.flat(),
             Part::Latency => self.latency(),
+            Part::Observe => self.observe(),
             Part::Size => self.size(),
         }
         println!("{}", self.report.text().trim_end());
@@ -276,6 +281,30 @@ impl Run {
             &rows,
             |runner, c| runner.latency(c, 1_000),
         );
+    }
+
+    fn observe(&mut self) {
+        let (count, rounds) = (self.count(1_000_000), self.rounds().min(5));
+        let lost = RefCell::new(BTreeMap::<_, Vec<f64>>::new());
+        let contenders = contender::OBSERVE;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            let count = count / c.share;
+            let (seconds, missed) = runner.observe(c, count)?;
+            if c.program == Program::Udgram {
+                let in_a_million = missed * 1e6 / f64::from(count);
+                lost.borrow_mut()
+                    .entry(c.work)
+                    .or_default()
+                    .push(in_a_million);
+            }
+            Ok(vec![f64::from(count) / seconds])
+        });
+        for (work, lost) in lost.into_inner() {
+            let work = format!("{work}, records lost in a million");
+            let cell = Cell::Values(lost);
+            self.report
+                .enter(&work, Unit::Packets, Program::Udgram, cell, None);
+        }
     }
 
     fn size(&mut self) {

@@ -13,12 +13,13 @@ pub(crate) enum Unit {
     Delay,
     Bytes,
     Instructions,
+    Packets,
 }
 
 impl Unit {
     /// Returns whether figures are compared with the floor: rates and costs are, sizes are not.
     fn has_ratio(self) -> bool {
-        !matches!(self, Self::Bytes | Self::Delay)
+        !matches!(self, Self::Bytes | Self::Delay | Self::Packets)
     }
 
     fn show(self, value: f64) -> String {
@@ -26,6 +27,7 @@ impl Unit {
             Self::PerSecond => &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")],
             Self::Seconds | Self::Delay => &[(1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")],
             Self::Bytes => &[(1_048_576.0, " MiB"), (1024.0, " KiB")],
+            Self::Packets => &[(1.0, "")],
             Self::Instructions => &[(1e6, " M"), (1e3, " k"), (1.0, "")],
         };
         let (scale, suffix) = scales

@@ -1,6 +1,6 @@
 //! Runs the programs in a directory: one function for each kind of measurement.
 
-use crate::contender::{Contender, End};
+use crate::contender::{Contender, End, OBSERVED, Program};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -148,6 +148,7 @@ impl Runner {
                         self.static_build.as_deref().unwrap_or("{static}"),
                     )
                     .replace("{addr}", &self.address().to_string_lossy())
+                    .replace("{lines}", &self.lines().to_string_lossy())
                     .replace("{peer}", &self.peer().to_string_lossy())
                     .replace("{count}", &count.to_string())
                     .replace("{linesize}", &(PACKET.len() + 1).to_string())
@@ -171,8 +172,12 @@ impl Runner {
     }
 
     fn contender(&self, contender: &Contender, count: u32) -> Command {
-        let processor = if self.pin == Some(Pin::Two) { "1" } else { "0" };
-        self.pinned(processor, contender.command, count)
+        self.pinned(self.processor(), contender.command, count)
+    }
+
+    /// The processor of the contender, if it has one of its own.
+    fn processor(&self) -> &'static str {
+        if self.pin == Some(Pin::Two) { "1" } else { "0" }
     }
 
     fn pinned(&self, processor: &str, template: &str, count: u32) -> Command {
@@ -474,5 +479,64 @@ impl Runner {
         }
         times.sort_by(f64::total_cmp);
         Ok(vec![times[times.len() / 2], times[times.len() - 1]])
+    }
+
+    /// Returns the seconds in which a process receives all that is sent to it while the contender
+    /// observes it, and how many datagrams `listen --peek` has not recorded. The floor observes nothing.
+    /// The sender blocks: one that tries again after EAGAIN is seen each time.
+    pub(crate) fn observe(&self, contender: &Contender, count: u32) -> Result<(f64, f64)> {
+        let sender = "{floor} generate-singly {addr} {count}";
+        self.clear();
+        let command = self.opposite(OBSERVED, count);
+        let mut daemon = self.spawn("daemon", command, Stdio::null(), Stdio::null())?;
+        Self::wait_bound(&mut daemon, &self.address())?;
+        let mut generator = self.counterpart(sender, count, End::Exit)?;
+        let mut observer = match contender.program {
+            Program::Floor => None,
+            _ => Some(self.observer(contender, daemon.child.id())?),
+        };
+        let begun = generator.go()?;
+        generator.finish()?;
+        daemon.finish()?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        let Some(observer) = &mut observer else {
+            return Ok((elapsed, 0.0));
+        };
+        // It ends when the daemon does.
+        observer.child.wait()?;
+        if contender.program != Program::Udgram {
+            return Ok((elapsed, 0.0));
+        }
+        let said = fs::read_to_string(&observer.stderr)?;
+        let missed: u32 = said
+            .split(' ')
+            .find_map(|word| word.strip_prefix("missed=")?.parse().ok())
+            .with_context(|| observer.message("printed no totals"))?;
+        if missed == 0 {
+            self.check_lines(count)?;
+        }
+        Ok((elapsed, f64::from(missed)))
+    }
+
+    /// Starts an observer of process `pid`, and waits until it observes.
+    fn observer(&self, contender: &Contender, pid: u32) -> Result<Running> {
+        let ready = self.directory.join("ready");
+        let _ = fs::remove_file(&ready);
+        let notified = UnixDatagram::bind(&ready)?;
+        notified.set_nonblocking(true)?;
+        let template = contender.command.replace("{pid}", &pid.to_string());
+        let mut command = self.pinned(self.processor(), &template, 0);
+        command.env("NOTIFY_SOCKET", &ready);
+        let stdout = match contender.program {
+            Program::Udgram => File::create(self.lines())?.into(),
+            _ => Stdio::null(),
+        };
+        let mut observer = self.spawn(contender.program.name(), command, Stdio::null(), stdout)?;
+        let status = format!("/proc/{pid}/status");
+        observer.finish_soon(|| {
+            notified.recv(&mut [0; 64]).is_ok()
+                || fs::read_to_string(&status).is_ok_and(|s| !s.contains("TracerPid:\t0\n"))
+        })?;
+        Ok(observer)
     }
 }
