@@ -119,6 +119,25 @@ fn a_second_signal_ends_the_command_and_what_it_has_started() {
 }
 
 #[test]
+fn no_command_is_started_after_a_second_signal() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let server = sandbox.listen(["--exec", ": >started; cat fifo; true", "s"]);
+    let watch = Watch::on(sandbox.dir());
+    let client = sandbox.bind("client");
+    for packet in [b"1", b"2", b"3"] {
+        client.send_to(packet, sandbox.path("s")).unwrap();
+    }
+    let _ = watch.created(&server, |name| name == "started");
+    server.signal(Signal::SIGINT);
+    server.signal(Signal::SIGTERM);
+    let outcome = server.finish();
+    assert_eq!(outcome.stdout(), b"1\n2\n3\n");
+    outcome.mentions(&["stopped: 2 more of the packets printed were not answered"]);
+    client.has_nothing_more();
+}
+
+#[test]
 fn a_commands_environment_has_no_variable_meant_for_udgram() {
     let sandbox = Sandbox::new();
     let script = "env | grep -E '^(LISTEN|WATCHDOG|NOTIFY|UDGRAM)' | sort";
@@ -129,6 +148,7 @@ fn a_commands_environment_has_no_variable_meant_for_udgram() {
         .env("UDGRAM_SOCKET_FD", "0")
         .env("UDGRAM_SOCKET_INODE", "1")
         .env("UDGRAM_PEER", "peer")
+        .env("UDGRAM_PACKET", "packet")
         .env("UDGRAM_FDS", "9")
         .env("LISTEN_PID", "1")
         .env("LISTEN_FDS", "1")

@@ -429,6 +429,34 @@ fn an_unnamed_sender_after_a_named_one_is_not_mistaken_for_it() {
 }
 
 #[test]
+fn a_listener_whose_file_was_renamed_waits_after_every_further_change() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let mut running = sandbox
+        .command(
+            "strace",
+            ["-f", "-qq", "-e", "trace=poll,ppoll", "-o", "calls"],
+        )
+        .arg(env!("CARGO_BIN_EXE_udgram"))
+        .args(["listen", "-n", "3", "s"])
+        .start();
+    running.wait_bound(sandbox.path("s"));
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(sandbox.path("s")).unwrap();
+    std::fs::rename(sandbox.path("s"), sandbox.path("t")).unwrap();
+    running.wait_stderr("the socket file was removed");
+    std::fs::remove_file(sandbox.path("t")).unwrap();
+    for packet in ["1", "2", "3"] {
+        sender.send(packet.as_bytes()).unwrap();
+        assert_eq!(running.line(), packet);
+    }
+    running.finish().mentions(&["the socket file was removed"]);
+    let calls = std::fs::read_to_string(sandbox.path("calls")).unwrap();
+    let waits = calls.lines().count();
+    assert!(waits < 50, "{waits} waits:\n{calls}");
+}
+
+#[test]
 fn a_taken_over_listener_does_not_remove_its_successors_file() {
     let sandbox = Sandbox::new();
     let old = sandbox.listen(["s"]);

@@ -64,7 +64,7 @@ fn blank_lines_of_json_are_skipped() {
 fn an_empty_line_of_text_hex_and_base64_is_an_empty_datagram() {
     for protocol in ["text", "hex", "base64"] {
         assert_eq!(
-            datagrams(&["-p", protocol, "s"], "\n61\n\n").len(),
+            datagrams(&["-p", protocol, "s"], "\n6162\n\n").len(),
             3,
             "{protocol}"
         );

@@ -12,8 +12,8 @@ use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, S
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Asker {
     address: Address<'static>,
-    /// The user that sent it, for a pathname; `None` if the kernel does not name one.
-    user: Option<u32>,
+    /// The user that sent it, for a pathname.
+    user: Sender,
     /// The process that sent it, for a relative pathname; 0 if the kernel does not name one.
     process: i32,
 }
@@ -42,14 +42,11 @@ impl Asker {
         let credentials = datagram.ancillary.credentials;
         let (user, process) = match &address {
             Address::Pathname(path) => {
-                let user = match users.sender(credentials) {
-                    Sender::User(user) => Some(user),
-                    Sender::Unmapped | Sender::Unknown | Sender::Unasked => None,
-                };
+                let user = users.sender(credentials);
                 let relative = credentials.filter(|_| !path.starts_with(b"/"));
                 (user, relative.map_or(0, |credentials| credentials.pid))
             }
-            Address::Abstract(_) | Address::Unnamed => (None, 0),
+            Address::Abstract(_) | Address::Unnamed => (Sender::Unasked, 0),
         };
         Self {
             address,
@@ -81,11 +78,19 @@ impl Asker {
                 _ => Ok(Some(Destination::named(&self.address)?)),
             };
         };
-        let Some(user) = self.user else {
-            return Err(Refusal::Untrusted(
-                "the kernel does not say which user sent the packet (hint: for systemd's socket activation, PassCredentials=yes in the socket unit)"
-                    .to_owned(),
-            ));
+        let user = match self.user {
+            Sender::User(user) => user,
+            Sender::Unmapped => {
+                return Err(Refusal::Untrusted(
+                    "its user has no number in this user namespace".to_owned(),
+                ));
+            }
+            Sender::Unknown | Sender::Unasked => {
+                return Err(Refusal::Untrusted(
+                    "the kernel does not say which user sent the packet (hint: for systemd's socket activation, PassCredentials=yes in the socket unit)"
+                        .to_owned(),
+                ));
+            }
         };
         let directory = self.directory(path).map_err(|errno| {
             Refusal::Untrusted(format!(

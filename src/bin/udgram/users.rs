@@ -9,7 +9,7 @@ const OVERFLOW_UID: u32 = 65534;
 const IDENTITY: &str = "0 0 4294967295";
 
 /// Sender of a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
     /// The kernel names its user.
     User(u32),
