@@ -1,4 +1,4 @@
-//! Lists the program's modules for the targets, which compile them: the program has no library.
+//! Lists the modules of the program, which the targets compile: the program has no library target.
 
 use std::path::Path;
 use std::{env, error::Error, fmt::Write as _, fs};
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             writeln!(
                 modules,
-                "#[allow(unused_imports)] // Some are for main.rs alone.\n#[path = {file:?}]\nmod {name};"
+                "#[allow(unused_imports)] // Only main.rs uses some.\n#[path = {file:?}]\nmod {name};"
             )?;
         }
     }

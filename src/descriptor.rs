@@ -1,4 +1,4 @@
-//! What an open descriptor refers to, and copies of it.
+//! Describes and copies open descriptors.
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::sys;
@@ -14,17 +14,17 @@ use std::os::unix::ffi::OsStrExt;
 /// `PIDFS_MAGIC` of linux/magic.h.
 const PIDFS: FsType = FsType(0x5049_4446);
 
-/// What an open descriptor refers to.
+/// A description of the file that an open descriptor refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// `file`, `dir`, `pipe`, `socket`, `tty`, `char`, `block`, `symlink`, `memfd`, or the name the
-    /// kernel gives an anonymous inode: `pidfd`, `eventfd`, `epoll`, `timerfd`, `signalfd`, … That name is
+    /// The kind: `file`, `dir`, `pipe`, `socket`, `tty`, `char`, `block`, `symlink`, `memfd`, or the
+    /// kernel's name of an anonymous inode: `pidfd`, `eventfd`, `epoll`, `timerfd`, `signalfd`, … That name is
     /// `unknown` if /proc is not mounted, except for `pidfd` since Linux 6.9.
     pub kind: String,
     /// The target of its link in /proc/self/fd: a path, `pipe:[INODE]`, `socket:[INODE]`, …; empty if
     /// /proc is not mounted.
     pub target: OsString,
-    /// Its access mode; `None` for one that only names a file (`O_PATH`).
+    /// The access mode; `None` for an `O_PATH` descriptor.
     pub access: Option<Access>,
 }
 
@@ -51,7 +51,7 @@ impl Access {
     }
 }
 
-/// Describes an open descriptor. Reads nothing from it, and changes nothing about it.
+/// Describes an open descriptor. Does not read from it or change it.
 #[must_use]
 pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
     let target = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
@@ -89,7 +89,7 @@ pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
     }
 }
 
-/// Returns the kind of a regular file. A memfd is one, and a pidfd on some kernels.
+/// Returns the kind of a regular file. A memfd is one, and a pidfd on some kernels (pidfs, Linux 6.9).
 fn regular(fd: BorrowedFd<'_>, target: &[u8]) -> &'static str {
     if target.starts_with(b"/memfd:") {
         "memfd"
@@ -102,18 +102,18 @@ fn regular(fd: BorrowedFd<'_>, target: &[u8]) -> &'static str {
     }
 }
 
-/// Returns the kind of a file of the kernel's own file systems, for use without /proc.
+/// Returns the kind of a file on an internal file system of the kernel. Does not need /proc.
 fn by_file_system(fd: BorrowedFd<'_>) -> Option<&'static str> {
     if fstatfs(fd).is_ok_and(|system| system.filesystem_type() == PIDFS) {
         return Some("pidfd");
     }
-    // All memfds are on one file system, where nothing else can be opened.
+    // All memfds are on one internal file system, which has no other files that can be opened.
     let memfd = memfd_create("", MFdFlags::MFD_CLOEXEC).ok()?;
     let device = |fd: BorrowedFd<'_>| fstat(fd).map(|status| status.st_dev);
     (device(fd).ok()? == device(memfd.as_fd()).ok()?).then_some("memfd")
 }
 
-/// Returns the kind in `anon_inode:[eventfd]`; epoll's is called `eventpoll` there.
+/// Returns the kind of an anonymous inode from its link, such as `anon_inode:[eventfd]`.
 fn anonymous(fd: BorrowedFd<'_>, target: &OsStr) -> String {
     let target = target.to_string_lossy();
     let name = target.strip_prefix("anon_inode:").unwrap_or(&target);

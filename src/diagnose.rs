@@ -1,4 +1,4 @@
-//! Finds out why a peer cannot be reached: looks at its file and at the kernel's list of sockets.
+//! Finds out why a peer cannot be reached: examines its file and the kernel's list of sockets.
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Subject};
@@ -6,9 +6,10 @@ use crate::quoted::Quoted;
 use crate::sock_diag::{UnixSocket, unix_sockets};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::stat::SFlag;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Makes the error of a connect(2) or a sendmsg(2) to `peer`: distinguishes a peer that does not exist
@@ -28,7 +29,7 @@ pub(crate) fn peer_error(operation: &'static str, peer: &Address<'_>, errno: Err
             Some(cause) => error.with_cause(cause),
             None => error.with_kind(ErrorKind::NobodyThere),
         },
-        // The kernel keeps this error in the socket (`unix_dgram_disconnected`).
+        // The kernel sets this error when the peer connects elsewhere (`unix_dgram_disconnected`).
         Errno::ECONNRESET => {
             error.with_cause("the peer has connected elsewhere, and its queued datagrams are lost")
         }
@@ -40,8 +41,8 @@ pub(crate) fn peer_error(operation: &'static str, peer: &Address<'_>, errno: Err
     }
 }
 
-/// Makes the error of a send to a connected peer that the kernel has found closed: the socket is not
-/// connected any more (ENOTCONN).
+/// Makes the error of a peer that has closed its socket. The kernel has disconnected this socket when it
+/// noticed that, so system calls return ENOTCONN instead of a cause.
 pub(crate) fn peer_lost(operation: &'static str, peer: &Address<'_>) -> Error {
     let subject = Subject::Address(peer.clone().into_owned());
     Error::new(
@@ -57,12 +58,12 @@ pub(crate) fn has_proc() -> bool {
     std::fs::metadata("/proc/self/fd").is_ok()
 }
 
-/// Names a process that has the socket open which is bound to the file with this inode number and file
-/// name, as `python3 (process 812)`. `None` if it is in another network namespace, or if /proc does not
-/// show this process the descriptors of that one.
+/// Returns a process that has a socket open which is bound to the file with this inode number and name, in
+/// the form `python3 (process 812)`. Returns `None` if it is in another network namespace, or if this
+/// process may not read its descriptors in /proc.
 pub(crate) fn holder(file: u64, name: &OsStr) -> Option<String> {
     let sockets = unix_sockets().ok()?;
-    // Files of several file systems may have one inode number.
+    // Files on different file systems may have the same inode number: use only an unambiguous match.
     let mut bound = sockets.iter().filter(|socket| {
         let path = socket.name.as_deref().unwrap_or_default();
         let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -90,7 +91,8 @@ pub(crate) fn holder(file: u64, name: &OsStr) -> Option<String> {
     ))
 }
 
-/// Makes the error of a path that is longer than `sun_path` and cannot be reached without /proc.
+/// Makes the error of a path that is longer than `sun_path` and was not found (ENOENT): the cause may be
+/// that /proc is not mounted.
 pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error {
     if has_proc() {
         return peer_error(operation, peer, Errno::ENOENT);
@@ -100,37 +102,40 @@ pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error
         .with_cause("a path of more than 107 bytes is reached through /proc, which is not mounted")
 }
 
-/// Returns the kind of the file at `path` in words, following symbolic links.
+/// Returns the type of the file at `path` in words, following symbolic links.
 pub(crate) fn file_kind(path: &Path) -> Option<&'static str> {
-    let kind = std::fs::metadata(path).ok()?.file_type();
-    Some(if kind.is_socket() {
-        "socket"
-    } else if kind.is_dir() {
-        "directory"
-    } else if kind.is_fifo() {
-        "FIFO"
-    } else if kind.is_block_device() || kind.is_char_device() {
-        "device"
-    } else {
-        "regular file"
-    })
+    let mode = std::fs::metadata(path).ok()?.mode();
+    Some(file_type(mode))
 }
 
-/// Returns the cause if `peer` is something other than a Unix datagram socket.
+/// Returns the type of a file with this `st_mode` in words.
+pub(crate) fn file_type(mode: u32) -> &'static str {
+    match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
+        SFlag::S_IFSOCK => "socket",
+        SFlag::S_IFLNK => "symbolic link",
+        SFlag::S_IFDIR => "directory",
+        SFlag::S_IFIFO => "FIFO",
+        SFlag::S_IFREG => "regular file",
+        _ => "device",
+    }
+}
+
+/// Returns the cause of ECONNREFUSED if `peer` is not a Unix datagram socket.
 fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
     if let Some(path) = peer.as_path() {
         let kind = file_kind(path).filter(|kind| *kind != "socket")?;
         return Some(format!("it is a {kind}, not a socket"));
     }
-    // The kernel looks up an abstract name among the sockets of one type only (`unix_find_abstract`).
+    // The kernel finds an abstract name only among sockets of the same type (`unix_find_abstract`).
     let kind = type_name(find(peer, |socket| socket.kind != libc::SOCK_DGRAM)?.kind);
     Some(format!("it is a {kind} socket, not a datagram socket"))
 }
 
+/// Returns a hint on why `peer` cannot be reached.
 fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String> {
     Some(match (errno, peer) {
         (Errno::ECONNREFUSED, Address::Pathname(path)) if kind == ErrorKind::NobodyThere => {
-            // A connected peer may have closed its socket and removed its file.
+            // No hint if the file does not exist: a connected peer may have removed it and exited.
             std::fs::symlink_metadata(OsStr::from_bytes(path)).ok()?;
             "a stale socket file, or a bind mount of an old one: no socket is bound to it"
                 .to_owned()
@@ -160,6 +165,7 @@ fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String
     })
 }
 
+/// Returns the name of a socket type.
 fn type_name(kind: libc::c_int) -> &'static str {
     match kind {
         libc::SOCK_STREAM => "stream",
@@ -168,8 +174,7 @@ fn type_name(kind: libc::c_int) -> &'static str {
     }
 }
 
-/// Finds the socket that is bound to `address` in this network namespace, among those that `fits`
-/// accepts.
+/// Finds a socket that is bound to `address` in this network namespace and that `fits` accepts.
 fn find(address: &Address<'_>, fits: impl Fn(&UnixSocket) -> bool) -> Option<UnixSocket> {
     let sockets = unix_sockets().ok()?;
     let mut fitting = sockets.into_iter().filter(fits);
@@ -185,8 +190,8 @@ fn find(address: &Address<'_>, fits: impl Fn(&UnixSocket) -> bool) -> Option<Uni
     }
 }
 
-/// Finds a socket bound to the same abstract name padded with NULs to the full 108 bytes, as programs
-/// bind it that pass `sizeof(struct sockaddr_un)` to bind(2).
+/// Returns a hint if a socket is bound to the same abstract name, padded with NULs to 108 bytes: a program
+/// that passes `sizeof(struct sockaddr_un)` to bind(2) binds that one.
 fn padded_twin(name: &[u8]) -> Option<String> {
     let mut padded = name.to_vec();
     padded.resize(107, 0);
@@ -200,7 +205,7 @@ fn padded_twin(name: &[u8]) -> Option<String> {
     ))
 }
 
-/// Names the part of `path` that this process may not pass, with its mode and owner.
+/// Returns the first part of `path` for which this process lacks a permission, with its mode and owner.
 fn denied(path: &Path) -> Option<String> {
     let mut parts: Vec<&Path> = path
         .ancestors()

@@ -1,4 +1,4 @@
-//! Packets over a socket without a fixed peer: a protocol on one side, datagrams on the other.
+//! Sends and receives packets of a protocol over a socket without a fixed peer.
 
 use crate::address::{Address, ToAddress};
 use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN};
@@ -20,11 +20,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A Unix datagram socket that speaks a protocol, without a fixed peer: it receives from every sender,
-/// and each packet it sends names its destination.
+/// A Unix datagram socket with a protocol and without a fixed peer: it receives from every sender, and each
+/// send names its destination.
 ///
-/// Every method takes `&self`. Sending and receiving do not wait for each other; nor do receives in
-/// several threads, each of which has its own timeout. After [`close`](Self::close) every call that
+/// Sends and receives take `&self`. In several threads they do not block each other, and each has its own
+/// timeout. After [`close`](Self::close) every call that
 /// needs the socket fails with [`ErrorKind::Closed`]. Dropping the endpoint closes it.
 ///
 /// ```
@@ -43,23 +43,25 @@ use std::time::{Duration, Instant, SystemTime};
 /// ```
 #[derive(Debug)]
 pub struct UnixDatagramEndpoint<P> {
-    /// `None` once closed.
+    /// The socket; `None` after `close`.
     open: Mutex<Option<Open>>,
-    /// Readable once closed.
+    /// An eventfd that is readable after `close`.
     closed: EventFd,
-    /// Buffers of an earlier receive. Each receive has its own while it waits, so that several
-    /// threads wait side by side, each with its own timeout.
+    /// The buffers of an earlier receive, for reuse. Each receive that waits has its own, so that several
+    /// threads can wait at the same time.
     spare: Mutex<Option<Inbox>>,
     protocol: P,
 }
 
+/// The parts that `close` drops.
 #[derive(Debug)]
 struct Open {
-    // Dropped in this order: the socket is closed before its file is removed.
+    // Fields are dropped in this order: the socket is closed before its file is removed.
     socket: Arc<DatagramSocket>,
     binding: Option<Binding>,
 }
 
+/// The buffers of a receive.
 struct Inbox {
     batch: Batch,
     space: ControlSpace,
@@ -71,8 +73,8 @@ impl Inbox {
         Ok(Self { batch, space })
     }
 
-    /// Returns whether later receives may use it: the exact length of a small space depends on the
-    /// socket's options, which may change.
+    /// Returns whether later receives may reuse it. For other spaces, the length depends on the options of
+    /// the socket, which may change.
     fn is_reusable(&self) -> bool {
         matches!(
             self.space,
@@ -105,12 +107,13 @@ pub struct Message<R> {
 pub(crate) enum Received<R> {
     /// A message.
     Message(Message<R>),
-    /// Nothing is queued, or nothing came in time.
+    /// Nothing was queued, or nothing arrived before the deadline.
     Nothing,
-    /// A datagram that another socket than the peer had sent. It was dropped.
+    /// A datagram from another socket than the peer; it was dropped.
     Stranger,
 }
 
+/// Locks a mutex.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Guarded values are never left inconsistent, so poisoning is ignored.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -162,23 +165,23 @@ pub(crate) fn ends_sequence(error: &Error) -> bool {
 }
 
 impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
-    /// Makes an endpoint of a new socket and binds it to `address`; bind(2). The socket file has mode
-    /// 0600 and is removed when the endpoint is closed.
+    /// Makes an endpoint with a new socket bound to `address`; bind(2). The socket file has mode 0600, and is
+    /// removed when the endpoint is closed.
     ///
     /// A stale socket file is replaced. Fails if a live socket has the address.
     pub fn bind(address: impl ToAddress, protocol: P) -> Result<Self> {
         Self::bind_with(address, BindOptions::default(), protocol)
     }
 
-    /// Does the same as [`bind`](Self::bind) with options: the mode and the owner of the socket file, and
-    /// what happens to a live socket.
+    /// Does the same as [`bind`](Self::bind) with options: the mode and the owner of the socket file, and the
+    /// action if a live socket has the pathname.
     pub fn bind_with(address: impl ToAddress, options: BindOptions, protocol: P) -> Result<Self> {
         Self::bind_socket(DatagramSocket::new()?, address, options, protocol)
     }
 
-    /// Does the same as [`bind_with`](Self::bind_with) with a socket whose options are set already:
-    /// those that add ancillary data, such as
-    /// [`set_passcred`](DatagramSocket::set_passcred), count for datagrams that arrive later only.
+    /// Does the same as [`bind_with`](Self::bind_with) with a given socket. Set options that add ancillary
+    /// data, such as [`set_passcred`](DatagramSocket::set_passcred), before: they apply only to datagrams
+    /// that arrive later.
     pub fn bind_socket(
         socket: DatagramSocket,
         address: impl ToAddress,
@@ -189,7 +192,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         Self::with_binding(socket, binding, protocol)
     }
 
-    /// Makes an endpoint of `socket`, which stays unchanged.
+    /// Makes an endpoint with `socket`, which it leaves unchanged.
     pub fn new(socket: DatagramSocket, protocol: P) -> Result<Self> {
         Self::with_binding(socket, None, protocol)
     }
@@ -215,19 +218,19 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         &self.protocol
     }
 
-    /// Returns the socket, for its options and addresses, and for its descriptor ([`AsFd`]): the endpoint
-    /// itself has no `AsFd`, for [`close`](Self::close) may close the descriptor at any time. After that
-    /// it stays open for as long as a caller holds this.
+    /// Returns the socket, with its options, addresses and descriptor ([`AsFd`]). After
+    /// [`close`](Self::close), the descriptor stays open until the last caller drops its `Arc`. The endpoint
+    /// itself has no `AsFd`, because `close` could close the descriptor while it is borrowed.
     pub fn socket(&self) -> Result<Arc<DatagramSocket>> {
         let open = locked(&self.open);
         let socket = open.as_ref().map(|open| Arc::clone(&open.socket));
         socket.ok_or_else(closed)
     }
 
-    /// Returns the socket, and the [`Binding`] of its socket file if the endpoint has bound one. If a
-    /// caller holds the [`socket`](Self::socket), it is a copy of it (dup(2)).
+    /// Returns the socket, and the [`Binding`] of its socket file if the endpoint has bound one. Copies the
+    /// descriptor (dup(2)) if a caller still has the [`socket`](Self::socket).
     ///
-    /// Fails with [`ErrorKind::Closed`] if it was closed.
+    /// Fails with [`ErrorKind::Closed`] if the endpoint is closed.
     pub fn into_socket(self) -> Result<(DatagramSocket, Option<Binding>)> {
         let open = locked(&self.open).take();
         let Open { socket, binding } = open.ok_or_else(closed)?;
@@ -240,22 +243,23 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         self.socket()?.local_address()
     }
 
-    /// Closes the socket and removes the socket file. A receive or send that waits in another thread
-    /// fails with [`ErrorKind::Closed`]; closing again does nothing.
+    /// Closes the socket and removes the socket file. A receive or send that waits in another thread fails
+    /// with [`ErrorKind::Closed`]. Does nothing if the endpoint is closed.
     pub fn close(&self) {
         let open = locked(&self.open).take();
-        // It is never read, so it stays readable; a counter at its limit is readable too.
+        // The eventfd is never read, so it stays readable. A write fails only if its counter is at the
+        // limit, and then it is readable, too.
         let _ = self.closed.write(1);
         drop(open);
     }
 
-    /// Returns whether it was closed.
+    /// Returns whether the endpoint is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         locked(&self.open).is_none()
     }
 
-    /// Returns a copy of the descriptor that becomes readable when this is closed.
+    /// Returns a copy of the descriptor that is readable after `close`.
     #[cfg(feature = "async")]
     pub(crate) fn closing(&self) -> Result<OwnedFd> {
         let copy = self.closed.as_fd().try_clone_to_owned();
@@ -265,6 +269,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
+    /// Adds the end by `close` to `wake`.
     fn wake<'w>(&'w self, wake: &Wake<'w>) -> Wake<'w> {
         Wake {
             closed: Some(self.closed.as_fd()),
@@ -300,8 +305,8 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             .ok_or_else(timed_out)
     }
 
-    /// Receives the packets that come within `budget`, the time for all of them together. Zero:
-    /// those that are queued already; `None`: until it is closed. The time between two calls of `next`
+    /// Receives the packets that arrive within `budget`, the time for all of them together. Zero returns the
+    /// packets that are queued already; `None` continues until `close`. The time between two calls of `next`
     /// does not count.
     ///
     /// The iterator ends when the time is over. A datagram that is not a valid packet is an error item
@@ -328,8 +333,8 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// Receives the next message; `None` if the deadline passes. With a `peer`, the datagrams of other
-    /// sockets are dropped.
+    /// Receives the next message; `None` if the deadline passes. With a `peer`, drops the datagrams of other
+    /// sockets.
     pub(crate) fn recv(
         &self,
         deadline: Deadline,
@@ -364,7 +369,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         })
     }
 
-    /// Lends buffers to `receive`, and makes a message of the datagram that it receives into them.
+    /// Calls `receive` with buffers, and makes a message from the datagram that it receives.
     fn recv_with(
         &self,
         space: ControlSpace,
@@ -381,14 +386,15 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             None => Inbox::new(&socket, space)?,
         };
         let received = receive(&socket, &mut inbox.batch)
-            .and_then(|_| self.take(&socket, &mut inbox.batch, peer));
+            .and_then(|_| self.take_message(&socket, &mut inbox.batch, peer));
         if inbox.is_reusable() {
             *locked(&self.spare) = Some(inbox);
         }
         received
     }
 
-    fn take(
+    /// Takes the message out of `batch`.
+    fn take_message(
         &self,
         socket: &DatagramSocket,
         batch: &mut Batch,
@@ -397,7 +403,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let Some(datagram) = batch.datagrams().next() else {
             return Ok(Received::Nothing);
         };
-        // Taken out first: the descriptors of an invalid datagram are closed at once.
+        // Take the ancillary data out first: an early return then closes the descriptors.
         let ancillary = std::mem::take(datagram.ancillary);
         if let Some(peer) = peer {
             if !peer.name.has_sent(&datagram) {
@@ -413,7 +419,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         }))
     }
 
-    /// Parses a datagram. Fails with [`ErrorKind::Parse`] if it is not a valid packet, or was truncated.
+    /// Parses a datagram. Fails with [`ErrorKind::Parse`] if it is not a valid packet or was truncated.
     pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
         let refuse = |cause| {
             let sender = Subject::Address(datagram.sender().into_owned());
@@ -443,7 +449,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
             .receive(batch, max, deadline, &self.wake(wake), idle)
     }
 
-    /// Receives what is queued without waiting, as [`DatagramSocket::try_receive`] does.
+    /// Receives a batch without waiting, as [`DatagramSocket::try_receive`] does.
     pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
         self.socket()?.try_receive(batch, max, mode)
     }
@@ -524,8 +530,8 @@ pub(crate) struct Peer<'p> {
 }
 
 impl Peer<'_> {
-    /// Fails if the kernel has found the peer's socket closed and disconnected this one
-    /// (`unix_dgram_sendmsg`): it then accepts datagrams from any socket.
+    /// Fails if the kernel has disconnected this socket because the peer has closed its own
+    /// (`unix_dgram_sendmsg`): this socket then accepts datagrams from any socket.
     fn check(&self, socket: &DatagramSocket) -> Result<()> {
         match socket.peer_name()? {
             Some(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! Waits for a peer: with inotify(7) for a pathname, by trying again at growing intervals for an
-//! abstract name, which no event announces.
+//! Waits until a peer can be reached: with inotify(7) for a pathname, and by repeated attempts at growing
+//! intervals for an abstract name, which no event reports.
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,15 +11,16 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The first interval after an event: bind(2) makes the file before the socket can be found
+/// The first interval after an event: bind(2) creates the file before the socket can be reached
 /// (`unix_bind_bsd`).
-const SHORTEST: Duration = Duration::from_millis(1);
-/// How long and how often to pause before using inotify(7): a server that restarts is often back
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+/// The interval of the first attempts, before inotify(7) is used: a server that restarts is often back
 /// within this time, and closing an inotify instance takes milliseconds (`synchronize_srcu`).
-const QUICK: Duration = Duration::from_micros(100);
+const QUICK_INTERVAL: Duration = Duration::from_micros(100);
+/// The number of the first attempts.
 const QUICK_PAUSES: u32 = 4;
-/// The longest interval: the delay with which a change without an event is noticed.
-const LONGEST: Duration = Duration::from_millis(200);
+/// The longest interval, after which a change without an event is noticed.
+const MAX_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Returns whether a destination that could not be reached may become reachable: the error is
 /// [`ErrorKind::NobodyThere`] or `EACCES`.
@@ -28,7 +29,7 @@ pub fn may_come(error: &Error) -> bool {
     error.kind() == ErrorKind::NobodyThere || error.errno() == Some(Errno::EACCES)
 }
 
-/// Waits until it is worth trying again to reach an address.
+/// A watch that reports when another attempt to reach an address may succeed.
 #[derive(Debug)]
 pub struct PeerWatch {
     path: Option<PathBuf>,
@@ -47,12 +48,12 @@ impl PeerWatch {
             inotify: None,
             watched: None,
             pauses: 0,
-            interval: SHORTEST,
+            interval: MIN_INTERVAL,
         }
     }
 
-    /// Makes `destination` reachable from `socket`. Waits while no socket is bound to it, and while its
-    /// file may not be written to: daemons bind before they chmod(2).
+    /// Makes `destination` reachable from `socket`. Waits while no socket is bound to it, and while this
+    /// process may not write to its file: a daemon calls bind(2) before chmod(2).
     ///
     /// Returns the last failure if the deadline passed, and `None` when the destination is reachable.
     /// Fails as [`Wake`] says, and at once on any other failure.
@@ -74,44 +75,44 @@ impl PeerWatch {
         }
     }
 
-    /// Waits until it is worth trying again; call it after an attempt that failed. Returns `false` if
-    /// the deadline has passed.
+    /// Waits until another attempt may succeed. Call it after an attempt that failed. Returns `false` if the
+    /// deadline has passed.
     ///
     /// Fails as [`Wake`] says.
     pub fn wait(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<bool> {
         if self.pauses < QUICK_PAUSES {
             self.pauses += 1;
-            pause(deadline.or_after(QUICK), wake)?;
+            pause(deadline.or_after(QUICK_INTERVAL), wake)?;
             return Ok(!deadline.passed());
         }
         if self.pauses == QUICK_PAUSES {
             self.pauses += 1;
             let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-            // Without an inotify instance (EMFILE), it tries again at intervals.
+            // Without an inotify instance (EMFILE), attempts follow at intervals.
             self.inotify = self.path.as_ref().and_then(|_| Inotify::init(flags).ok());
         }
-        if self.arm() {
-            // The peer may have come before the watch was set: try once more.
+        if self.watch_nearest_directory() {
+            // The peer may have bound its socket before the watch was added: try again now.
             return Ok(true);
         }
         let next = deadline.or_after(self.interval);
         let Some(inotify) = &self.inotify else {
-            self.interval = (self.interval * 2).min(LONGEST);
+            self.interval = (self.interval * 2).min(MAX_INTERVAL);
             pause(next, wake)?;
             return Ok(!deadline.passed());
         };
         if wait(inotify, Until::Readable, next, wake)?.is_none() {
-            self.interval = (self.interval * 2).min(LONGEST);
+            self.interval = (self.interval * 2).min(MAX_INTERVAL);
             return Ok(!deadline.passed());
         }
         while matches!(inotify.read_events(), Ok(events) if !events.is_empty()) {}
-        self.interval = SHORTEST;
+        self.interval = MIN_INTERVAL;
         Ok(true)
     }
 
     /// Watches the nearest existing ancestor directory of the path. Returns whether it differs from the
     /// one watched before.
-    fn arm(&mut self) -> bool {
+    fn watch_nearest_directory(&mut self) -> bool {
         let (Some(path), Some(inotify)) = (&self.path, &self.inotify) else {
             return false;
         };

@@ -1,13 +1,14 @@
-//! Asks the kernel which Unix sockets there are in this network namespace; sock_diag(7).
+//! Lists the Unix sockets of this network namespace; sock_diag(7).
 //!
-//! Unlike /proc/net/unix, the answers cannot be forged: each name comes with its length.
+//! Unlike in /proc/net/unix, a name with a line end cannot forge entries: each name comes with its length.
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use std::os::fd::{AsRawFd, OwnedFd};
+use nix::sys::stat::fstat;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const UDIAG_SHOW_NAME: u32 = 1;
@@ -16,26 +17,27 @@ const UDIAG_SHOW_PEER: u32 = 4;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_VFS: u16 = 1;
 const UNIX_DIAG_PEER: u16 = 2;
-/// `struct nlmsghdr`.
+/// The size of `struct nlmsghdr`.
 const HEADER: usize = 16;
-/// `struct unix_diag_msg`.
+/// The size of `struct unix_diag_msg`.
 const MESSAGE: usize = 16;
-/// The kernel puts up to 32 KiB into one datagram of a dump.
+/// The size of the receive buffer. The kernel puts at most 32 KiB into one datagram of a dump
+/// (`netlink_dump`).
 const BUFFER: usize = 64 << 10;
 
-/// A Unix socket, as the kernel describes it.
+/// A Unix socket, as sock_diag(7) describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct UnixSocket {
     /// The inode number of the socket, which /proc/PID/fd shows as `socket:[N]`.
     pub(crate) inode: u32,
-    /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
+    /// The type: `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
     pub(crate) kind: i32,
-    /// The bytes of `sun_path` that it is bound with; an abstract name begins with a NUL, a pathname
-    /// may end with one.
+    /// The bytes of `sun_path` that it is bound to. An abstract name begins with a NUL, a pathname may end
+    /// with one.
     pub(crate) name: Option<Vec<u8>>,
     /// The low 32 bits of the inode number of its file.
     pub(crate) file: Option<u32>,
-    /// The inode number of its peer; 0: the peer's socket is closed; `None`: it is not connected.
+    /// The inode number of its peer; 0 if the peer has closed its socket; `None` if it is not connected.
     pub(crate) peer: Option<u32>,
 }
 
@@ -56,7 +58,12 @@ pub(crate) fn unix_sockets() -> Result<Vec<UnixSocket>, Errno> {
     }
 }
 
-/// Describes the Unix socket with this inode number; ENOENT if there is none here.
+/// Returns the inode number of an open socket.
+pub(crate) fn inode_of(socket: impl AsFd) -> Option<u32> {
+    u32::try_from(fstat(socket).ok()?.st_ino).ok()
+}
+
+/// Describes the Unix socket with this inode number. Fails with ENOENT if this network namespace has none.
 pub(crate) fn unix_socket(inode: u32) -> Result<UnixSocket, Errno> {
     let netlink = open(inode, libc::NLM_F_REQUEST)?;
     let mut buffer = vec![0; BUFFER];
@@ -68,7 +75,7 @@ pub(crate) fn unix_socket(inode: u32) -> Result<UnixSocket, Errno> {
     }
 }
 
-/// Opens a netlink socket and sends the request for one socket, or with `NLM_F_DUMP` for all.
+/// Opens a netlink socket, and sends the request for one socket or, with `NLM_F_DUMP`, for all.
 fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     let netlink = socket(
         AddressFamily::Netlink,
@@ -85,7 +92,8 @@ fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
             .to_ne_bytes(),
     );
     request.extend([0; 8]);
-    // struct unix_diag_req: family, protocol, padding; all states; the inode; what to show; no cookie.
+    // struct unix_diag_req: family, protocol, padding; all states; the inode; the attributes to return;
+    // no cookie.
     request.extend([u8::try_from(libc::AF_UNIX).unwrap_or(1), 0, 0, 0]);
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(inode.to_ne_bytes());
@@ -95,6 +103,7 @@ fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     Ok(netlink)
 }
 
+/// Receives one datagram.
 fn receive(netlink: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     loop {
         match recv(netlink.as_raw_fd(), buffer, MsgFlags::empty()) {
@@ -104,18 +113,20 @@ fn receive(netlink: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
+/// Returns the errno in an `NLMSG_ERROR`, which has it negated.
 fn error(body: &[u8]) -> Errno {
     body.first_chunk().map_or(Errno::EBADMSG, |errno| {
         Errno::from_raw(i32::from_ne_bytes(*errno).wrapping_neg())
     })
 }
 
+/// A netlink message.
 struct Message<'b> {
     kind: u16,
     body: &'b [u8],
 }
 
-/// The netlink messages in a buffer. A length that does not fit ends the walk.
+/// An iterator over the netlink messages in a buffer. It ends at a length that exceeds the buffer.
 struct Messages<'b>(&'b [u8]);
 
 impl<'b> Iterator for Messages<'b> {
@@ -131,13 +142,14 @@ impl<'b> Iterator for Messages<'b> {
 }
 
 impl UnixSocket {
-    /// Returns whether it is bound to a file with this inode number, as far as the kernel tells: the
-    /// low half.
+    /// Returns whether it is bound to a file with this inode number. Compares the low 32 bits only: the
+    /// kernel reports no more.
     pub(crate) fn has_file(&self, inode: u64) -> bool {
         self.file
             .is_some_and(|file| u64::from(file) == inode & 0xffff_ffff)
     }
 
+    /// Decodes a `struct unix_diag_msg` with its attributes.
     fn decode(body: &[u8]) -> Option<Self> {
         let mut socket = Self {
             kind: i32::from(*body.get(1)?),

@@ -1,8 +1,8 @@
-//! The programs that are measured, and their command lines.
+//! Lists the programs that are measured, with their command lines.
 
 use std::process::{Command, Stdio};
 
-/// A program: a column of the table.
+/// A measured program: a column of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Program {
     Floor,
@@ -54,7 +54,7 @@ impl Program {
     }
 }
 
-/// How the benchmark finds that a receiver has written everything.
+/// The way in which the benchmark notices that a receiver has written all packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// The receiver is given the number of packets and exits.
@@ -64,15 +64,16 @@ pub(crate) enum End {
     Size,
 }
 
-/// One program and one kind of work.
+/// A program with one kind of work: a cell of the table.
 pub(crate) struct Contender {
     pub(crate) program: Program,
-    /// The row of the table. The floor is in every row of its part.
+    /// The kind of work, which is the row of the table. The floor is in all rows of its part.
     pub(crate) work: &'static str,
-    /// Words separated by blanks; [`crate::runner::Runner::command`] replaces what is in braces.
+    /// The command line, split at blanks. [`crate::runner::Runner::command`] replaces the words in braces.
     pub(crate) command: &'static str,
+    /// The end of its run.
     pub(crate) end: End,
-    /// A slow program is given one packet for this many of the others': figures are for one packet.
+    /// The number by which the count of packets is divided for a slow program.
     pub(crate) share: u32,
     pub(crate) note: Option<&'static str>,
 }
@@ -111,7 +112,7 @@ const SEND_JSON: &str = "{udgram} send -p json {addr}";
 const SEND_FLOOR: &str = "{floor} send {addr}";
 const NO_NEWLINE: &str = "adds no newline: its datagrams contain one";
 
-/// Write datagrams as lines to a file.
+/// Programs that write datagrams as lines to a file.
 pub(crate) const RECEIVE: &[Contender] = &[
     contender(Program::Floor, "", RECEIVE_FLOOR),
     contender(Program::Udgram, "receive, json", RECEIVE_JSON),
@@ -153,7 +154,7 @@ pub(crate) const RECEIVE: &[Contender] = &[
     .slow(10),
 ];
 
-/// Send lines of a file as datagrams.
+/// Programs that send the lines of a file as datagrams.
 pub(crate) const SEND: &[Contender] = &[
     contender(Program::Floor, "", SEND_FLOOR),
     contender(Program::Udgram, "send, json", SEND_JSON),
@@ -181,7 +182,7 @@ pub(crate) const SEND: &[Contender] = &[
     .slow(10),
 ];
 
-/// Programs that cannot do a kind of work, and why.
+/// Programs that cannot do a kind of work, with the reason.
 pub(crate) const UNABLE: &[(&str, Program, &str)] = &[
     (
         "send, text",
@@ -191,7 +192,7 @@ pub(crate) const UNABLE: &[(&str, Program, &str)] = &[
     ("request and answer", Program::Nc, "cannot answer"),
 ];
 
-/// Answer requests, one at a time.
+/// Programs that answer requests, one at a time.
 pub(crate) const ECHO: &[Contender] = &[
     contender(Program::Floor, "", "{floor} echo {addr}"),
     contender(
@@ -218,7 +219,7 @@ pub(crate) const ECHO: &[Contender] = &[
     ),
 ];
 
-/// Send one packet, from the start of the process to its exit. The packet is on stdin, too.
+/// Programs that send one packet and exit. The packet is in the arguments and on stdin.
 pub(crate) const START: &[Contender] = &[
     contender(Program::Floor, "", "{floor} one {addr} {packet}"),
     contender(
@@ -251,10 +252,10 @@ pub(crate) const START: &[Contender] = &[
     .slow(10),
 ];
 
-/// The first of them that are machine code and fast enough under valgrind.
+/// The number of entries at the start of [`START`] that are machine code, and fast enough under valgrind.
 pub(crate) const COMPILED: usize = 3;
 
-/// Receive without end.
+/// Programs that receive until they are killed.
 pub(crate) const ENDLESS: &[Contender] = &[
     contender(Program::Floor, "", RECEIVE_FLOOR),
     contender(Program::Udgram, "receiver", RECEIVE_JSON),
@@ -271,7 +272,7 @@ pub(crate) const ENDLESS: &[Contender] = &[
     ),
 ];
 
-/// Receive and send more and more packets: the cost of one must not grow.
+/// Programs that receive and send growing numbers of packets: the cost of one packet must not grow.
 pub(crate) const FLAT: [&[Contender]; 2] = [
     &[
         contender(Program::Floor, "", RECEIVE_FLOOR),

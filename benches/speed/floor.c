@@ -1,7 +1,7 @@
-/* The floor: a minimal C program for each kind of work that the benchmark measures.
+/* The floor: a minimal C program that does each kind of work that the benchmark measures.
  *
- * It batches system calls, calls sched_yield(2) a few times before it sleeps in poll(2), and parses
- * nothing. It has the other ends, too: a generator, a sink and a client.
+ * It batches system calls, calls sched_yield(2) a few times before it sleeps in poll(2), and does not
+ * parse. It also has the processes at the other end: a generator, a sink and a client.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,14 +17,14 @@
 #include <unistd.h>
 
 enum {
-    BATCH = 64,          /* messages in a call */
-    YIELDS = 16,         /* before it sleeps */
-    SLOT = 8 << 20,      /* for the largest datagram; mapped, and backed by memory once used */
-    OUTPUT = 256 << 10,  /* bytes in a write(2) */
-    INPUT = 256 << 10,   /* bytes in a read(2) */
+    BATCH = 64,          /* the number of messages in a system call */
+    YIELDS = 16,         /* the number of sched_yield(2) before poll(2) */
+    SLOT = 8 << 20,      /* the buffer of a datagram; pages are allocated when written */
+    OUTPUT = 256 << 10,  /* the number of bytes in a write(2) */
+    INPUT = 256 << 10,   /* the number of bytes in a read(2) */
     SEQUENCE = 8,        /* offset of the sequence number in a packet: {"seq":"000000000" */
     DIGITS = 9,
-    PATIENCE = 600       /* seconds until a run that hangs is killed */
+    RUN_LIMIT = 600      /* seconds; alarm(2) then ends a run that hangs */
 };
 
 static struct mmsghdr messages[BATCH];
@@ -106,7 +106,7 @@ static void write_line(const char *bytes, size_t size)
     pending += size + 1;
 }
 
-/* After EAGAIN: yields the processor to the other side a few times, then sleeps until the socket is ready. */
+/* Handles EAGAIN: yields the processor to the other side a few times, then sleeps until the socket is ready. */
 static void await(int fd, short events, int *tries)
 {
     if (errno != EAGAIN)
@@ -122,10 +122,10 @@ static void await(int fd, short events, int *tries)
     *tries = 0;
 }
 
-static unsigned receive_batch(int fd, unsigned most)
+static unsigned receive_batch(int fd, unsigned max)
 {
     for (int tries = 0;;) {
-        int n = recvmmsg(fd, messages, most < BATCH ? most : BATCH, MSG_DONTWAIT, NULL);
+        int n = recvmmsg(fd, messages, max < BATCH ? max : BATCH, MSG_DONTWAIT, NULL);
         if (n > 0)
             return (unsigned)n;
         await(fd, POLLIN, &tries);
@@ -248,7 +248,7 @@ static void number(char *packet, unsigned long value)
         packet[SEQUENCE + i] = (char)('0' + value % 10);
 }
 
-/* Sends the batch one by one, as most programs do: send(2) sleeps while the queue is full. */
+/* Sends the batch one by one, as most programs do. send(2) sleeps while the queue is full. */
 static void send_singly(int fd, unsigned count)
 {
     for (unsigned i = 0; i < count; i++)
@@ -328,7 +328,7 @@ int main(int argc, char **argv)
         return send(fd, argv[3], strlen(argv[3]), 0) < 0;
     }
     unsigned long count = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
-    alarm(PATIENCE);
+    alarm(RUN_LIMIT);
     if (strcmp(mode, "receive") == 0 && argc == 4)
         receive(path, count);
     else if (strcmp(mode, "sink") == 0 && argc == 4)

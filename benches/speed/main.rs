@@ -5,8 +5,8 @@
 //!
 //! Each round measures each contender once, and ratios are taken within a round, so that a machine
 //! that becomes slower changes both sides. The scheduler's placement of sender and receiver has more
-//! effect than the programs have: `--pin one` and `--pin two` fix it.
-//! Nothing passes or fails, but a run that loses a packet is reported and not counted.
+//! effect than the programs have: `--pin one` and `--pin two` fix it. A run that loses a packet is
+//! reported and not counted.
 
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
@@ -74,7 +74,7 @@ enum Part {
     Size,
 }
 
-/// Returns the seconds that a contender took for a number of packets.
+/// A function that returns the seconds that a contender takes for a number of packets.
 type Work = fn(&Runner, &Contender, u32) -> Result<f64>;
 
 /// A run of the benchmark.
@@ -86,7 +86,7 @@ struct Run {
 }
 
 impl Run {
-    /// Measures each contender in each round and enters the figures, one row for each suffix.
+    /// Measures each contender in each round, and enters the figures in one row for each suffix.
     fn compare(
         &mut self,
         unit: Unit,

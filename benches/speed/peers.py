@@ -1,4 +1,4 @@
-"""The contenders in Python: a plain socket loop, and EasyNetwork's client.
+"""The contenders in Python: a plain socket loop and the client of EasyNetwork.
 
 peers.py socket|easynetwork receive|send|echo|one ADDRESS [COUNT|PACKET]
 """
@@ -42,7 +42,7 @@ class SocketLoop:
 
 
 class EasyNetwork:
-    """The same with EasyNetwork, whose client needs to know its one peer."""
+    """The same with EasyNetwork, whose client has one peer, given in advance."""
 
     def client(self, peer, local=""):
         from easynetwork.clients.unix_datagram import UnixDatagramClient

@@ -1,4 +1,4 @@
-//! Medians, ranges and ratios, as text during the run and as a Markdown table at the end.
+//! Formats medians, ranges and ratios: as text during the run, and as a Markdown table at the end.
 
 use crate::contender::Program;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub(crate) enum Unit {
     PerSecond,
     Seconds,
-    /// Seconds of latency. The floor measures cost and does not spin, so there is no ratio to it.
+    /// Seconds of latency. It is not compared with the floor, which does not spin before it sleeps.
     Delay,
     Bytes,
     Instructions,
@@ -17,7 +17,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// Returns whether figures are compared with the floor: rates and costs are, sizes are not.
+    /// Returns whether figures are compared with the floor: rates and costs, but not sizes.
     fn has_ratio(self) -> bool {
         !matches!(self, Self::Bytes | Self::Delay | Self::Packets)
     }
@@ -44,7 +44,7 @@ impl Unit {
     }
 }
 
-/// Median, minimum and maximum.
+/// The median, the minimum and the maximum.
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -66,7 +66,7 @@ impl Spread {
     }
 }
 
-/// The values of one program and one kind of work, or why there are none.
+/// The values of one program and one kind of work, or the reason why there are none.
 #[derive(Clone)]
 pub(crate) enum Cell {
     Values(Vec<f64>),
@@ -89,7 +89,7 @@ struct Row {
 }
 
 impl Row {
-    /// Returns median and range, and the ratios to the floor of the same round.
+    /// Returns the median and the range, and the ratios to the floor in the same rounds.
     fn figures(&self, program: Program) -> Option<(String, Option<Spread>)> {
         let values = self.cells.get(&program)?.0.values();
         let floor = self
@@ -117,7 +117,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Enters a cell, and its row if that is new.
+    /// Enters a cell, and adds its row if that is new.
     pub(crate) fn enter(
         &mut self,
         work: &str,

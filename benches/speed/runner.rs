@@ -13,20 +13,20 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// 100 bytes. Each packet gets its own sequence number, which is checked on arrival.
+/// The packet, 100 bytes. Each copy has its own sequence number, which is checked on arrival.
 const PACKET: &str = concat!(
     r#"{"seq":"000000000","op":"set","name":"sensor-7","#,
     r#""value":21.375,"unit":"degC","tags":["a"],"on":true}"#
 );
-/// The end of the sequence number.
+/// The offset of the end of the sequence number.
 const NUMBERED: usize = 17;
 /// The size of a datagram that needs a larger SO_SNDBUF.
 const LARGE: u32 = 4_000_000;
 const LARGE_COUNT: u32 = 32;
-/// The count for a receiver that is not to exit.
+/// The count for a receiver that must not exit.
 const ENDLESS: u32 = 4_000_000_000;
-/// The time-out for a program to be ready, and to finish after everything is sent.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// The timeout for a program to be ready, and to finish after the last packet is sent.
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a receiver waits before its memory is read as idle.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -45,7 +45,7 @@ struct Running {
 }
 
 impl Running {
-    /// Starts a waiting generator or client, and returns when.
+    /// Starts the work of a waiting generator or client, and returns the time.
     fn go(&mut self) -> Result<Instant> {
         let mut stdin = self.child.stdin.take().context("no stdin")?;
         let now = Instant::now();
@@ -53,7 +53,7 @@ impl Running {
         Ok(now)
     }
 
-    /// Waits for the exit, which must be a success.
+    /// Waits for the exit, and fails if its status is not 0.
     fn finish(&mut self) -> Result<()> {
         let status = self.child.wait()?;
         ensure!(status.success(), self.message(&status.to_string()));
@@ -62,7 +62,7 @@ impl Running {
 
     /// Waits for a successful exit, or until `enough` returns true.
     fn finish_soon(&mut self, enough: impl Fn() -> bool) -> Result<()> {
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + TIMEOUT;
         while !enough() {
             if self.child.try_wait()?.is_some() {
                 return self.finish();
@@ -75,7 +75,7 @@ impl Running {
         Ok(())
     }
 
-    /// Returns a message with the last line that the program wrote to stderr.
+    /// Returns an error message with the last line that the program has written to stderr.
     fn message(&self, what: &str) -> String {
         let said = fs::read_to_string(&self.stderr).unwrap_or_default();
         let last = said.lines().last().unwrap_or("nothing on stderr");
@@ -101,7 +101,7 @@ impl Drop for Running {
     }
 }
 
-/// The programs, and the directory that they run in.
+/// The programs, and the directory in which they run.
 pub(crate) struct Runner {
     pub(crate) directory: PathBuf,
     pub(crate) floor: String,
@@ -122,7 +122,7 @@ impl Runner {
         self.directory.join("a")
     }
 
-    /// The address of the generator or client, for contenders that need to know their peer.
+    /// Returns the address of the generator or client, for contenders that are given their peer.
     fn peer(&self) -> PathBuf {
         self.directory.join("a.peer")
     }
@@ -131,7 +131,7 @@ impl Runner {
         self.directory.join("lines")
     }
 
-    /// Returns the command line for a template.
+    /// Returns the words of a command line, with those in braces replaced.
     fn words(&self, template: &str, count: u32) -> Vec<String> {
         let peers = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/speed/peers.py");
         template
@@ -161,7 +161,7 @@ impl Runner {
         let words = self.words(template, count);
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
-        // Set by Cargo: the dynamic linker of every contender would search its directories first.
+        // Cargo sets LD_LIBRARY_PATH, whose directories the dynamic linker of every contender would search.
         command.env_remove("LD_LIBRARY_PATH");
         command
     }
@@ -213,9 +213,9 @@ impl Runner {
         let _ = fs::remove_file(self.peer());
     }
 
-    /// Waits until a socket is bound to `path`; EPERM says that it is connected to another peer.
+    /// Waits until a socket is bound to `path`. EPERM: it is bound, and connected to another peer.
     fn wait_bound(running: &mut Running, path: &Path) -> Result<()> {
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + TIMEOUT;
         loop {
             match UnixDatagram::unbound()?.connect(path) {
                 Ok(()) => return Ok(()),
@@ -281,7 +281,7 @@ impl Runner {
         Ok(elapsed)
     }
 
-    /// Checks that every packet is there once, in order, one a line.
+    /// Checks that the file has every packet once, in order, one on a line.
     fn check_lines(&self, count: u32) -> Result<()> {
         let mut file = BufReader::with_capacity(1 << 20, File::open(self.lines())?);
         let mut line = Vec::new();
@@ -400,7 +400,7 @@ impl Runner {
         let packet = self.directory.join("packet");
         fs::write(&packet, PACKET)?;
         let sink = UnixDatagram::bind(self.address())?;
-        sink.set_read_timeout(Some(PATIENCE))?;
+        sink.set_read_timeout(Some(TIMEOUT))?;
         let mut buffer = [0; 2 * PACKET.len()];
         for _ in 0..count {
             let mut command = self.command(template, 1);
@@ -462,7 +462,7 @@ impl Runner {
             let mut filled = 0;
             while buffer[..filled].last() != Some(&b'\n') {
                 let mut wanted = [PollFd::new(lines.as_fd(), PollFlags::POLLIN)];
-                let patience = PollTimeout::try_from(PATIENCE)?;
+                let patience = PollTimeout::try_from(TIMEOUT)?;
                 ensure!(
                     poll(&mut wanted, patience)? > 0,
                     receiver.message("writes nothing")

@@ -1,11 +1,11 @@
-//! Addresses: what is written parses back to itself, and what the kernel writes can be printed.
+//! Fuzzes addresses: a printed address parses as itself, and an address from the kernel can be printed.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use udgram::{Address, SUN_PATH_LEN, fuzzing};
 
-/// What is printed of an address is the address again.
-fn prints_as_itself(address: &Address<'_>) {
+/// Checks that a printed address parses as itself.
+fn check_printed(address: &Address<'_>) {
     let written = address.to_os_string();
     let again = Address::parse(written.as_encoded_bytes()).expect("a printed address parses");
     match (&again, address) {
@@ -24,7 +24,7 @@ fn prints_as_itself(address: &Address<'_>) {
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(address) = Address::parse(bytes) {
-        prints_as_itself(&address);
+        check_printed(&address);
     }
     let Some((len, name)) = bytes.split_first() else {
         return;
@@ -32,5 +32,5 @@ fuzz_target!(|bytes: &[u8]| {
     let mut sun_path = [0; SUN_PATH_LEN];
     let used = name.len().min(SUN_PATH_LEN);
     sun_path[..used].copy_from_slice(&name[..used]);
-    prints_as_itself(&fuzzing::address(&sun_path, usize::from(*len)));
+    check_printed(&fuzzing::address(&sun_path, usize::from(*len)));
 });

@@ -1,10 +1,10 @@
-//! Control messages, however they are laid out.
+//! Fuzzes the parser of control messages.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use udgram::fuzzing;
 
 fuzz_target!(|control: &[u8]| {
-    // Each descriptor takes the four bytes of its number.
+    // The number of each descriptor takes four bytes.
     assert!(fuzzing::control(control) * 4 <= control.len());
 });

@@ -1,4 +1,4 @@
-//! CBOR, both ways: a packet read can be sent, and is then read as the same.
+//! Fuzzes CBOR in both directions: a received packet can be sent, and is then received as the same packet.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Command lines: every argument that the program may be given, in any order.
+//! Fuzzes the parser of the command line with any arguments.
 #![no_main]
 #![allow(dead_code)]
 

@@ -1,4 +1,4 @@
-//! Envelopes as they are sent, in each protocol, and lines as a terminal shows them.
+//! Fuzzes the parser of envelopes in each protocol, and the escaping and colouring of lines for a terminal.
 #![no_main]
 #![allow(dead_code)]
 
@@ -15,7 +15,7 @@ fuzz_target!(|line: &[u8]| {
             Ok(sent) => assert!(sent.bytes.len() <= 2 * line.len()),
             Err(error) => assert!(error.offset() <= line.len(), "{error}"),
         }
-        // The value in an envelope of what was received is what sends it again.
+        // The value in the envelope of a received datagram sends the same packet.
         let mut value = Vec::new();
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_value(&packet, line, &mut value);

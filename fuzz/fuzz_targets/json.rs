@@ -1,4 +1,4 @@
-//! JSON: accepted exactly as serde_json's own parser does, passed through, and one line.
+//! Fuzzes JSON: the parser accepts what serde_json accepts, and the packet is the same JSON on one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,5 @@
-//! MessagePack, both ways: a packet read can be sent, and is then read as the same.
+//! Fuzzes MessagePack in both directions: a received packet can be sent, and is then received as the same
+//! packet.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,2 +1,2 @@
-// The modules of the program, as build.rs lists them.
+// Includes the modules of the program, which build.rs lists.
 include!(concat!(env!("OUT_DIR"), "/program.rs"));

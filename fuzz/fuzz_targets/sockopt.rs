@@ -1,4 +1,4 @@
-//! Socket options: what getsockopt(2) may give, and what users may write.
+//! Fuzzes socket options: the values of getsockopt(2), and settings on the command line.
 #![no_main]
 #![allow(dead_code)]
 

@@ -1,17 +1,18 @@
-//! A socket file, held open: the file itself, whatever its name has come to mean.
+//! Holds a socket file open, so that operations reach this file even after its name is replaced.
 
-use crate::sock_diag::{unix_socket, unix_sockets};
+use crate::diagnose::file_type;
+use crate::sock_diag::{inode_of, unix_socket, unix_sockets};
 use crate::socket::DatagramSocket;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-/// The device and the inode number of a file: no other file has them as long as it is open.
+/// The device and the inode number of a file. No other file has both while this one is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -27,14 +28,14 @@ impl Identity {
     }
 }
 
-/// A file that is open with `O_PATH`; a socket file unless [`other_type`](Self::other_type) says
-/// otherwise.
+/// A file that is open with `O_PATH`: a socket file, unless [`other_type`](Self::other_type) returns another
+/// type.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     fd: OwnedFd,
     identity: Identity,
     mode: u32,
-    /// When its inode last changed.
+    /// The time at which its inode last changed.
     changed: SystemTime,
 }
 
@@ -45,7 +46,7 @@ impl SocketFile {
         openat(directory, name, flags, Mode::empty()).and_then(Self::of)
     }
 
-    /// Opens the file that `socket` is bound to; EPERM without CAP_NET_ADMIN.
+    /// Opens the file that `socket` is bound to (`SIOCUNIXFILE`). EPERM without CAP_NET_ADMIN.
     pub(super) fn bound_by(socket: &DatagramSocket) -> Result<Self, Errno> {
         sys::bound_file(socket.as_fd()).and_then(Self::of)
     }
@@ -62,25 +63,19 @@ impl SocketFile {
         })
     }
 
+    /// Returns its device and inode number.
     pub(super) fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Returns the permission bits that it had when it was opened.
+    /// Returns its permission bits, as they were when it was opened.
     pub(super) fn mode(&self) -> Mode {
         Mode::from_bits_truncate(self.mode)
     }
 
-    /// Returns the type of a file that is not a socket, in words.
+    /// Returns its type in words; `None` for a socket.
     pub(super) fn other_type(&self) -> Option<&'static str> {
-        Some(match SFlag::from_bits_truncate(self.mode) & SFlag::S_IFMT {
-            SFlag::S_IFSOCK => return None,
-            SFlag::S_IFLNK => "symbolic link",
-            SFlag::S_IFDIR => "directory",
-            SFlag::S_IFIFO => "FIFO",
-            SFlag::S_IFREG => "regular file",
-            _ => "device",
-        })
+        Some(file_type(self.mode)).filter(|name| *name != "socket")
     }
 
     /// Returns whether its inode last changed at least this long ago.
@@ -88,29 +83,29 @@ impl SocketFile {
         self.changed.elapsed().is_ok_and(|elapsed| elapsed >= age)
     }
 
-    /// Returns its path in /proc, which leads to this very file.
+    /// Returns its path in /proc, which leads to this file whatever has its name now.
     pub(super) fn link(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
 
-    /// Returns whether it is the file that `socket` is bound to. `true` if the kernel does not say
-    /// otherwise (sock_diag(7)).
+    /// Returns whether it is the file that `socket` is bound to, according to sock_diag(7); `true` if that
+    /// is unknown.
     pub(super) fn is_of(&self, socket: &DatagramSocket) -> bool {
-        let status = fstat(socket);
-        let own = status.ok().and_then(|own| u32::try_from(own.st_ino).ok());
+        let own = inode_of(socket.as_fd());
         if own
             .and_then(|own| unix_socket(own).ok())
             .is_some_and(|socket| socket.has_file(self.identity.inode))
         {
             return true;
         }
-        // A file system may report another inode number than the kernel uses: only a socket that has
-        // this one shows that the file is not ours.
+        // A file system may report another inode number than sock_diag(7) does. The file belongs to
+        // another socket only if another socket is listed with this number.
         let sockets = unix_sockets().unwrap_or_default();
         let mut others = sockets.iter().filter(|other| Some(other.inode) != own);
         !others.any(|other| other.has_file(self.identity.inode))
     }
 
+    /// Sets the owner, and the group if there is one.
     pub(super) fn set_owner(&self, user: u32, group: Option<u32>) -> Result<(), Errno> {
         fchownat(
             &self.fd,
@@ -121,10 +116,10 @@ impl SocketFile {
         )
     }
 
-    /// Sets the permission bits. ENOENT before Linux 6.6 if /proc is not mounted.
+    /// Sets the permission bits. Fails with ENOENT before Linux 6.6 if /proc is not mounted.
     pub(super) fn set_mode(&self, mode: Mode) -> Result<(), Errno> {
         match sys::fchmod_path(self.fd.as_fd(), mode) {
-            // Linux before 6.6, or a sandbox that does not know the call.
+            // ENOSYS: Linux before 6.6 has no fchmodat2(2). EPERM: an old sandbox refuses unknown calls.
             Err(Errno::ENOSYS | Errno::EPERM) => {}
             set => return set,
         }

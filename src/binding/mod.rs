@@ -1,4 +1,4 @@
-//! A bound pathname: the mode and the owner of its socket file, and the file's removal.
+//! Binds sockets to addresses. Sets the mode and the owner of a socket file, and removes it again.
 
 mod file;
 mod place;
@@ -17,19 +17,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// How a pathname is bound.
+/// The options for binding a pathname.
 #[derive(Debug, Clone, Copy)]
 pub struct BindOptions {
-    /// The permission bits of the socket file, whatever the umask; sending needs write permission.
+    /// The permission bits of the socket file; the umask is ignored. Sending needs write permission.
     pub mode: u32,
-    /// The user and the group that the socket file is given to; `None`: those of the process.
+    /// The user and the group that own the socket file; `None`: those of the process.
     pub owner: Option<(u32, Option<u32>)>,
-    /// What happens when a live socket holds the pathname.
+    /// The action if a live socket has the pathname.
     pub occupied: Occupied,
 }
 
 impl Default for BindOptions {
-    /// Returns mode 0600, the owner of the process, and live sockets left alone.
+    /// Returns mode 0600, the owner of the process, and [`Occupied::Refuse`].
     fn default() -> Self {
         Self {
             mode: 0o600,
@@ -39,19 +39,19 @@ impl Default for BindOptions {
     }
 }
 
-/// What happens when a live socket holds the pathname.
+/// The action if a live socket has the pathname.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupied {
     /// Binding fails with [`ErrorKind::InUse`](crate::ErrorKind::InUse).
     Refuse,
-    /// The name is taken from that socket.
+    /// The socket file is replaced: peers cannot reach that socket any more.
     Replace,
 }
 
-/// Why a socket is not reached by its pathname any more.
+/// The reason why peers cannot reach a socket by its pathname any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// The name is gone.
+    /// The name does not exist.
     Removed,
     /// The name belongs to another file.
     Replaced,
@@ -59,8 +59,8 @@ pub enum Lost {
 
 /// The socket file that a socket is bound to.
 ///
-/// Dropping it removes the file, if the name still belongs to it. A process that ends without
-/// dropping it leaves a stale file, which the next [`bind`] replaces.
+/// Dropping it removes the file, unless the name belongs to another file by then. A process that ends
+/// without dropping it leaves a stale file, which the next [`bind`] replaces.
 #[derive(Debug)]
 pub struct Binding {
     place: Place,
@@ -69,8 +69,8 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Begins to watch the socket file: see [`notice`](Self::notice). What happened before is not
-    /// reported: call [`lost`](Self::lost) once after it.
+    /// Starts to watch the socket file; see [`notice`](Self::notice). Call [`lost`](Self::lost) once after
+    /// it: earlier changes are not reported.
     #[doc(alias = "inotify")]
     pub fn watch(&mut self) {
         if self.watch.is_none() {
@@ -78,8 +78,8 @@ impl Binding {
         }
     }
 
-    /// Returns a descriptor that becomes readable when the socket file may have lost its name: then
-    /// call [`lost`](Self::lost), which also makes it unreadable again.
+    /// Returns a descriptor that becomes readable when the socket file may have lost its name. Then call
+    /// [`lost`](Self::lost), which also reads all events.
     ///
     /// Returns `None` if the file is not watched: [`watch`](Self::watch) was not called, no inotify
     /// instance is left (`fs.inotify.max_user_instances`), or the process may not read the file.
@@ -88,8 +88,8 @@ impl Binding {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns how the socket file has lost its name; `None` if it still has it. One call costs a
-    /// system call or two, with or without a [`watch`](Self::watch).
+    /// Returns how the socket file has lost its name; `None` if it still has it. Costs one or two system
+    /// calls, with or without a [`watch`](Self::watch).
     #[must_use]
     pub fn lost(&self) -> Option<Lost> {
         if let Some(watch) = &self.watch {
@@ -101,7 +101,7 @@ impl Binding {
 
 impl Drop for Binding {
     fn drop(&mut self) {
-        // Another udgram that takes the name over holds the lock meanwhile.
+        // Hold the directory lock, or another udgram could replace the file between check and unlink(2).
         let _lock = Lock::of(&self.place);
         self.place.clear(self.file.identity());
     }
@@ -109,10 +109,10 @@ impl Drop for Binding {
 
 /// Binds `socket` to `address`; bind(2). Returns the [`Binding`] of a pathname.
 ///
-/// A pathname may have any length. A relative one is bound by its absolute form where that fits into
+/// A pathname may have any length. A relative one is bound by its absolute form if that fits into
 /// `sun_path`: the kernel reports the name to peers as it was bound, and they may have another working
-/// directory. The socket file has the mode asked for and is at no moment more open. A stale socket file
-/// is replaced, a file of another type never.
+/// directory. The socket file has the requested mode, and never a more permissive one before. A stale
+/// socket file is replaced, a file of another type never.
 ///
 /// The unnamed address leaves the socket unchanged.
 pub fn bind(
@@ -146,7 +146,7 @@ fn bind_abstract(socket: &DatagramSocket, address: &Address<'_>) -> Result<()> {
 
 fn bind_path(socket: &DatagramSocket, place: Place, options: BindOptions) -> Result<Binding> {
     let mode = Mode::from_bits_truncate(options.mode);
-    // bind(2) gives the file the mode of the socket less the umask. Withhold group and other bits
+    // bind(2) creates the file with the mode of the socket, less the umask. Withhold group and other bits
     // until chown(2): they would apply to the wrong group.
     let first = match options.owner {
         Some(_) => mode & Mode::S_IRWXU,
@@ -154,7 +154,7 @@ fn bind_path(socket: &DatagramSocket, place: Place, options: BindOptions) -> Res
     };
     fchmod(socket.as_fd(), first).map_err(|errno| place.error("bind", errno))?;
     place.occupy(socket, options.occupied)?;
-    let file = place.made(socket)?;
+    let file = place.created_file(socket)?;
     let binding = Binding {
         place,
         file,

@@ -1,4 +1,5 @@
-//! Where a socket file is made: its directory, its name, and what is there already.
+//! Creates, replaces and removes socket files: handles the directory, the name, and a file that is there
+//! already.
 
 use super::file::{Identity, SocketFile};
 use super::{Lost, Occupied};
@@ -19,19 +20,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The longest file name that fits into `sun_path` behind `/proc/4194304/fd/1048575/`: the largest
-/// process id and, by default, the largest descriptor. It does not depend on the process, so that
-/// the next one knows where to look for what a killed one left.
+/// The longest file name that fits into `sun_path` after `/proc/4194304/fd/1048575/`: the largest process
+/// id, and the largest descriptor with the default of fs.nr_open. It is the same for every process, so that
+/// a process finds the file that a killed one has left.
 const LONGEST_NAME: usize = SUN_PATH_LEN - 1 - "/proc/4194304/fd/1048575/".len();
 
-/// How old a socket file is before it counts as stale. bind(2) makes the file a moment before the
-/// socket answers there.
-const SETTLED: Duration = Duration::from_millis(100);
+/// The age at which an unused socket file counts as stale: bind(2) creates the file shortly before the socket
+/// can be reached there (`unix_bind_bsd`).
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// How often a name is cleared that another program takes each time.
+/// The number of attempts to bind a name that another program takes in between.
 const ATTEMPTS: usize = 8;
 
-/// The place of a socket file.
+/// The directory and the name of a socket file.
 #[derive(Debug)]
 pub(super) struct Place {
     /// The address as the caller wrote it, for messages.
@@ -40,41 +41,42 @@ pub(super) struct Place {
     name: OsString,
     /// The path for bind(2), if it fits into `sun_path`.
     path: PathBuf,
-    /// A short file name that belongs to `name`: the second link of a file whose name is too long
-    /// for bind(2), and for a moment the name of a file that is being removed.
+    /// A short file name, derived from `name`: the first link of a file whose name is too long for
+    /// bind(2), and the temporary name of a file that is being removed.
     hidden: OsString,
 }
 
-/// How bind(2) names the file.
+/// The path that bind(2) is given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
-    /// By its path.
+    /// The path of the file.
     Path,
-    /// Through this process's descriptor of the directory, which peers can follow too.
+    /// A path through this process's descriptor of the directory (`/proc/PID/fd/N/NAME`), which peers can
+    /// follow, too.
     Directory,
-    /// Likewise, by the hidden name; the file's own name is a second link.
+    /// The same with the hidden name; linkat(2) adds the name of the file as a second link.
     HiddenLink,
 }
 
-/// What is behind a socket file.
+/// The result of testing whether a socket file is in use.
 enum Occupant {
-    /// No socket: the file is stale.
+    /// No socket is bound to it: the file is stale.
     None,
-    /// A socket.
+    /// A socket is bound to it.
     Live,
-    /// A socket or none: this process may not write to the file.
+    /// It cannot be tested: this process may not write to the file.
     Denied,
-    /// A socket or none: this is why it cannot be tested.
+    /// It cannot be tested for this cause.
     Unknown(Cow<'static, str>),
 }
 
 impl Occupant {
-    /// Reads the outcome of a connect(2) to the file. Returns an errno that does not say whether there
-    /// is a socket.
+    /// Interprets the result of a connect(2) to the file. Returns an errno that does not show whether a
+    /// socket is bound to it.
     fn of_connect(connected: Result<(), Errno>) -> Result<Self, Errno> {
         match connected {
             Err(Errno::ECONNREFUSED) => Ok(Self::None),
-            // Connected to another peer, or a socket of another type.
+            // EPERM: the socket is connected to another peer. EPROTOTYPE: it has another type.
             Ok(()) | Err(Errno::EPERM | Errno::EPROTOTYPE) => Ok(Self::Live),
             Err(errno) => Err(errno),
         }
@@ -111,10 +113,9 @@ impl Place {
         Error::system(operation, self.subject.clone(), errno)
     }
 
-    /// Binds `socket`, in the place of a stale socket file if there is one, or of a live one if
-    /// `occupied` says so.
+    /// Binds `socket`. Replaces a stale socket file, and a live one with [`Occupied::Replace`].
     pub(super) fn occupy(&self, socket: &DatagramSocket, occupied: Occupied) -> Result<()> {
-        // A hidden file was left by a udgram that was killed, or is just being removed.
+        // A hidden file was left by a udgram that was killed, or is being removed: `take_over` handles it.
         if self.status(&self.hidden).is_err() {
             match self.bind(socket) {
                 Err(Errno::EADDRINUSE) => {}
@@ -124,9 +125,9 @@ impl Place {
         self.take_over(socket, occupied)
     }
 
-    /// Opens the file that `socket` has just made. The kernel says which it is to a process with
-    /// CAP_NET_ADMIN; for others it is the one that has the name.
-    pub(super) fn made(&self, socket: &DatagramSocket) -> Result<SocketFile> {
+    /// Opens the file that bind(2) has just created for `socket`. The kernel returns it to a process with
+    /// CAP_NET_ADMIN; another process opens the file of this name.
+    pub(super) fn created_file(&self, socket: &DatagramSocket) -> Result<SocketFile> {
         if let Ok(file) = SocketFile::bound_by(socket) {
             return Ok(file);
         }
@@ -142,10 +143,10 @@ impl Place {
         }
     }
 
-    /// Sets the permission bits of `file`, which was made here.
+    /// Sets the permission bits of `file`, which this process has created.
     pub(super) fn set_mode(&self, file: &SocketFile, mode: Mode) -> Result<(), Errno> {
         match file.set_mode(mode) {
-            // Without /proc, Linux before 6.6 takes the name only.
+            // Without /proc, Linux before 6.6 can change the mode only by name.
             Err(Errno::ENOENT) if self.is_same(&self.name, file.identity()) => fchmodat(
                 &self.directory,
                 self.name.as_os_str(),
@@ -156,22 +157,22 @@ impl Place {
         }
     }
 
-    /// Removes the file from under all its names, as far as they still belong to it.
+    /// Removes all names of the file that still belong to it.
     pub(super) fn clear(&self, file: Identity) {
-        // A failure here cannot be reported any more.
+        // The caller is a drop or handles another error: a failure here cannot be reported.
         if self.route() == Route::HiddenLink {
             let _ = self.remove(&self.hidden, file);
         }
         let _ = self.remove(&self.name, file);
     }
 
-    /// Returns how `file` has lost its name.
+    /// Returns how `file` has lost its name; `None` if it still has it.
     pub(super) fn lost(&self, file: Identity) -> Option<Lost> {
         match self.status(&self.name) {
             Ok(there) if Identity::of(&there) == file => None,
             Ok(_) => Some(Lost::Replaced),
             Err(Errno::ENOENT) => Some(Lost::Removed),
-            // A failure such as ENOMEM says nothing of the file.
+            // Another failure, such as ENOMEM, says nothing about the file.
             Err(_) => None,
         }
     }
@@ -179,7 +180,8 @@ impl Place {
     /// Makes an inotify instance that reports when `file` gets or loses a name.
     pub(super) fn watch(&self, file: &SocketFile) -> Result<Inotify, Errno> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // The process holds the file open: removing its last name changes the link count only.
+        // This process holds the file open, so unlink(2) of its last name only changes the link count
+        // (IN_ATTRIB).
         let events =
             AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
         match inotify.add_watch(file.link().as_str(), events) {
@@ -194,6 +196,7 @@ impl Place {
         Ok(inotify)
     }
 
+    /// Returns the shortest form of the path that fits into `sun_path`.
     fn route(&self) -> Route {
         if self.path.as_os_str().len() < SUN_PATH_LEN {
             Route::Path
@@ -204,7 +207,7 @@ impl Place {
         }
     }
 
-    /// Calls bind(2). Peers see, and answer to, the very name that it is given.
+    /// Calls bind(2). The kernel reports the path it is given to peers, which answer to it.
     fn bind(&self, socket: &DatagramSocket) -> Result<(), Errno> {
         match self.route() {
             Route::Path => sys::bind(socket.as_fd(), &pathname(self.path.as_os_str())?),
@@ -213,6 +216,7 @@ impl Place {
         }
     }
 
+    /// Binds the hidden name, and links the file to its own name.
     fn bind_hidden(&self, socket: &DatagramSocket) -> Result<(), Errno> {
         match self.status(&self.name) {
             Ok(_) => return Err(Errno::EADDRINUSE),
@@ -228,7 +232,7 @@ impl Place {
             LinkatFlags::empty(),
         );
         linked.map_err(|errno| {
-            // The failure that led here is the one that is reported.
+            // The failure of linkat(2) is reported, not one of this cleanup.
             let _ = self.unlink(&self.hidden);
             match errno {
                 Errno::EEXIST => Errno::EADDRINUSE,
@@ -237,6 +241,7 @@ impl Place {
         })
     }
 
+    /// Returns a path to `name` through the descriptor of the directory.
     fn through(&self, name: &OsStr) -> Result<SockAddr, Errno> {
         let (process, directory) = (std::process::id(), self.directory.as_raw_fd());
         let mut path = OsString::from(format!("/proc/{process}/fd/{directory}/"));
@@ -259,11 +264,12 @@ impl Place {
         }
     }
 
+    /// Removes the file that has the name, and binds `socket`.
     fn take_over(&self, socket: &DatagramSocket, occupied: Occupied) -> Result<()> {
         if occupied == Occupied::Refuse
             && let Ok(there) = SocketFile::open(&self.directory, &self.name)
         {
-            // Wait for a young file before taking the lock, which others wait for.
+            // This waits until a new file is old enough. Do it without the lock, for which others wait.
             let _ = self.occupant(&self.name, &there);
         }
         let _lock = Lock::of(self);
@@ -274,7 +280,7 @@ impl Place {
             }
             self.vacate(&self.name, occupied)?;
             match self.bind(socket) {
-                // A program that does not take the lock was quicker.
+                // A program that does not take the lock has bound the name in between.
                 Err(Errno::EADDRINUSE) => {}
                 bound => return bound.map_err(|errno| self.refused(errno)),
             }
@@ -321,13 +327,13 @@ impl Place {
             .map_err(|errno| self.error("remove the socket file", errno))
     }
 
-    /// Finds out what is behind a socket file. Asks again until the file is old enough.
+    /// Tests whether a socket file is in use. Repeats the test until the file is old enough to be stale.
     fn occupant(&self, name: &OsStr, file: &SocketFile) -> Occupant {
         let start = Instant::now();
         loop {
             let occupant = self.probe(name, file);
-            // The second condition ends it where the clock is behind the file's time.
-            let settled = file.is_older_than(SETTLED) || start.elapsed() >= SETTLED;
+            // The second condition ends the loop if the clock is behind the time of the file.
+            let settled = file.is_older_than(SETTLE_TIME) || start.elapsed() >= SETTLE_TIME;
             if settled || !matches!(occupant, Occupant::None) {
                 return occupant;
             }
@@ -335,7 +341,7 @@ impl Place {
         }
     }
 
-    /// Connects a scratch socket to the file, which sends nothing.
+    /// Tests once whether a socket file is in use: connects a scratch socket to it, which sends nothing.
     fn probe(&self, name: &OsStr, file: &SocketFile) -> Occupant {
         let scratch = match DatagramSocket::new() {
             Ok(scratch) => scratch,
@@ -347,7 +353,7 @@ impl Place {
             Err(Errno::ENOENT) if !has_proc() => {
                 let connected = connect(self.path.with_file_name(name).as_os_str());
                 if !self.is_same(name, file.identity()) {
-                    // Another program has replaced it since.
+                    // Another program has replaced the file since.
                     return Occupant::Live;
                 }
                 Occupant::of_connect(connected).unwrap_or_else(|errno| {
@@ -360,15 +366,15 @@ impl Place {
         }
     }
 
-    /// Removes `file` from under this name, if the name still belongs to it.
+    /// Removes this name of `file`, if the name still belongs to it.
     fn remove(&self, name: &OsStr, file: Identity) -> Result<(), Errno> {
         if !self.is_same(name, file) {
             return Ok(());
         }
-        // A program that does not take the lock may replace the file after that look. Move it to a
-        // name that no program replaces, look again, and move another's file back.
+        // A program that does not take the lock may replace the file after this check. So move the file
+        // to the hidden name, which no program replaces, check again, and move another's file back.
         if sys::rename_noreplace(&self.directory, name, &self.hidden).is_err() {
-            // The file system cannot do that, or another udgram is removing a file right now.
+            // EINVAL: the file system has no RENAME_NOREPLACE. EEXIST: another udgram is removing a file.
             return if self.is_same(name, file) {
                 self.unlink(name)
             } else {
@@ -381,7 +387,7 @@ impl Place {
         sys::rename_noreplace(&self.directory, &self.hidden, name)
     }
 
-    /// Removes the socket file just made, of which there is no descriptor.
+    /// Removes the socket file that has just been created and could not be opened.
     fn discard(&self) {
         let is_socket = |status: &FileStat| {
             SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
@@ -403,23 +409,23 @@ impl Place {
     }
 
     fn is_same(&self, name: &OsStr, file: Identity) -> bool {
-        // A failure that passes, such as ENOMEM, is no reason to leave a file behind.
+        // Try twice: a temporary failure, such as ENOMEM, must not leave the file behind.
         let there = self.status(name).or_else(|_| self.status(name));
         there.is_ok_and(|there| Identity::of(&there) == file)
     }
 }
 
-/// A lock among all udgram that replace or remove files of one directory: flock(2).
+/// A lock of a directory, which every udgram takes to replace or remove socket files in it; flock(2).
 pub(super) struct Lock {
-    /// Closing it unlocks.
+    /// The locked descriptor; closing it unlocks the directory.
     _directory: OwnedFd,
 }
 
 impl Lock {
-    /// Locks the directory of `place`. Returns `None` if the directory cannot be read, or if another
-    /// process holds the lock for too long: any user may hold it.
+    /// Locks the directory of `place`. Returns `None` if the directory cannot be opened for reading, or if
+    /// another process holds the lock for more than 100 ms: any user who can read it may lock it.
     pub(super) fn of(place: &Place) -> Option<Self> {
-        const PATIENCE: Duration = Duration::from_millis(100);
+        const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = openat(&place.directory, ".", flags, Mode::empty()).ok()?;
         let start = Instant::now();
@@ -430,7 +436,7 @@ impl Lock {
                         _directory: directory,
                     });
                 }
-                Err(Errno::EAGAIN | Errno::EINTR) if start.elapsed() < PATIENCE => {
+                Err(Errno::EAGAIN | Errno::EINTR) if start.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_) => return None,
@@ -439,6 +445,7 @@ impl Lock {
     }
 }
 
+/// Makes the socket address of a path.
 fn pathname(path: &OsStr) -> Result<SockAddr, Errno> {
     SockAddr::new(&Address::Pathname(path.as_bytes().into())).ok_or(Errno::ENAMETOOLONG)
 }
@@ -447,18 +454,18 @@ fn pathname(path: &OsStr) -> Result<SockAddr, Errno> {
 fn absolute_form(path: &Path, directory: &OwnedFd) -> Option<PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
     let bytes = absolute.as_os_str().as_bytes();
-    // getcwd(2) calls a directory outside of the root `(unreachable)/…`.
+    // getcwd(2) returns `(unreachable)/…` for a directory outside of the root.
     if path.is_absolute() || !bytes.starts_with(b"/") || bytes.len() >= SUN_PATH_LEN {
         return None;
     }
-    // A file system may be mounted over the working directory, or a directory on the way be closed
-    // to this process.
+    // The path may lead elsewhere if a file system is mounted over the working directory, and nowhere if
+    // this process may not search a parent directory.
     let reached = stat(absolute.parent()?).ok()?;
     let meant = fstat(directory).ok()?;
     (Identity::of(&reached) == Identity::of(&meant)).then_some(absolute)
 }
 
-/// Returns the hidden name that belongs to a file name: the FNV-1a hash of its bytes.
+/// Returns the hidden name for a file name, with the FNV-1a hash of its bytes.
 fn hidden_name(name: &OsStr) -> OsString {
     let hash = name
         .as_bytes()

@@ -1,12 +1,12 @@
-//! A Unix datagram socket: creates, binds and connects it, and receives batches of datagrams; `send`
-//! sends them.
+//! Makes and connects Unix datagram sockets, and receives batches of datagrams. The module `send` sends
+//! them.
 //!
-//! The socket's file status flags stay unchanged, for other processes may share them: each call sets
-//! `MSG_DONTWAIT`, and [`wait`] waits.
+//! The file status flags of a socket stay unchanged, because other processes may share them: each call
+//! sets `MSG_DONTWAIT`, and [`wait`] waits.
 
-use crate::address::{Address, ToAddress};
 mod send;
 
+use crate::address::{Address, ToAddress};
 #[cfg(doc)]
 use crate::ancillary::Ancillary;
 use crate::batch::{Batch, ReceiveMode};
@@ -14,20 +14,19 @@ use crate::descriptor::duplicate;
 use crate::diagnose::{peer_error, peer_lost, proc_missing};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::outgoing::{Destination, PeerName, SocketName};
-use crate::sock_diag::unix_socket;
+use crate::sock_diag::{inode_of, unix_socket};
 use crate::sockopt;
 use crate::sys::{self, End, SockAddr};
 use crate::wait::{Deadline, Ready, Until, Wake, wait};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
-use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-/// How often a call that would block is repeated after yielding the processor, before the process
-/// sleeps: a peer running on another processor is usually faster than a wake-up.
+/// The number of times that a call that would block is repeated before the process sleeps, each time after
+/// yielding the processor. A peer that runs on another processor is usually faster than a wake-up.
 const YIELDS: usize = 16;
 
 /// How long to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
@@ -65,7 +64,7 @@ impl From<DatagramSocket> for OwnedFd {
 }
 
 impl DatagramSocket {
-    /// Makes an unnamed socket, close-on-exec; socket(2).
+    /// Makes an unnamed socket with the close-on-exec flag; socket(2).
     #[doc(alias = "SOCK_DGRAM")]
     pub fn new() -> Result<Self> {
         socket(
@@ -98,7 +97,7 @@ impl DatagramSocket {
         Self::checked(fd.into(), &Subject::None)
     }
 
-    /// Copies the descriptor: both share the socket, its queue and its options; dup(2).
+    /// Copies the descriptor; dup(2). Both descriptors share the socket, its queue and its options.
     pub fn try_clone(&self) -> Result<Self> {
         duplicate(None, self.fd.as_raw_fd()).map(|fd| Self { fd })
     }
@@ -112,6 +111,7 @@ impl DatagramSocket {
         )
     }
 
+    /// Checks that `fd` is a Unix datagram socket.
     fn checked(fd: OwnedFd, subject: &Subject) -> Result<Self> {
         let socket = Self { fd };
         let refuse = |cause: String| {
@@ -137,21 +137,21 @@ impl DatagramSocket {
         }
     }
 
-    /// Binds the socket to an abstract name that the kernel chooses, so that peers can answer. Does
-    /// nothing if it has a name.
+    /// Binds the socket to an abstract name that the kernel chooses, so that peers can answer. Does nothing
+    /// if the socket has a name.
     pub fn autobind(&self) -> Result<()> {
         match sys::bind(self.as_fd(), &SockAddr::UNNAMED) {
-            // EINVAL: it has a name already.
+            // EINVAL: the socket has a name.
             Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(errno) => Err(Error::system("bind an abstract name", Subject::None, errno)),
         }
     }
 
-    /// Connects to `peer`: from now on the socket exchanges datagrams with it only; connect(2). A
-    /// pathname may have any length.
+    /// Connects the socket to `peer`; connect(2). It then sends to this peer by default and accepts only its
+    /// datagrams. A pathname may have any length.
     ///
-    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. If it fails, an earlier
-    /// connection stays.
+    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. After a failure, an earlier
+    /// connection remains.
     pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
         let peer = &peer.to_address()?;
         let failed = |errno| peer_error("connect to", peer, errno);
@@ -179,25 +179,23 @@ impl DatagramSocket {
         }
         destination.refresh()?;
         match Self::new()?.connect(destination.address()) {
-            // EPERM: the socket exists and is connected, maybe to this one; it refuses all others.
+            // EPERM: the socket exists, and is connected to another one, perhaps this one.
             Err(error) if error.errno() == Some(Errno::EPERM) => Ok(()),
             connected => connected,
         }
     }
 
-    /// Returns whether the peer has closed its socket, so that no answer will come. `false` if the
-    /// kernel does not report it (sock_diag(7)).
+    /// Returns whether the peer has closed its socket, after which no answer will arrive; `false` if
+    /// sock_diag(7) is not available.
     #[must_use]
     pub fn peer_is_closed(&self) -> bool {
-        let inode = fstat(&self.fd)
-            .ok()
-            .and_then(|status| u32::try_from(status.st_ino).ok());
-        inode
+        inode_of(self)
             .and_then(|inode| unix_socket(inode).ok())
             .is_some_and(|socket| socket.peer == Some(0))
     }
 
-    /// Returns the name of the peer that the socket is connected to; `None` if it is not connected.
+    /// Returns the name of the peer that the socket is connected to, as the kernel reports it; `None` if the
+    /// socket is not connected.
     #[doc(alias = "getpeername")]
     pub fn peer_name(&self) -> Result<Option<PeerName>> {
         match sys::name_of(self.as_fd(), End::Peer) {
@@ -219,7 +217,7 @@ impl DatagramSocket {
             .map_err(|errno| Error::system("get the local address", Subject::None, errno))
     }
 
-    /// Returns the address of the peer that the socket is connected to; `None` if it is not connected.
+    /// Returns the address of the peer that the socket is connected to; `None` if the socket is not connected.
     #[doc(alias = "getpeername")]
     pub fn peer_address(&self) -> Result<Option<Address<'static>>> {
         let name = self.peer_name()?;
@@ -248,9 +246,9 @@ impl DatagramSocket {
         sockopt::set_int(self, libc::SO_TIMESTAMPNS, on.into())
     }
 
-    /// Sets the size of the send buffer in bytes, which bounds the size of a datagram and how much of
-    /// what was sent may be unread. The kernel doubles it for its own overhead, and limits it to
-    /// `net.core.wmem_max`. [`send`](Self::send) raises it if a datagram needs that.
+    /// Sets the size of the send buffer in bytes. It limits the size of a datagram and the memory of sent
+    /// datagrams that are unread. The kernel doubles it for its own overhead, and limits it to
+    /// `net.core.wmem_max`. [`send`](Self::send) raises it if a datagram needs more.
     #[doc(alias = "SO_SNDBUF")]
     pub fn set_send_buffer_size(&self, bytes: usize) -> Result<()> {
         let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
@@ -272,26 +270,26 @@ impl DatagramSocket {
             .map_err(|errno| Error::system("shut down the reading side", Subject::None, errno))
     }
 
-    /// Receives at most `max` datagrams into `batch` without waiting. Returns how many came.
+    /// Receives at most `max` datagrams into `batch` without waiting. Returns how many it received.
     pub fn try_receive(&self, batch: &mut Batch, max: usize, mode: ReceiveMode) -> Result<usize> {
         loop {
             match batch.fill(self.as_fd(), max, mode) {
                 Ok(count) => return Ok(count),
                 Err(Errno::EAGAIN) => return Ok(0),
-                // ECONNRESET: a peer that was connected to this socket has connected elsewhere. The
-                // kernel reports it once, and later datagrams arrive as before.
+                // ECONNRESET: the peer has connected elsewhere (`unix_dgram_disconnected`). The kernel
+                // reports this once, and later datagrams arrive as before.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(Error::system("receive", Subject::None, errno)),
             }
         }
     }
 
-    /// Receives at least one and at most `max` datagrams into `batch`, waiting for the first. Returns
-    /// how many came: 0 if the deadline passed, or if [`Wake::notice`] became readable.
+    /// Receives at least one and at most `max` datagrams into `batch`, waiting for the first. Returns how
+    /// many it received: 0 if the deadline passed, or if [`Wake::notice`] became readable.
     ///
-    /// Calls `idle` each time before it waits for more than a moment. If the last wait was short, it
-    /// spins for up to 50 µs, yielding the processor, before it sleeps. It polls `wake` only while
-    /// sleeping: a caller that never blocks must call [`Wake::check`].
+    /// Calls `idle` each time before it sleeps or spins. If the last wait was shorter than 50 µs, it spins
+    /// for up to 50 µs, yielding the processor, before it sleeps. It polls `wake` only while sleeping: a
+    /// caller that never blocks must call [`Wake::check`].
     ///
     /// Fails as [`Wake`] says, and with [`ErrorKind::System`] and `EPIPE` when the reading side is shut
     /// down and nothing is queued.
@@ -318,7 +316,7 @@ impl DatagramSocket {
                 std::thread::yield_now();
             }
             if woken && deadline.passed() {
-                // Other receivers took the datagrams that woke it.
+                // Another receiver took the datagrams that ended the wait.
                 return Ok(0);
             }
             if shut_down {
@@ -345,7 +343,7 @@ impl DatagramSocket {
     }
 }
 
-/// Makes the error of a receive after which nothing will come.
+/// Makes the error of a receive after the reading side was shut down.
 pub(crate) fn reading_shut_down() -> Error {
     Error::system("receive", Subject::None, Errno::EPIPE)
         .with_cause("its reading side is shut down")

@@ -1,4 +1,4 @@
-//! Sending batches of datagrams: waits for room, and finds the cause of a failure.
+//! Sends batches of datagrams, waits for room, and finds the cause of a failure.
 
 use super::{DatagramSocket, YIELDS};
 use crate::address::Address;
@@ -15,33 +15,34 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, SystemTime};
 
-/// The kernel sends a datagram only if it is this many bytes shorter than `SO_SNDBUF`.
+/// The kernel refuses a datagram that is longer than `SO_SNDBUF` less this number of bytes
+/// (`unix_dgram_sendmsg`).
 const SEND_OVERHEAD: usize = 32;
 
-/// The first and the longest interval at which a send is repeated if no event announces room: in
-/// another socket's queue, or for descriptors in flight.
+/// The first and the longest interval between two attempts to send, if no event reports room: in the queue of
+/// a socket that is not the peer, or for descriptors in flight.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// The outcome of one sendmmsg(2).
 enum Sent {
-    /// This many messages were sent.
-    Some(usize),
-    /// The queue of the first one's destination, or this socket's own buffer, is full.
+    /// The number of messages that were sent.
+    Count(usize),
+    /// None: the queue of the first destination is full, or the send buffer of this socket.
     NoRoom,
-    /// The user has too many descriptors in flight.
+    /// None: the user has too many descriptors in flight.
     TooManyInFlight,
 }
 
 impl DatagramSocket {
-    /// Sends every message in order, each whole, and waits while a queue is full: `timeout` is the
-    /// longest wait for each. Raises `SO_SNDBUF` for a datagram that needs it.
+    /// Sends all messages in order, and waits while a queue is full, for `timeout` at most for each message.
+    /// Raises `SO_SNDBUF` for a datagram that needs it.
     ///
     /// An error comes with the number of messages that were sent before it: [`ErrorKind::TimedOut`]
-    /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination went away,
+    /// if there was no room in time, [`ErrorKind::NobodyThere`] if the destination does not exist any more,
     /// [`ErrorKind::TooLong`] if a datagram is too long.
     ///
-    /// Returns a moment shortly before the last message was queued: what the kernel noted as sent
-    /// before that (`SO_TIMESTAMPNS`) cannot be an answer to it.
+    /// Returns a time shortly before the last message was queued. A datagram that was sent before that time,
+    /// according to its `SO_TIMESTAMPNS`, cannot be an answer to the message.
     pub fn send(
         &self,
         messages: &[Outgoing<'_>],
@@ -61,24 +62,24 @@ impl DatagramSocket {
         Ok(began)
     }
 
-    /// Sends messages in order, each whole, without waiting. Returns how many were sent: 0 if there is
+    /// Sends messages in order without waiting. Returns how many were sent: 0 if there is
     /// no room for the first. Raises `SO_SNDBUF` for a datagram that needs it.
     pub fn try_send(&self, messages: &[Outgoing<'_>]) -> Result<usize> {
         let Some(head) = messages.first() else {
             return Ok(0);
         };
         match self.send_now(head, messages)? {
-            Sent::Some(count) => Ok(count),
+            Sent::Count(count) => Ok(count),
             Sent::NoRoom | Sent::TooManyInFlight => Ok(0),
         }
     }
 
     /// Sends one message as [`try_send`](Self::try_send) does. Returns whether there was room for it.
     ///
-    /// Fails with the bare error of the system call; [`explain`](Self::explain) finds its cause.
+    /// Fails with the errno of the system call; [`explain`](Self::explain) finds its cause.
     pub fn try_send_one(&self, message: &Outgoing<'_>) -> io::Result<bool> {
         let sent = self.send_bare(message, std::slice::from_ref(message))?;
-        Ok(matches!(sent, Sent::Some(_)))
+        Ok(matches!(sent, Sent::Count(_)))
     }
 
     /// Finds the cause of a failure to send `message`. It may list all sockets of the network namespace.
@@ -90,11 +91,13 @@ impl DatagramSocket {
         )
     }
 
+    /// Makes one attempt to send messages, the first of which is `head`. Finds the cause of a failure.
     fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<Sent> {
         self.send_bare(head, messages)
             .map_err(|errno| self.send_error(head, errno))
     }
 
+    /// Makes one attempt to send messages, the first of which is `head`.
     fn send_bare(
         &self,
         head: &Outgoing<'_>,
@@ -107,9 +110,9 @@ impl DatagramSocket {
                 control: message.control.map_or(&[], Control::words),
             });
             match sys::send(self.as_fd(), raw) {
-                Ok(count) => return Ok(Sent::Some(count)),
+                Ok(count) => return Ok(Sent::Count(count)),
                 Err(Errno::EAGAIN) => return Ok(Sent::NoRoom),
-                // Descriptors sent and not yet received count against RLIMIT_NOFILE (`too_many_unix_fds`).
+                // Descriptors in flight count against RLIMIT_NOFILE (`too_many_unix_fds`).
                 Err(Errno::ETOOMANYREFS) => return Ok(Sent::TooManyInFlight),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
@@ -118,8 +121,8 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends at least one of the messages, waiting if it must. Returns how many were sent, and when
-    /// the call that sent them began.
+    /// Sends at least one of the messages, waiting for room. Returns how many were sent, and the time before
+    /// the call that sent them.
     fn send_some(
         &self,
         messages: &[Outgoing<'_>],
@@ -133,7 +136,7 @@ impl DatagramSocket {
         loop {
             let began = SystemTime::now();
             let sent = self.send_now(head, messages)?;
-            if let Sent::Some(count) = sent {
+            if let Sent::Count(count) = sent {
                 return Ok((count, began));
             }
             if deadline.passed() {
@@ -153,8 +156,8 @@ impl DatagramSocket {
         }
     }
 
-    /// Waits until there may be room for a message: in the destination's queue and in this socket's
-    /// own buffer. Returns after `interval` if no event announces the room.
+    /// Waits until there may be room for a message in the queue of the destination and in the send buffer of
+    /// this socket. Returns after `interval` if no event can report the room.
     fn wait_for_room(
         &self,
         head: &Outgoing<'_>,
@@ -168,8 +171,8 @@ impl DatagramSocket {
             return pause(soon, wake);
         }
         let named = head.to.is_some_and(|to| to.raw().is_some());
-        // poll(2) also checks the queue of the connected peer (`unix_dgram_poll`): if the message goes
-        // elsewhere, it may never report room.
+        // poll(2) of this socket also requires room in the queue of its connected peer
+        // (`unix_dgram_poll`). If the message goes elsewhere, that may never come: wait for `interval`.
         let own_room = || {
             wait(
                 self,
@@ -185,14 +188,14 @@ impl DatagramSocket {
         if wait(&probe, Until::Writable, now, wake)?.is_none() {
             return wait(&probe, Until::Writable, deadline, wake).map(drop);
         }
-        // The queue has room, so this socket's own buffer is full.
+        // The queue has room, so the send buffer of this socket is full.
         own_room().map(drop)
     }
 
     /// Returns a probe connected to the destination of a message: poll(2) reports room only for a
     /// socket's connected peer. `None` if the message goes to this socket's own peer, or to a socket
-    /// that is connected to this one: that one refuses the probe (EPERM), and its only limit is this
-    /// socket's own `SO_SNDBUF` (`unix_dgram_sendmsg`).
+    /// that is connected to this one: it refuses the probe (EPERM), and the only limit is then `SO_SNDBUF` of
+    /// this socket (`unix_dgram_sendmsg`).
     pub(crate) fn probe(&self, message: &Outgoing<'_>) -> Result<Option<Self>> {
         let Some(name) = message.to.and_then(Destination::raw) else {
             return Ok(None);
@@ -224,7 +227,7 @@ impl DatagramSocket {
                 })
     }
 
-    /// Returns the address that the head of a batch goes to, for a message.
+    /// Returns the destination of `head`, for an error message.
     fn destination(&self, head: &Outgoing<'_>) -> Address<'static> {
         match head.to {
             Some(to) => to.address().clone(),
@@ -236,13 +239,15 @@ impl DatagramSocket {
         }
     }
 
+    /// Makes the error of a failure to send `head`.
     fn send_error(&self, head: &Outgoing<'_>, errno: Errno) -> Error {
         match (errno, head.to) {
             (Errno::EMSGSIZE, _) => return self.too_long(head),
-            // ENOBUFS for less means that memory is short.
+            // ENOBUFS: the datagram exceeds 4 MiB and 17 pages, or the kernel has no memory.
             (Errno::ENOBUFS, _) if head.bytes.len() > 4_000_000 => return self.too_long(head),
-            // sendmmsg(2) loses the ECONNREFUSED of a message after the first. The kernel has then
-            // disconnected the socket (`unix_dgram_sendmsg`), and the next call fails with ENOTCONN.
+            // sendmmsg(2) returns no error for a message after the first. If that was ECONNREFUSED, the
+            // kernel has disconnected the socket (`unix_dgram_sendmsg`), and the next call fails with
+            // ENOTCONN.
             (Errno::ENOTCONN, Some(to)) => return peer_lost("send to", to.address()),
             (Errno::ENOTCONN | Errno::EDESTADDRREQ, None) => {
                 return Error::system("send", Subject::None, errno)
@@ -272,6 +277,7 @@ impl DatagramSocket {
         }
     }
 
+    /// Makes the error of a datagram that is too long.
     fn too_long(&self, head: &Outgoing<'_>) -> Error {
         let buffer = self.send_buffer_size().unwrap_or(0);
         let len = head.bytes.len();

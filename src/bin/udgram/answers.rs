@@ -1,8 +1,8 @@
-//! Answers on their way: those that find no room wait, for each client in order, and hold up nobody
-//! else.
+//! Sends answers to clients. An answer for which there is no room waits in a queue of its client, so
+//! that a client that does not read delays no other client.
 
 use crate::protocol::Client;
-use crate::recipient::{Asker, Refusal};
+use crate::recipient::{Recipient, Refusal};
 use crate::report::Report;
 use crate::send_buffer::{Growth, SendBuffer};
 use crate::stats::TOTALS;
@@ -14,32 +14,36 @@ use std::time::{Duration, Instant};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{Error, Outgoing, Subject};
 
-/// How long an answer waits for room.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How many answers wait for one client, and their bytes.
+/// How long an answer waits for room before it is dropped.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest number of answers that wait for one client, and of their bytes.
 const MAX_OF_CLIENT: (usize, usize) = (1024, 8 << 20);
-/// How many answers wait, and their bytes.
+/// The largest number of answers that wait for all clients, and of their bytes.
 const MAX_WAITING: (usize, usize) = (10_000, 64 << 20);
-/// How many clients are tried before the next packet is received, and how many answers go to each.
-const PASS: (usize, usize) = (64, 64);
-/// The shortest and the longest time between two tries. Nothing announces room in the queue of
-/// another socket.
+/// The largest number of clients that one call of [`Answers::retry`] sends to, and of answers to each:
+/// then the next packet is received.
+const MAX_RETRIED: (usize, usize) = (64, 64);
+/// The shortest and the longest time between two attempts. poll(2) does not report room in the queue
+/// of a socket that this one is not connected to.
 const INTERVAL: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(16));
 
-/// Sends answers.
+/// The sender of answers, with those that wait for room.
 #[derive(Debug)]
 pub(crate) struct Answers {
-    waiting: HashMap<Asker, Queue>,
-    /// The clients in `waiting`, in the order in which they are tried.
-    order: VecDeque<Asker>,
-    /// How many answers wait, and their bytes.
+    waiting: HashMap<Recipient, Queue>,
+    /// The clients in `waiting`, in the order of the next attempts.
+    order: VecDeque<Recipient>,
+    /// The number of answers that wait.
     count: usize,
+    /// The bytes of these answers.
     bytes: usize,
+    /// The time of the next attempt.
     next: Instant,
+    /// The time from one attempt to the next.
     interval: Duration,
     buffer: SendBuffer,
     unanswered: Unanswered,
-    /// Effective user of this process.
+    /// The effective user of this process.
     own: u32,
 }
 
@@ -56,7 +60,7 @@ struct Answer {
     deadline: Instant,
 }
 
-/// Outcome of a try.
+/// The outcome of an attempt to send an answer.
 enum Outcome {
     Sent,
     NoRoom,
@@ -78,25 +82,25 @@ impl Answers {
         }
     }
 
-    /// Sends an answer, or keeps it until there is room. A failure is only reported.
+    /// Sends an answer, or queues it if there is no room. A failure is reported and is no error.
     pub(crate) fn send(
         &mut self,
         client: &Client,
-        asker: Asker,
+        recipient: Recipient,
         bytes: &[u8],
         report: Report,
     ) -> Result<()> {
-        if !self.waiting.contains_key(&asker) {
-            match self.try_send(client, &asker, bytes)? {
+        if !self.waiting.contains_key(&recipient) {
+            match self.try_send(client, &recipient, bytes)? {
                 Outcome::Sent => return Ok(()),
                 Outcome::NoRoom => {}
                 Outcome::Refused(refusal) => {
-                    self.unanswered.refused(&asker, refusal, 1, report);
+                    self.unanswered.refused(&recipient, refusal, 1, report);
                     return Ok(());
                 }
             }
         }
-        let queue = self.waiting.get(&asker);
+        let queue = self.waiting.get(&recipient);
         let (answers, held) = queue.map_or((0, 0), |queue| (queue.answers.len(), queue.bytes));
         if answers >= MAX_OF_CLIENT.0
             || self.count >= MAX_WAITING.0
@@ -104,7 +108,7 @@ impl Answers {
             || self.bytes + bytes.len() > MAX_WAITING.1
         {
             let cause = "too many answers wait for it or others to read";
-            self.unanswered.dropped(&asker, cause, 1, report);
+            self.unanswered.dropped(&recipient, cause, 1, report);
             return Ok(());
         }
         let now = Instant::now();
@@ -113,12 +117,12 @@ impl Answers {
             self.next = now + self.interval;
         }
         if queue.is_none() {
-            self.order.push_back(asker.clone());
+            self.order.push_back(recipient.clone());
         }
-        let queue = self.waiting.entry(asker).or_default();
+        let queue = self.waiting.entry(recipient).or_default();
         queue.answers.push_back(Answer {
             bytes: bytes.into(),
-            deadline: now + PATIENCE,
+            deadline: now + ROOM_TIMEOUT,
         });
         queue.bytes += bytes.len();
         self.count += 1;
@@ -126,7 +130,8 @@ impl Answers {
         Ok(())
     }
 
-    /// Tries the answers that wait. Returns how soon they are to be tried again; `None` if none waits.
+    /// Sends the answers that wait, as far as there is room. Returns the time until the next attempt;
+    /// `None` if no answer waits.
     pub(crate) fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
         if self.order.is_empty() {
             return Ok(None);
@@ -136,20 +141,20 @@ impl Answers {
             return Ok(Some(self.next - now));
         }
         let mut sent = 0;
-        for _ in 0..self.order.len().min(PASS.0) {
-            let Some(asker) = self.order.pop_front() else {
+        for _ in 0..self.order.len().min(MAX_RETRIED.0) {
+            let Some(recipient) = self.order.pop_front() else {
                 break;
             };
-            let Some(mut queue) = self.waiting.remove(&asker) else {
+            let Some(mut queue) = self.waiting.remove(&recipient) else {
                 continue;
             };
             let (count, bytes) = (queue.answers.len(), queue.bytes);
-            sent += self.try_queue(client, &asker, &mut queue, report)?;
+            sent += self.try_queue(client, &recipient, &mut queue, report)?;
             self.count -= count - queue.answers.len();
             self.bytes -= bytes - queue.bytes;
             if !queue.answers.is_empty() {
-                self.waiting.insert(asker.clone(), queue);
-                self.order.push_back(asker);
+                self.waiting.insert(recipient.clone(), queue);
+                self.order.push_back(recipient);
             }
         }
         self.interval = if sent > 0 {
@@ -161,18 +166,18 @@ impl Answers {
         Ok((!self.order.is_empty()).then_some(self.interval))
     }
 
-    /// Sends what there is room for, and drops what has waited for too long. Returns how many were
-    /// sent.
+    /// Sends the answers of one client as far as there is room, and drops those whose deadline has
+    /// passed. Returns how many were sent.
     fn try_queue(
         &mut self,
         client: &Client,
-        asker: &Asker,
+        recipient: &Recipient,
         queue: &mut Queue,
         report: Report,
     ) -> Result<usize> {
         let mut sent = 0;
-        while let Some(answer) = queue.answers.front().filter(|_| sent < PASS.1) {
-            match self.try_send(client, asker, &answer.bytes)? {
+        while let Some(answer) = queue.answers.front().filter(|_| sent < MAX_RETRIED.1) {
+            match self.try_send(client, recipient, &answer.bytes)? {
                 Outcome::Sent => {
                     queue.remove_first();
                     sent += 1;
@@ -189,13 +194,13 @@ impl Answers {
                         expired += 1;
                     }
                     if expired > 0 {
-                        let cause = format!("it had no room for {PATIENCE:?}");
-                        self.unanswered.dropped(asker, &cause, expired, report);
+                        let cause = format!("it had no room for {ROOM_TIMEOUT:?}");
+                        self.unanswered.dropped(recipient, &cause, expired, report);
                     }
                     break;
                 }
                 Outcome::Refused(refusal) => {
-                    // The next one meets the same, unless this one is too long.
+                    // The other answers would fail alike, unless this one failed for its length.
                     let refused = if refusal.is_for_all() {
                         queue.answers.len()
                     } else {
@@ -204,19 +209,24 @@ impl Answers {
                     for _ in 0..refused {
                         queue.remove_first();
                     }
-                    self.unanswered.refused(asker, refusal, refused, report);
+                    self.unanswered.refused(recipient, refusal, refused, report);
                 }
             }
         }
         Ok(sent)
     }
 
-    fn try_send(&mut self, client: &Client, asker: &Asker, bytes: &[u8]) -> Result<Outcome> {
+    fn try_send(
+        &mut self,
+        client: &Client,
+        recipient: &Recipient,
+        bytes: &[u8],
+    ) -> Result<Outcome> {
         let socket = client.socket()?;
-        if !self.buffer.permits(&socket, asker, bytes.len()) {
+        if !self.buffer.permits(&socket, recipient, bytes.len()) {
             return Ok(Outcome::NoRoom);
         }
-        let to = match asker.destination(&socket, self.own) {
+        let to = match recipient.destination(&socket, self.own) {
             Ok(to) => to,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
@@ -228,13 +238,14 @@ impl Answers {
         Ok(match socket.try_send_one(&message) {
             Ok(false) => Outcome::NoRoom,
             Ok(true) => {
-                self.buffer.add(asker, bytes.len());
+                self.buffer.add(recipient, bytes.len());
                 TOTALS.sent.add(1, bytes.len());
                 Outcome::Sent
             }
             Err(error) => {
-                // To explain each of many would hold up the others.
-                let error = if self.unanswered.reports(asker) {
+                // `explain` may list all sockets of the network namespace: do that only for a
+                // client that is reported.
+                let error = if self.unanswered.will_report(recipient) {
                     socket.explain(&message, &error)
                 } else {
                     let errno = error.raw_os_error().unwrap_or(0);
@@ -245,8 +256,8 @@ impl Answers {
         })
     }
 
-    /// Gives the answers that wait the rest of their time, until `until` at most, and reports those
-    /// that were not sent.
+    /// Waits until every answer is sent or its deadline has passed, but no longer than `until`. Reports
+    /// the answers that were not sent.
     pub(crate) fn finish(
         &mut self,
         client: &Client,
@@ -260,11 +271,11 @@ impl Answers {
                 break;
             }
         }
-        for asker in std::mem::take(&mut self.order) {
-            if let Some(queue) = self.waiting.remove(&asker) {
+        for recipient in std::mem::take(&mut self.order) {
+            if let Some(queue) = self.waiting.remove(&recipient) {
                 let cause = "it had no room before the end";
                 self.unanswered
-                    .dropped(&asker, cause, queue.answers.len(), report);
+                    .dropped(&recipient, cause, queue.answers.len(), report);
             }
         }
         self.unanswered.conclude(report);
@@ -280,7 +291,7 @@ impl Queue {
 }
 
 impl Refusal {
-    /// Returns whether it holds for every answer to the same client.
+    /// Returns whether every answer to the same client fails for this reason.
     fn is_for_all(&self) -> bool {
         let too_long = |error: &Error| {
             matches!(

@@ -1,5 +1,5 @@
-//! From the socket arguments of a command line to an open socket: a new one that is connected and
-//! bound, or an inherited one. What that changed is undone when the command ends.
+//! Opens the socket that a command line asks for: makes, binds and connects a new one, or uses an
+//! inherited one. Undoes the changes when the command ends.
 
 use crate::cli::setting::Setting;
 use crate::cli::value::{Descriptor, parse_peer};
@@ -18,14 +18,14 @@ use udgram::{
     PeerName, PeerWatch, Quoted, bind, duplicate, may_come, sockopt,
 };
 
-/// Where `udgram exec` leaves the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
-/// connected to.
+/// The environment variable in which `udgram exec` passes the address of the peer that the socket of
+/// `UDGRAM_SOCKET_FD` is connected to.
 pub(crate) const PEER_VARIABLE: &str = "UDGRAM_PEER";
-/// Where it leaves the inode number of that socket. A descriptor's number alone does not say which
-/// socket it is: CMD may have closed it and opened another.
+/// The variable in which it passes the inode number of that socket: CMD may have closed the descriptor and
+/// opened another socket with its number.
 pub(crate) const INODE_VARIABLE: &str = "UDGRAM_SOCKET_INODE";
 
-// linux/socket.h; libc has them for some targets only.
+// From asm-generic/socket.h; libc defines them for some targets only.
 const SO_TIMESTAMP_NEW: c_int = 63;
 const SO_TIMESTAMPNS_NEW: c_int = 64;
 
@@ -38,19 +38,19 @@ pub(crate) struct Request<'r> {
     /// `--sockopt`, as written.
     pub(crate) settings: &'r [String],
     pub(crate) file: &'r SocketFile,
-    /// Options of `SOL_SOCKET` that the command itself needs on, from before the first datagram.
+    /// The options of `SOL_SOCKET` that the command needs; they must be on before the first datagram.
     pub(crate) needs: &'r [c_int],
     pub(crate) purpose: Purpose,
 }
 
-/// What becomes of the packets in the socket's queue.
+/// The use that a command makes of the packets in the socket's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The command takes them.
+    /// The command receives them.
     Take,
-    /// The command sends, and takes them while it waits for answers.
+    /// The command sends, and receives them while it waits for answers.
     Answers,
-    /// They stay there.
+    /// They stay in the queue.
     Leave,
 }
 
@@ -58,19 +58,19 @@ pub(crate) enum Purpose {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connect<'r> {
     pub(crate) peer: &'r Address<'static>,
-    /// How long to wait for it, and what ends that; `None`: it has to be there.
+    /// The timeout for a peer that does not exist yet, and what ends the wait; `None`: fail at once.
     pub(crate) wait: Option<(Option<Duration>, Wake<'r>)>,
 }
 
 impl<'r> Connect<'r> {
-    /// Returns the connection to a peer that has to be there.
+    /// Returns the request to connect at once, or to fail if the peer does not exist.
     pub(crate) fn now(peer: &'r Address<'static>) -> Self {
         Self { peer, wait: None }
     }
 }
 
 impl<'r> Request<'r> {
-    /// Returns the request of a command that receives, on `address` if one is given.
+    /// Returns the request of a command that receives; it binds `address`, if one is given.
     pub(crate) fn to_receive(
         address: Option<&'r Address<'static>>,
         receive: &'r Receive,
@@ -88,14 +88,14 @@ impl<'r> Request<'r> {
     }
 }
 
-/// Where the socket comes from.
+/// The source of the socket.
 #[derive(Debug, Clone)]
 pub(crate) enum Source<'r> {
-    /// It is made, and bound to this address.
+    /// A new socket, bound to this address.
     Bound(&'r Address<'static>),
-    /// It is made, and gets an abstract name of the kernel's choosing.
+    /// A new socket, bound to an abstract name that the kernel chooses.
     Autobound,
-    /// It is open already.
+    /// A socket that is open already.
     Inherited(InheritedSocket),
 }
 
@@ -105,13 +105,13 @@ pub(crate) struct InheritedSocket {
     descriptor: Descriptor,
     /// The peer that `udgram exec` connected it to.
     peer: Option<Address<'static>>,
-    /// How many sockets socket activation passed, of which this one is used.
+    /// The number of sockets that socket activation passed; only this one is used.
     passed: usize,
 }
 
 impl<'r> Source<'r> {
-    /// Returns the socket of a command that binds `address`, if one is given. With `connected`, the
-    /// command is given a peer to connect to.
+    /// Returns the source for a command that binds `address`, if one is given. `connected` says whether
+    /// the command has a peer to connect to.
     pub(crate) fn of(
         address: Option<&'r Address<'static>>,
         connected: bool,
@@ -125,7 +125,7 @@ impl<'r> Source<'r> {
             (None, Some(descriptor)) => Ok(Self::Inherited(InheritedSocket::named(descriptor)?)),
             // Connecting the environment's socket would send all its users to this peer.
             (None, None) if connected => Ok(Self::Autobound),
-            (None, None) => match InheritedSocket::of_environment()? {
+            (None, None) => match InheritedSocket::from_environment()? {
                 Some(socket) => Ok(Self::Inherited(socket)),
                 None => Err(Failure::usage(
                     "ADDR is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
@@ -156,14 +156,14 @@ impl InheritedSocket {
 
     /// Returns the socket that the environment passes: that of `udgram exec`, or else the first Unix
     /// datagram socket of socket activation (sd_listen_fds(3)).
-    pub(crate) fn of_environment() -> Result<Option<Self>> {
+    pub(crate) fn from_environment() -> Result<Option<Self>> {
         if let Some(number) = number("UDGRAM_SOCKET_FD")? {
             return Self::named(Descriptor { pid: None, number }).map(Some);
         }
         let own = i32::try_from(std::process::id()).ok();
         let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
         if !activated {
-            // What the variables say is meant for another process.
+            // The variables are meant for another process.
             return Ok(None);
         }
         let count = match number("LISTEN_FDS")? {
@@ -172,8 +172,7 @@ impl InheritedSocket {
         };
         let open = |number: &i32| duplicate(None, *number).is_ok();
         let usable = |number: &i32| DatagramSocket::from_number(None, *number).is_ok();
-        // The descriptors that are passed are consecutive. If none is usable, the error says what the
-        // first one is.
+        // Passed descriptors are consecutive. If none is usable, the first fails later with its cause.
         let mut passed = (3..3_i32.saturating_add(count)).take_while(open);
         let number = passed.find(usable).unwrap_or(3);
         Ok(Some(Self {
@@ -184,7 +183,7 @@ impl InheritedSocket {
     }
 }
 
-/// Returns the number in a variable of the environment.
+/// Reads a number from an environment variable.
 fn number(name: &str) -> Result<Option<i32>> {
     let Some(value) = std::env::var_os(name) else {
         return Ok(None);
@@ -205,13 +204,13 @@ fn is_session_socket(number: RawFd) -> bool {
     written.is_some_and(|written| inode.is_some_and(|inode| written == inode.to_string()))
 }
 
-/// Returns the inode number of a socket, which no other socket has.
+/// Returns the inode number of a socket, which identifies it.
 pub(crate) fn inode(socket: impl AsFd) -> Result<u64> {
     let status = fstat(socket).context("cannot look at the socket")?;
     Ok(status.st_ino)
 }
 
-/// Returns the peer in the environment. A relative pathname names none: it depends on the directory.
+/// Reads the peer that `udgram exec` passes. Ignores a relative pathname: the directory may differ.
 fn session_peer() -> Result<Option<Address<'static>>> {
     let Some(written) = std::env::var_os(PEER_VARIABLE) else {
         return Ok(None);
@@ -222,12 +221,12 @@ fn session_peer() -> Result<Option<Address<'static>>> {
     Ok((!relative).then_some(peer))
 }
 
-/// Whether a socket was made by this command.
+/// The origin of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// It was made here.
+    /// This command made it.
     New,
-    /// It was open before, and may be shared with other processes.
+    /// It was open before; other processes may share it.
     Inherited,
 }
 
@@ -235,39 +234,39 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) socket: DatagramSocket,
-    /// Undoes on drop what opening the socket changed.
+    /// Undoes the changes on drop.
     pub(crate) cleanup: Cleanup,
     /// The peer that it is connected to.
     pub(crate) peer: Option<Destination>,
     pub(crate) opened: Opened,
 }
 
-/// What a receiver has to know of how its socket was opened.
+/// Facts about an open socket that a receiver needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opened {
     pub(crate) origin: Origin,
-    /// The only peer that datagrams are taken of.
+    /// The only peer whose datagrams are accepted; `None`: any.
     pub(crate) only_from: Option<PeerName>,
-    /// Whether every queued datagram has the time of its arrival, if the command asked for it.
+    /// Whether every queued datagram has its time of arrival, if the command needs it.
     pub(crate) stamped: bool,
 }
 
-/// Undoes on drop what opening a socket changed: removes the socket file, and restores the options
-/// of an inherited socket, which other processes may share.
+/// The changes that opening a socket made. On drop, removes the socket file and restores the options of
+/// an inherited socket, which other processes may share.
 #[derive(Debug, Default)]
 pub(crate) struct Cleanup {
     binding: Option<Binding>,
-    /// A copy of the socket, and the values that its options had.
+    /// A copy of the socket, and its options with their former values.
     options: Option<(OwnedFd, Vec<(c_int, c_int)>)>,
 }
 
 impl Cleanup {
-    /// Hands over the socket file, which is removed when that is dropped.
+    /// Returns the socket file; it is removed when the result is dropped.
     pub(crate) fn take_binding(&mut self) -> Option<Binding> {
         self.binding.take()
     }
 
-    /// Sets an option of `SOL_SOCKET`, which is restored on drop.
+    /// Sets an option of `SOL_SOCKET` until drop.
     pub(crate) fn set(
         &mut self,
         socket: &DatagramSocket,
@@ -293,14 +292,14 @@ impl Drop for Cleanup {
             return;
         };
         for (option, value) in before {
-            // Setting it worked before; a failure now cannot be reported any more.
+            // Setting it has succeeded before, and drop cannot return an error.
             let _ = sockopt::set_int(&socket, option, value);
         }
     }
 }
 
 impl Endpoint {
-    /// Opens the socket. The caller has blocked the signals that would end the process without the
+    /// Opens the socket. Block the signals that end the process first, or they end it without the
     /// cleanup.
     pub(crate) fn open(request: &Request<'_>, report: Report) -> Result<Self> {
         let settings = request
@@ -317,7 +316,7 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// Makes a socket: connects it before it has a name, so that nobody else's datagram gets in.
+    /// Makes a socket. Connects it before it has a name: no other process can send to it in between.
     fn make(
         address: Option<&Address<'_>>,
         request: &Request<'_>,
@@ -331,7 +330,8 @@ impl Endpoint {
         } else {
             connection.finish(&socket)?;
         }
-        // SO_PASSCRED comes after connect(2), which autobinds a socket that has it.
+        // Set SO_PASSCRED after connect(2), which autobinds a socket that has it set
+        // (`unix_dgram_connect`).
         let mut stamped = true;
         for option in request.needs {
             stamped &= switch_on(&socket, *option, report)?;
@@ -362,6 +362,7 @@ impl Endpoint {
         })
     }
 
+    /// Uses an open socket.
     fn inherit(
         inherited: &InheritedSocket,
         request: &Request<'_>,
@@ -389,7 +390,8 @@ impl Endpoint {
         if peer.is_none() {
             peer = inherited.destination(&socket)?;
             if let Some(peer) = peer.as_mut().filter(|_| inherited.peer.is_some()) {
-                // Open to everybody, the socket takes nothing until it is connected again.
+                // The kernel has disconnected the socket, so any process can send to it. Connect it
+                // again before receiving.
                 if peer.peer_name().is_none() && request.purpose == Purpose::Take {
                     socket.establish(peer)?;
                 }
@@ -416,6 +418,7 @@ impl Endpoint {
         })
     }
 
+    /// Prints the addresses with `--verbose`.
     fn describe(&self, report: Report) {
         if !report.is_verbose() {
             return;
@@ -430,13 +433,13 @@ impl Endpoint {
 }
 
 impl InheritedSocket {
-    /// Returns the peer of the socket: the one that `udgram exec` connected it to, or the one that
-    /// the kernel names.
+    /// Returns the peer of the socket: the one that `udgram exec` passed, or the one that the kernel
+    /// reports.
     fn destination(&self, socket: &DatagramSocket) -> Result<Option<Destination>> {
         let name = socket.peer_name()?;
         Ok(match (&self.peer, name) {
             (Some(peer), Some(name)) => Some(Destination::connected_as(peer, name)),
-            // The kernel has found the peer's socket closed, and disconnected this one.
+            // The kernel disconnects a socket when it finds its peer closed (`unix_dgram_sendmsg`).
             (Some(peer), None) => Some(Destination::connected(peer)),
             (None, name) if self.descriptor.pid.is_some() => name.map(Destination::found_elsewhere),
             (None, name) => name.map(Destination::found),
@@ -444,17 +447,18 @@ impl InheritedSocket {
     }
 }
 
-/// Connecting a socket to its peer, before or after it has a name.
+/// A connection that is being made, before or after the socket has a name.
 struct Connection<'r> {
     destination: Option<Destination>,
-    /// How long to wait for a peer that is not there yet.
+    /// The deadline, the timeout and what ends the wait, while the peer does not exist yet.
     wait: Option<(Deadline, Option<Duration>, Wake<'r>)>,
-    /// A socket of this process that the socket is connected to meanwhile: the kernel refuses
-    /// everybody else's datagrams (EPERM).
+    /// A socket of this process to which the socket is connected meanwhile: the kernel refuses the
+    /// datagrams of all others (EPERM).
     parked: Option<DatagramSocket>,
 }
 
 impl<'r> Connection<'r> {
+    /// Connects at once if the peer exists. Otherwise, [`finish`](Self::finish) waits for it.
     fn begin(socket: &DatagramSocket, connect: Option<Connect<'r>>) -> Result<Self> {
         let Some(Connect { peer, wait }) = connect else {
             return Ok(Self {
@@ -478,7 +482,8 @@ impl<'r> Connection<'r> {
         })
     }
 
-    /// Keeps everybody else's datagrams out while the peer is waited for.
+    /// Connects the socket to one of this process until the peer exists, so that it accepts no
+    /// datagrams.
     fn park(&mut self, socket: &DatagramSocket) -> Result<()> {
         if self.wait.is_some() {
             let parked = DatagramSocket::new()?;
@@ -489,11 +494,12 @@ impl<'r> Connection<'r> {
         Ok(())
     }
 
+    /// Returns the peer that it is connected to.
     fn peer_name(&self) -> Option<PeerName> {
         self.destination.as_ref().and_then(Destination::peer_name)
     }
 
-    /// Waits for the peer, if it was not there.
+    /// Waits for a peer that did not exist, and connects to it.
     fn finish(&mut self, socket: &DatagramSocket) -> Result<()> {
         let (Some((deadline, timeout, wake)), Some(destination)) =
             (self.wait.take(), &mut self.destination)
@@ -508,7 +514,7 @@ impl<'r> Connection<'r> {
     }
 }
 
-/// Returns the error of a destination that was not reachable in time.
+/// Makes the error of a destination that did not become reachable before the timeout.
 pub(crate) fn never_came(
     destination: &Destination,
     failure: &Error,
@@ -528,9 +534,8 @@ pub(crate) fn never_came(
 }
 
 impl Cleanup {
-    /// Switches an option on that the command needs. Returns `false` if datagrams that are queued
-    /// already may lack what it adds to them: the kernel notes the time of arrival only while one of
-    /// the options is on, and one that is on now may have been off.
+    /// Sets an option that the command needs. Returns `false` if queued datagrams may lack their time of
+    /// arrival: the kernel records it only while the option is set.
     fn switch_on(
         &mut self,
         socket: &DatagramSocket,
@@ -552,9 +557,9 @@ impl Cleanup {
     }
 }
 
-/// Returns whether the kernel notes the time of arrival for a socket.
+/// Returns whether the kernel records the time of arrival for a socket.
 pub(crate) fn is_stamped(socket: &DatagramSocket) -> bool {
-    // Each of these options takes the place of the others, and each kind of timestamp is decoded.
+    // Setting one of these options unsets the others. All kinds of timestamps are decoded.
     let stamps = [
         libc::SO_TIMESTAMP,
         libc::SO_TIMESTAMPNS,
@@ -568,8 +573,8 @@ fn is_on(socket: &DatagramSocket, option: c_int) -> bool {
     sockopt::get_int(socket, option).is_ok_and(|value| value != 0)
 }
 
-/// Switches an option on that the command needs on a new socket. Returns `false` if the kernel does
-/// not note the time of arrival.
+/// Sets an option that the command needs on a new socket. Returns `false` if the kernel does not record
+/// the time of arrival.
 fn switch_on(socket: &DatagramSocket, option: c_int, report: Report) -> Result<bool> {
     match sockopt::set_int(socket, option, 1) {
         Ok(()) => Ok(true),

@@ -1,5 +1,5 @@
-//! Envelopes: one JSON object a line, with a packet and what is known about it. They are written for
-//! received datagrams and parsed from the input of `send`.
+//! Writes the envelopes of received datagrams, and parses those that `send` reads. An envelope is one
+//! JSON object on a line: a packet with its sender, its time and its ancillary data.
 
 use crate::cli::Protocol;
 use crate::cli::value::{Descriptor, parse_peer};
@@ -16,7 +16,7 @@ use udgram::ancillary::Credentials;
 use udgram::protocol::{DatagramProtocol, Json, ParseError, ParseErrorKind, Text};
 use udgram::{Address, Datagram, ObservedDatagram, describe_descriptor};
 
-/// Writes the envelopes of received datagrams.
+/// A writer of the envelopes of received datagrams.
 #[derive(Debug)]
 pub(crate) struct EnvelopeWriter {
     protocol: Protocol,
@@ -25,15 +25,16 @@ pub(crate) struct EnvelopeWriter {
     clock: Clock,
 }
 
-/// Formats times. The text of a second is kept for all times in it.
+/// A formatter of times. It keeps the text of the last second, for more times in the same one.
 #[derive(Debug, Default)]
 struct Clock {
     second: u64,
-    /// RFC 3339 up to the second, without the zone.
+    /// The second in RFC 3339, without the zone.
     text: String,
 }
 
 impl Clock {
+    /// Appends `time` in RFC 3339 with nanoseconds.
     fn write(&mut self, time: SystemTime, json: &mut Vec<u8>) {
         let since = time
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -54,12 +55,12 @@ impl Clock {
     }
 }
 
-/// Whether a packet came when it was expected.
+/// The time of a packet relative to the question that it may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// It did.
+    /// After the question, or there is no question.
     Timely,
-    /// It was queued before the question that it would answer.
+    /// Before the question, so it is no answer to it.
     Late,
 }
 
@@ -72,8 +73,8 @@ impl EnvelopeWriter {
         }
     }
 
-    /// Appends the envelope of `datagram` and a line end, with its packet or why it is not a valid
-    /// one. Descriptors are shown with their own numbers unless `numbers` gives others.
+    /// Appends the envelope of `datagram` and a line end. `packet` is the packet, or the cause why the
+    /// datagram is not a valid packet; `numbers` replaces the numbers of the descriptors.
     pub(crate) fn write(
         &mut self,
         datagram: &Datagram<'_>,
@@ -106,8 +107,8 @@ impl EnvelopeWriter {
         json.push(b'\n');
     }
 
-    /// Appends the envelope of an observed datagram and a line end, with its packet or why it is not
-    /// a valid one.
+    /// Appends the envelope of an observed datagram and a line end. `packet` is the packet, or the cause why
+    /// the datagram is not a valid packet.
     pub(crate) fn write_observed(
         &mut self,
         datagram: &ObservedDatagram<'_>,
@@ -126,14 +127,14 @@ impl EnvelopeWriter {
         json.push(b'\n');
     }
 
+    /// Appends a time as a JSON string.
     fn write_time(&mut self, time: SystemTime, json: &mut Vec<u8>) {
         json.push(b'"');
         self.clock.write(time, json);
         json.push(b'"');
     }
 
-    /// Appends the packet, or why the bytes of a datagram of this size are not a valid one, and the
-    /// bytes.
+    /// Appends the packet; or the cause why a datagram of this size is not a valid packet, and its bytes.
     fn write_packet(
         &self,
         object: &mut Object<'_>,
@@ -158,7 +159,7 @@ impl EnvelopeWriter {
     }
 }
 
-/// Appends what received descriptors refer to as a JSON array of objects.
+/// Appends the descriptions of received descriptors as a JSON array of objects.
 fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &mut Vec<u8>) {
     let mut before = b'[';
     for (index, descriptor) in descriptors.iter().enumerate() {
@@ -183,10 +184,10 @@ fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &
     json.push(b']');
 }
 
-/// Whether the `creds` of an envelope to send are used.
+/// The treatment of `creds` in an envelope to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claims {
-    /// They are claimed as the sender's credentials.
+    /// They are sent as the credentials of the sender.
     Count,
     /// They are ignored, even if they are invalid.
     Ignored,
@@ -195,32 +196,32 @@ pub(crate) enum Claims {
 /// An envelope to send.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingEnvelope {
-    /// The datagram.
+    /// The bytes of the datagram.
     pub(crate) bytes: Vec<u8>,
     /// Its destination, if the envelope has one.
     pub(crate) to: Option<Address<'static>>,
-    /// Descriptors of this process to attach.
+    /// The descriptors of this process to attach.
     pub(crate) descriptors: Vec<Descriptor>,
-    /// Credentials to claim.
+    /// The credentials to claim.
     pub(crate) credentials: Option<Credentials>,
-    /// How many entries of `fds` only describe descriptors that a receiver had.
+    /// The number of entries of `fds` that are descriptions from a receiver, not descriptors.
     pub(crate) described: usize,
 }
 
 impl OutgoingEnvelope {
-    /// Parses an envelope. Fields other than `packet`, `raw`, `to`, `fds` and `creds` are ignored, so
-    /// that what a receiver printed can be sent again; `creds` is ignored with [`Claims::Ignored`].
+    /// Parses an envelope. Ignores fields other than `packet`, `raw`, `to`, `fds` and `creds`, so that
+    /// an envelope that a receiver printed can be sent; with [`Claims::Ignored`] it ignores `creds`, too.
     pub(crate) fn parse(
         line: &[u8],
         protocol: Protocol,
         claims: Claims,
     ) -> Result<Self, ParseError> {
         let text = Text.build_packet(line)?;
-        // Check all of the line first: an error of this parser has an offset.
+        // Check the line with our own parser first: its errors have an offset.
         Json.make_datagram(text)?;
         let raw: RawEnvelope<'_> = serde_json::Deserializer::from_str(text)
             .deserialize_map(EnvelopeVisitor)
-            // The line is JSON, but need not be an object, and a key can have a lone surrogate.
+            // The line is JSON. This fails if it is no object, or if a key has a lone surrogate.
             .map_err(|_| ParseError::of_kind(ParseErrorKind::NotJson, 0, "expected an object"))?;
         let at = |value: &RawValue| value.get().as_ptr().addr() - text.as_ptr().addr();
         let mut envelope = Self {
@@ -262,16 +263,18 @@ impl OutgoingEnvelope {
     }
 }
 
+/// Returns the string that `value` is.
 fn string(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }
 
+/// Parses `creds`.
 fn credentials(json: &str) -> Option<Credentials> {
     let fields: serde_json::Value = serde_json::from_str(json).ok()?;
     let number = |name: &str| fields.get(name)?.as_u64();
     Some(Credentials {
         pid: match fields.get("pid") {
-            // A receiver prints `null` if the kernel does not name a process.
+            // A receiver prints `null` if the kernel reports no process.
             None | Some(serde_json::Value::Null) => Credentials::own().pid,
             Some(pid) => pid.as_i64()?.try_into().ok().filter(|pid| *pid > 0)?,
         },
@@ -280,7 +283,7 @@ fn credentials(json: &str) -> Option<Credentials> {
     })
 }
 
-/// The fields of an envelope that are used, as they stand in the line.
+/// The unparsed fields of an envelope that are used.
 #[derive(Default)]
 struct RawEnvelope<'l> {
     packet: Option<&'l RawValue>,

@@ -1,24 +1,24 @@
-//! How the program ends: its exit statuses, and which errors lead to each.
+//! Defines the exit statuses, and maps errors to them.
 
 use anyhow::Error;
 use nix::sys::signal::Signal;
 use std::process::ExitCode;
 use udgram::ErrorKind;
 
-/// An end of the program.
+/// A way in which the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// 0: what was asked for is done.
+    /// 0: the command has done its work.
     Done,
-    /// 1: the system refused.
+    /// 1: the system refused an operation.
     Refused,
-    /// 2: it was asked for wrongly.
+    /// 2: the command line is wrong.
     Usage,
-    /// 3: bytes or a line that are no valid packet.
+    /// 3: a datagram, an argument or a line is not a valid packet.
     Parse,
-    /// 4: no such socket, or nobody behind it.
+    /// 4: there is no such socket, or no process has it open.
     NobodyThere,
-    /// 124: the timeout ran out before what was asked for had come.
+    /// 124: the timeout ran out.
     TimedOut,
     /// 126: CMD cannot be run.
     CannotRun,
@@ -26,14 +26,15 @@ pub(crate) enum Exit {
     NotFound,
     /// The status of CMD.
     Command(u8),
-    /// Ended by a signal, which is let through once all is cleaned up.
+    /// The signal that stopped the program: it ends by the same one after the cleanup.
     Signal(Signal),
-    /// The signal that ended CMD: udgram ends by the same one, which may be a real-time signal.
+    /// The signal that ended CMD: udgram ends by the same one. It may be a real-time signal, which
+    /// [`Signal`] does not have.
     CommandSignal(i32),
 }
 
 impl Exit {
-    /// Returns the exit that an error leads to.
+    /// Returns the exit for an error.
     pub(crate) fn of(error: &Error) -> Self {
         if let Some(exit) = error.downcast_ref::<Failure>() {
             return exit.exit;
@@ -48,6 +49,7 @@ impl Exit {
         }
     }
 
+    /// Returns the exit status.
     pub(crate) fn code(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Done => 0,
@@ -59,14 +61,14 @@ impl Exit {
             Self::CannotRun => 126,
             Self::NotFound => 127,
             Self::Command(status) => status,
-            // Only where the signal itself did not end the process.
+            // Reached only if the signal did not end the process: in PID 1.
             Self::Signal(_) | Self::CommandSignal(_) => {
                 128 + u8::try_from(self.signal().unwrap_or(0)).unwrap_or(0)
             }
         })
     }
 
-    /// Returns the number of the signal that is to end the program.
+    /// Returns the number of the signal by which the program ends.
     pub(crate) fn signal(self) -> Option<i32> {
         match self {
             Self::Signal(signal) => Some(signal as i32),
@@ -76,18 +78,19 @@ impl Exit {
     }
 }
 
+/// Returns the kind of an error of the library.
 fn kind_of(error: &Error) -> Option<ErrorKind> {
     error
         .downcast_ref::<udgram::Error>()
         .map(udgram::Error::kind)
 }
 
-/// Returns whether `error` is an error of the library and of this kind.
+/// Returns whether `error` is an error of the library of this kind.
 pub(crate) fn has_kind(error: &Error, kind: ErrorKind) -> bool {
     kind_of(error) == Some(kind)
 }
 
-/// An error that is not the library's, with the exit it leads to.
+/// An error of the program, with its exit.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
@@ -96,6 +99,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// Returns an error without a hint.
     pub(crate) fn error(exit: Exit, message: impl Into<String>) -> Error {
         Error::new(Self {
             exit,
@@ -104,7 +108,7 @@ impl Failure {
         })
     }
 
-    /// Returns an error with a hint: what may help.
+    /// Returns an error with a hint, which says what may help.
     pub(crate) fn with_hint(
         exit: Exit,
         message: impl Into<String>,
@@ -117,10 +121,12 @@ impl Failure {
         })
     }
 
+    /// Returns the hint.
     pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
+    /// Returns an error of the command line.
     pub(crate) fn usage(message: impl Into<String>) -> Error {
         Self::error(Exit::Usage, message)
     }

@@ -1,4 +1,4 @@
-//! The interface between the receive loop and what a command does with each datagram.
+//! Defines the interface between the receive loop and the command, which handles each datagram.
 
 use crate::printer::Printer;
 use crate::protocol::Client;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Datagram};
 
-/// Handles the datagrams of a receiver, besides printing them.
+/// A handler of received datagrams, besides printing them.
 pub(crate) trait Handler {
-    /// Returns how many datagrams may be taken from the queue at a time.
+    /// Returns the largest number of datagrams to receive at a time.
     fn max(&self) -> usize {
         BATCH
     }
@@ -34,23 +34,24 @@ pub(crate) trait Handler {
         wake: &Wake<'_>,
     ) -> Result<()>;
 
-    /// Does what is pending, before each receive. Returns how soon it is to be called again.
+    /// Does pending work; called before each receive. Returns the time until the next call; `None` if nothing
+    /// is pending.
     fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
         let _ = (client, report);
         Ok(None)
     }
 
-    /// Prepares for the datagrams that are handled after a signal: stdout may be blocked, and the next
-    /// signal ends what is under way.
+    /// Prepares for handling queued datagrams after a signal: stdout may be blocked, and the next signal ends
+    /// the current one.
     fn stop(&mut self) {}
 
-    /// Gives what is pending a last chance, until `until` at most, and reports what is not done.
+    /// Tries to complete pending work, until `until` at most, and reports the rest.
     fn finish(&mut self, client: &Client, report: Report, until: Deadline, wake: &Wake<'_>) {
         let _ = (client, report, until, wake);
     }
 }
 
-/// Does nothing with datagrams: they are only printed.
+/// A handler that does nothing: datagrams are only printed.
 pub(crate) struct PrintOnly;
 
 impl Handler for PrintOnly {

@@ -1,4 +1,4 @@
-//! stdin: it is read in large pieces and returned as whole lines, without copying them.
+//! Reads stdin in large pieces, and returns whole lines without copying them.
 
 use crate::exit::{Exit, Failure};
 use crate::process;
@@ -10,36 +10,39 @@ use std::os::fd::AsFd;
 use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
-/// How much is read at a time.
-const PIECE: usize = 256 << 10;
-/// No packet has a line as long as this, in any protocol.
-const LONGEST: usize = 64 << 20;
+/// The number of bytes in a read(2).
+const READ_SIZE: usize = 256 << 10;
+/// The longest line. The kernel carries about 4 MiB, which is shorter than this in every protocol.
+const MAX_LEN: usize = 64 << 20;
 
-/// A line, or stdin as a whole, is longer than any packet: the error of [`Input::lines`] and
-/// [`Input::whole`], whose caller knows the place.
+/// The error of a line, or of the whole stdin, that is longer than any packet. The caller adds the place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TooLong;
 
 impl fmt::Display for TooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let limit = LONGEST >> 20;
+        let limit = MAX_LEN >> 20;
         write!(f, "has more than {limit} MiB, which no datagram carries")
     }
 }
 
 impl std::error::Error for TooLong {}
 
+/// stdin, with what has been read ahead.
 #[derive(Debug)]
 pub(crate) struct Input {
     stdin: Stdin,
     buffer: Vec<u8>,
-    /// What has been read and not handed on: `buffer[start..end]`.
+    /// The start of what has been read and not returned.
     start: usize,
+    /// The end of what has been read.
     end: usize,
+    /// Whether read(2) has reported the end.
     ended: bool,
 }
 
 impl Input {
+    /// Fails if stdin was closed when the program started.
     pub(crate) fn new() -> Result<Self> {
         if process::was_closed_at_start(0) {
             return Err(Failure::error(
@@ -49,15 +52,15 @@ impl Input {
         }
         Ok(Self {
             stdin: stdin(),
-            buffer: vec![0; PIECE],
+            buffer: vec![0; READ_SIZE],
             start: 0,
             end: 0,
             ended: false,
         })
     }
 
-    /// Returns the next lines, at least one, with their line ends; the last one may have none. Lines that
-    /// are there are not held back until more come.
+    /// Returns the next lines, at least one, with their line ends; the last line may have none. Waits
+    /// only if no whole line has been read. Returns `None` at the end.
     pub(crate) fn lines(&mut self, wake: &Wake<'_>) -> Result<Option<&[u8]>> {
         let mut searched = 0;
         loop {
@@ -72,17 +75,17 @@ impl Input {
                 let from = std::mem::replace(&mut self.start, self.end);
                 return Ok((from < self.end).then(|| &self.buffer[from..self.end]));
             }
-            if searched >= LONGEST {
+            if searched >= MAX_LEN {
                 return Err(TooLong.into());
             }
             self.read(wake)?;
         }
     }
 
-    /// Returns everything there is to come, as one piece.
+    /// Reads stdin to its end, and returns it as one piece.
     pub(crate) fn whole(&mut self, wake: &Wake<'_>) -> Result<&[u8]> {
         while !self.ended {
-            if self.end >= LONGEST {
+            if self.end >= MAX_LEN {
                 return Err(TooLong.into());
             }
             self.read(wake)?;
@@ -90,13 +93,14 @@ impl Input {
         Ok(&self.buffer[..self.end])
     }
 
+    /// Reads the next piece into the buffer.
     fn read(&mut self, wake: &Wake<'_>) -> Result<()> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;
         }
-        if self.buffer.len() - self.end < PIECE / 2 {
+        if self.buffer.len() - self.end < READ_SIZE / 2 {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
         // A blocking read(2) would not notice `wake`, so poll first; skip it if nothing is watched.

@@ -1,4 +1,4 @@
-//! Words for bytes that are not a valid packet: what is wrong with them, where, and what may help.
+//! Makes the errors of bytes that are not a valid packet: the cause, its place and a hint.
 
 use crate::cli::Protocol;
 use crate::exit::{Exit, Failure};
@@ -9,7 +9,7 @@ use std::path::Path;
 use udgram::Quoted;
 use udgram::protocol::{ParseError, ParseErrorKind};
 
-/// Where a packet to send comes from.
+/// The source of a packet to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     Argument,
@@ -17,7 +17,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Returns what messages call it.
+    /// Returns its name in messages.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Argument => "argument",
@@ -26,15 +26,15 @@ impl Origin {
     }
 }
 
-/// How packets are read and shown.
+/// The form in which packets are read and printed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Form {
     pub(crate) protocol: Protocol,
     pub(crate) envelope: bool,
 }
 
-/// Returns what is wrong with a received datagram, as it continues "the packet …".
-pub(crate) fn what(protocol: Protocol, error: &ParseError) -> String {
+/// Describes the fault of a received datagram, as the end of a sentence that begins with "the packet".
+pub(crate) fn describe(protocol: Protocol, error: &ParseError) -> String {
     let at = format!("byte {}", error.offset());
     match error.kind() {
         ParseErrorKind::Empty => "is empty, not JSON".to_owned(),
@@ -46,7 +46,7 @@ pub(crate) fn what(protocol: Protocol, error: &ParseError) -> String {
     }
 }
 
-/// Returns the error of a received datagram that is not a valid packet: `what` says why.
+/// Makes the error of a received datagram that is not a valid packet; `what` describes the fault.
 pub(crate) fn received(
     from: impl Display,
     what: &str,
@@ -68,7 +68,7 @@ pub(crate) fn received(
     Failure::with_hint(Exit::Parse, message, format!("{hint}, or -e to see it"))
 }
 
-/// Returns the error of a packet that cannot be sent as the user wrote it.
+/// Makes the error of an argument or a line that is not a valid packet.
 pub(crate) fn refused(
     (origin, number): (Origin, u64),
     packet: &[u8],
@@ -112,7 +112,7 @@ pub(crate) fn sent_so_far(sent: u64) -> String {
     }
 }
 
-/// Returns what is wrong with bytes in place of one JSON value; `at` is the place in words.
+/// Describes the fault of bytes that are not one JSON value; `at` is the place in words.
 fn what_json(error: &ParseError, at: &str) -> String {
     match error.kind() {
         ParseErrorKind::UnexpectedEnd => format!("ends inside a JSON value ({at})"),
@@ -125,7 +125,7 @@ fn what_json(error: &ParseError, at: &str) -> String {
     }
 }
 
-/// Returns the place, and what the parser expected there, unless that is any value at all.
+/// Returns the place, and what the parser expected there if that is known.
 fn detail(error: &ParseError, at: &str) -> String {
     if error.offset() == 0 || error.kind() != ParseErrorKind::NotJson {
         return at.to_owned();
@@ -133,7 +133,7 @@ fn detail(error: &ParseError, at: &str) -> String {
     format!("{at}: {}", error.message())
 }
 
-/// Returns what may help the sender of a packet.
+/// Returns a hint for the sender of a packet.
 fn hint(origin: Origin, packet: &[u8], form: Form, error: &ParseError) -> Option<String> {
     let begun = packet.trim_ascii_start();
     let word = |offset: usize| packet.get(offset).is_some_and(u8::is_ascii_alphabetic);
@@ -167,7 +167,7 @@ fn hint(origin: Origin, packet: &[u8], form: Form, error: &ParseError) -> Option
     })
 }
 
-/// Returns the name of the file that stdin is, as a shell takes it.
+/// Returns the name of the file that stdin is, quoted for a shell. `None` if it is not a regular file.
 fn file_of_stdin() -> Option<String> {
     let status = fstat(std::io::stdin()).ok()?;
     if SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
@@ -186,7 +186,7 @@ fn file_of_stdin() -> Option<String> {
     Some(Quoted(path.as_os_str()).to_string())
 }
 
-/// Returns the name of what datagrams of this protocol are.
+/// Returns the word for a valid datagram of this protocol: "is not …".
 fn name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Json => "JSON",

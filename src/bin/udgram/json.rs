@@ -1,5 +1,5 @@
-//! The JSON that the program prints: strings, base64, addresses, credentials, socket options, and
-//! the objects that hold them. Everything is appended to a buffer of bytes.
+//! Writes the JSON that the program prints: objects, strings, base64, addresses, credentials and socket
+//! options. Everything is appended to a buffer of bytes.
 
 use crate::cli::setting::format_value;
 use std::fmt::Display;
@@ -9,12 +9,12 @@ use udgram::Address;
 use udgram::ancillary::Credentials;
 use udgram::sockopt::Value;
 
-/// Where the members of an object stand.
+/// The layout of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// All on one line, without spaces.
+    /// All members on one line, without spaces.
     Compact,
-    /// Each on its own line, indented by two spaces.
+    /// Each member on its own line, indented by two spaces.
     Lines,
 }
 
@@ -23,7 +23,7 @@ pub(crate) enum Layout {
 pub(crate) struct Object<'j> {
     json: &'j mut Vec<u8>,
     layout: Layout,
-    /// What goes before the next member.
+    /// The separator before the next member.
     separator: &'static [u8],
 }
 
@@ -41,7 +41,7 @@ impl<'j> Object<'j> {
         }
     }
 
-    /// Appends the name of a member, which needs no escapes, and returns the buffer for its value.
+    /// Appends the name of a member, which must need no escapes. Returns the buffer for its value.
     pub(crate) fn member(&mut self, name: &str) -> &mut Vec<u8> {
         self.json.extend_from_slice(self.separator);
         self.json.push(b'"');
@@ -66,18 +66,18 @@ impl<'j> Object<'j> {
         write_string(text, self.member(name));
     }
 
-    /// Appends a member whose value is a string of base64.
+    /// Appends a member whose value is base64.
     pub(crate) fn base64(&mut self, name: &str, bytes: &[u8]) {
         write_base64(bytes, self.member(name));
     }
 
-    /// Appends an address: a string, or `null` if it is unnamed. The bytes of a pathname that is
-    /// not UTF-8 follow in the member `NAME_raw`.
+    /// Appends an address: a string, or `null` if it is unnamed. If a pathname is not UTF-8, its bytes
+    /// follow as base64 in the member `NAME_raw`.
     pub(crate) fn address(&mut self, name: &str, address: &Address<'_>) {
         match address {
             Address::Unnamed => self.literal(name, "null"),
             Address::Pathname(path) => match str::from_utf8(path) {
-                // The address as `Display` has it, without the allocation.
+                // `Display` writes the same, but needs an allocation.
                 Ok(path) if !path.starts_with('@') => self.string(name, path),
                 Ok(_) => self.string(name, &address.to_string()),
                 Err(_) => {
@@ -113,7 +113,7 @@ pub(crate) fn write_base64(bytes: &[u8], json: &mut Vec<u8>) {
     json.push(b'"');
 }
 
-/// Appends credentials as a JSON object. The pid is `null` if the kernel does not name a process.
+/// Appends credentials as a JSON object. The pid is `null` if the kernel reports no process.
 pub(crate) fn write_credentials(credentials: Credentials, comm: Option<&[u8]>, json: &mut Vec<u8>) {
     let Credentials { pid, uid, gid } = credentials;
     let mut object = Object::begin(json, Layout::Compact);
@@ -129,8 +129,8 @@ pub(crate) fn write_credentials(credentials: Credentials, comm: Option<&[u8]>, j
     object.end();
 }
 
-/// Appends the value of a socket option: numbers and flags as such, `null` for none and for no
-/// limit, values without a form in JSON as a string of what `NAME=VALUE` takes.
+/// Appends the value of a socket option: a number, a boolean or an object where there is one; `null` for
+/// no value and for no limit; otherwise a string in the form of `NAME=VALUE`.
 pub(crate) fn write_option_value(value: &Value, json: &mut Vec<u8>) {
     let _ = match value {
         Value::None | Value::Duration(Duration::ZERO) => write!(json, "null"),

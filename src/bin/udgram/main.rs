@@ -1,4 +1,4 @@
-//! The `udgram` program: parses the command line, runs the subcommand, reports errors, and returns the
+//! The `udgram` program: parses the command line, runs the subcommand, reports its error and returns the
 //! exit status.
 
 mod admission;
@@ -60,15 +60,15 @@ fn main() -> ExitCode {
         Err(Unread::Help(help)) => return report::print_help(&help),
     };
     let exit = exit.unwrap_or_else(|error| {
-        // A command that has nothing to do at its end returns this error as it is.
+        // A command without a cleanup of its own returns this error unchanged.
         if has_kind(&error, ErrorKind::Stopped)
-            && let Some(signal) = signal::taken()
+            && let Some(signal) = signal::take_stop()
         {
             return Exit::Signal(signal);
         }
         let exit = Exit::of(&error);
         match exit {
-            // The reader of stdout is gone: udgram ends silently, like other programs.
+            // The reader of stdout has exited: end without a message, as other programs do.
             Exit::Signal(Signal::SIGPIPE) => {}
             Exit::Usage => report.usage_error(&error, &help_of(&arguments)),
             _ => report.error(&error),
@@ -77,16 +77,17 @@ fn main() -> ExitCode {
     });
     stderr::finish();
     if let Some(signal) = exit.signal() {
-        process::die_of(signal);
+        process::end_by_signal(signal);
     }
     exit.code()
 }
 
+/// Runs the subcommand.
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     // `exec` waits for SIGCHLD itself.
     if process::inherits_orphans() && !matches!(command, Command::Exec(_)) {
         signal::on_each(Signal::SIGCHLD, process::reap_orphans)?;
-        // One that ended earlier, before a shell executed udgram, sends no signal again.
+        // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }
     let stats = if command.stats() {
@@ -103,7 +104,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
         Command::Completions(options) => cmd::completions::run(options),
-        // `Cli::read` has returned the help in its place.
+        // Never reached: `Cli::read` returns the help instead.
         Command::Help(_) => Ok(Exit::Done),
     };
     if let Some(stats) = stats {

@@ -1,4 +1,4 @@
-//! sd_notify(3): tells the service manager that udgram is ready, and that it stops.
+//! Reports to the service manager that udgram is ready and that it stops; sd_notify(3).
 
 use crate::report::Report;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket, Destination, Outgoing};
 
 /// How long to wait for room in the queue of the service manager.
-const PATIENCE: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service manager that started udgram, if any.
 pub(crate) struct Service {
@@ -18,9 +18,9 @@ pub(crate) struct Service {
 
 impl Service {
     /// Returns the service manager that `NOTIFY_SOCKET` names, if any.
-    pub(crate) fn of_environment(report: Report) -> Self {
+    pub(crate) fn from_environment(report: Report) -> Self {
         let address = std::env::var_os("NOTIFY_SOCKET");
-        // The other forms (vsock:) are for virtual machines.
+        // Another form, such as `vsock:`, is for a virtual machine and is ignored.
         let unix = |address: &OsString| matches!(address.as_bytes().first(), Some(b'/' | b'@'));
         Self {
             address: address.filter(unix),
@@ -28,11 +28,12 @@ impl Service {
         }
     }
 
-    /// Sends it a state, such as `READY=1`. A failure is only reported.
-    pub(crate) fn tell(&self, state: &str) {
+    /// Sends a state, such as `READY=1`. A failure is reported and is no error.
+    pub(crate) fn notify(&self, state: &str) {
         let Some(address) = &self.address else { return };
         let send = || -> udgram::Result<()> {
-            // Unlike on the command line, an abstract name has no escapes here.
+            // Unlike on the command line, an abstract name has no escapes: `Address::parse` does not
+            // apply.
             let address = match address.as_bytes() {
                 [b'@', name @ ..] => Address::Abstract(name.into()),
                 path => Address::Pathname(path.into()),
@@ -44,7 +45,7 @@ impl Service {
             };
             let socket = DatagramSocket::new()?;
             socket
-                .send(&[message], Some(PATIENCE), &Wake::default())
+                .send(&[message], Some(SEND_TIMEOUT), &Wake::default())
                 .map(drop)
                 .map_err(|(_, error)| error)
         };

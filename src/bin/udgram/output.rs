@@ -1,4 +1,5 @@
-//! stdout: lines are collected while more packets come, and written before the program waits.
+//! Writes to stdout. Lines are collected while more packets are queued, and written before the program
+//! waits.
 
 use crate::exit::{Exit, Failure};
 use crate::process;
@@ -14,40 +15,42 @@ use std::time::{Duration, Instant};
 use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
 
-/// How many bytes are collected before they are written.
+/// The number of collected bytes at which they are written.
 const MAX_COLLECTED: usize = 256 << 10;
-/// How long a line waits at most, while more packets come, to be written with others.
-const LATENCY: Duration = Duration::from_millis(1);
-/// What a pipe that is ready for writing takes without blocking (`PIPE_BUF`).
-const READY: usize = 4096;
-/// How long a blocked stdout delays the end of the program.
-const GRACE: Duration = Duration::from_secs(1);
+/// The longest time for which a line is collected while more packets are queued.
+const MAX_LATENCY: Duration = Duration::from_millis(1);
+/// The number of bytes that a pipe takes without blocking if poll(2) reports it writable (`PIPE_BUF`).
+const PIPE_ROOM: usize = 4096;
+/// The longest time for which a blocked stdout delays the end of the program.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 static STDOUT: LazyLock<Stdout> = LazyLock::new(stdout);
 
+/// stdout, with the lines that are collected for it.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// Lines to be written.
+    /// The collected lines.
     pub(crate) lines: Vec<u8>,
-    /// When the oldest of them was seen.
+    /// The time at which the oldest of them was seen.
     since: Option<Instant>,
     kind: Kind,
-    /// A terminal once more, non-blocking: one that is stopped may take less than it is ready for.
+    /// A non-blocking descriptor of a terminal: a terminal that is stopped (Ctrl-S) may block a write(2)
+    /// although poll(2) reports it writable.
     reopened: Option<OwnedFd>,
-    /// Whether a person reads it.
+    /// Whether stdout is a terminal.
     pub(crate) terminal: bool,
-    /// How much time writing has taken so far.
+    /// The time that writing has taken so far.
     pub(crate) writing: Duration,
 }
 
-/// What stdout is, as far as writing to it goes.
+/// The kind of file that stdout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A file, or a device like /dev/null: writing does not wait for anybody.
+    /// A file, or a device such as /dev/null: writing waits for no reader.
     File,
-    /// A pipe, a socket, a terminal: whoever reads it may be slow, or go away.
+    /// A pipe, a socket or a terminal: its reader may be slow or exit.
     Reader,
-    /// It was closed when the program started.
+    /// None: stdout was closed when the program started.
     Closed,
 }
 
@@ -80,7 +83,7 @@ impl Output {
         }
     }
 
-    /// Fails if stdout was closed when the program started. Call it before a packet is taken that
+    /// Fails if stdout was closed when the program started. Call it before a packet is received, which
     /// could not be printed.
     pub(crate) fn require() -> Result<()> {
         if process::was_closed_at_start(1) {
@@ -89,12 +92,12 @@ impl Output {
         Ok(())
     }
 
-    /// Returns what a wait watches to end when the reader of stdout goes away.
+    /// Returns the descriptor that a wait watches to notice that the reader of stdout has exited.
     pub(crate) fn watched(&self) -> Option<BorrowedFd<'static>> {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
-    /// Writes the lines if there are many.
+    /// Writes the lines if they have reached 256 KiB.
     pub(crate) fn flush_if_full(&mut self, wake: &Wake<'_>) -> Result<()> {
         if self.lines.len() < MAX_COLLECTED {
             return Ok(());
@@ -102,26 +105,26 @@ impl Output {
         self.flush(wake)
     }
 
-    /// Writes the lines if the oldest has waited long enough at `now`.
+    /// Writes the lines if the oldest is 1 ms old at `now`.
     pub(crate) fn flush_if_stale(&mut self, now: Instant, wake: &Wake<'_>) -> Result<()> {
         if self.lines.is_empty() {
             return Ok(());
         }
         let since = *self.since.get_or_insert(now);
-        if now.duration_since(since) < LATENCY {
+        if now.duration_since(since) < MAX_LATENCY {
             return Ok(());
         }
         self.flush(wake)
     }
 
-    /// Writes everything, waiting for the reader. What is left after a failure is kept.
+    /// Writes all lines, waiting for the reader. After a failure, the unwritten ones are kept.
     pub(crate) fn flush(&mut self, wake: &Wake<'_>) -> Result<()> {
         self.write(Deadline::NEVER, wake)
     }
 
-    /// Writes everything before the program ends, waiting at most a second for the reader.
+    /// Writes all lines before the program ends, waiting at most a second for the reader.
     pub(crate) fn flush_at_exit(&mut self) -> Result<()> {
-        self.write(Deadline::after(Some(GRACE)), &Wake::default())
+        self.write(Deadline::after(Some(EXIT_TIMEOUT)), &Wake::default())
     }
 
     fn write(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
@@ -129,7 +132,7 @@ impl Output {
         if self.lines.is_empty() {
             return Ok(());
         }
-        // A notice would end the wait for a stdout that is still blocked.
+        // A notice would end the wait while stdout is still blocked.
         let wake = &wake.without_notice();
         let start = Instant::now();
         let mut written = 0;
@@ -147,7 +150,7 @@ impl Output {
         self.writing += start.elapsed();
         self.lines.drain(..written);
         if self.lines.is_empty() {
-            // What a large packet took is given back.
+            // Free the memory of a large packet.
             self.lines.shrink_to(2 * MAX_COLLECTED);
         }
         result
@@ -166,11 +169,11 @@ impl Output {
                 if wait(STDOUT.as_fd(), Until::Writable, deadline, wake)?.is_none() {
                     return Ok(None);
                 }
-                // A terminal is ready as soon as it takes one character.
+                // poll(2) reports a terminal writable if it takes one character.
                 let ready = if self.terminal && self.reopened.is_none() {
                     1
                 } else {
-                    READY
+                    PIPE_ROOM
                 };
                 &bytes[..bytes.len().min(ready)]
             }
@@ -182,10 +185,10 @@ impl Output {
         match written {
             Ok(count) => Ok(Some(count)),
             Err(Errno::EINTR) => Ok(Some(0)),
-            // A terminal with room for one character does not take a line end, which is two; a
-            // stdout that somebody has made non-blocking is waited for all the same.
+            // A terminal with room for one character does not take a line end, which it makes two; or
+            // stdout is non-blocking, because another process has set O_NONBLOCK.
             Err(Errno::EAGAIN) => {
-                pause(deadline.or_after(LATENCY), wake)?;
+                pause(deadline.or_after(MAX_LATENCY), wake)?;
                 Ok((!deadline.passed()).then_some(0))
             }
             Err(Errno::EPIPE) => Err(Failure::error(

@@ -1,5 +1,5 @@
-//! Prints what waits in the queue of a socket and leaves it there: recv(2) with MSG_PEEK, which
-//! SO_PEEK_OFF moves on.
+//! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK, at the offset
+//! of SO_PEEK_OFF, which the kernel advances.
 
 use crate::endpoint::{Cleanup, Endpoint, inode};
 use crate::exit::{Exit, Failure, has_kind};
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{Address, Batch, BindOptions, DatagramSocket, ErrorKind, ReceiveMode, bind, sockopt};
 
-/// How long a queue is looked into. Each peek walks from the head of the queue to the offset
-/// (`__skb_try_recv_from_queue`), so a long queue takes the square of its length. Time spent writing
-/// does not count.
+/// The longest time for peeking, without the time for writing. Each peek walks from the head of the queue to
+/// the offset (`__skb_try_recv_from_queue`), so the time grows with the square of the length.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A look into the queue of a socket that other processes may use.
+/// Peeks at the queue of a socket that other processes may use.
 pub(crate) struct Peek {
     socket: DatagramSocket,
     batch: Batch,
     printer: Printer,
-    /// How many datagrams were printed.
+    /// The number of printed datagrams.
     printed: u64,
-    /// Restores SO_PEEK_OFF. Dropped before `_alone`: the next udgram finds it restored.
+    /// Restores SO_PEEK_OFF. It is dropped before `_lock`, so that the next udgram finds it restored.
     _restore: Cleanup,
-    _alone: DatagramSocket,
+    /// The lock against other udgram; see [`lock`].
+    _lock: DatagramSocket,
 }
 
 impl Peek {
-    /// Begins a look into the queue of `endpoint`, from its head on. Fails if another udgram looks
-    /// into it: both would move the one offset that the socket has.
+    /// Starts to peek at the head of the queue of `endpoint`. Fails if another udgram peeks at it: both would
+    /// move the only offset of the socket.
     pub(crate) fn begin(
         endpoint: Endpoint,
         options: ReceiveOptions,
@@ -44,10 +44,10 @@ impl Peek {
             cleanup: mut restore,
             ..
         } = endpoint;
-        let alone = exclude_others(&socket)?;
+        let lock = lock(&socket)?;
         let offset = sockopt::get_int(&socket, libc::SO_PEEK_OFF)?;
         if offset >= 0 {
-            // Whose it is cannot be told, so it is restored like every other option.
+            // Who has set it is unknown, so it is restored like every other option.
             report.warning(format_args!(
                 "SO_PEEK_OFF of the socket was {offset} already, and stays so: its program peeks, or an earlier --peek was killed (hint: udgram sockopt peek_off=-1 resets it)"
             ));
@@ -59,21 +59,22 @@ impl Peek {
             printer: Printer::new(options, report),
             printed: 0,
             _restore: restore,
-            _alone: alone,
+            _lock: lock,
         })
     }
 
-    /// Prints what is queued, but no more than `count` datagrams, and returns how the program ends.
+    /// Prints the queued datagrams, `count` at most, and returns the exit of the program.
     pub(crate) fn run(&mut self, count: Option<u64>, signals: &Signals) -> Result<Exit> {
         let wake = Wake::new(Some(signals.stop()), self.printer.output.watched());
-        let exit = match self.look(count, &wake) {
+        let exit = match self.print_queue(count, &wake) {
             Err(error) if has_kind(&error, ErrorKind::Stopped) => Exit::Signal(signals.take()),
-            looked => looked.map(|()| Exit::Done)?,
+            printed => printed.map(|()| Exit::Done)?,
         };
         Ok(self.printer.conclude(exit))
     }
 
-    fn look(&mut self, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
+    /// Prints the queued datagrams.
+    fn print_queue(&mut self, count: Option<u64>, wake: &Wake<'_>) -> Result<()> {
         let deadline = Deadline::after(Some(TIMEOUT));
         let mut checked = Instant::now();
         while count.is_none_or(|count| self.printed < count) {
@@ -93,8 +94,8 @@ impl Peek {
             }
             self.printed += 1;
             for mut datagram in self.batch.datagrams() {
-                // A peek stamps a datagram that has no time, and so the next one finds it with a time
-                // (`__sock_recv_timestamp`): that one has a time does not say that all behind it do.
+                // Peeking at a datagram without a time sets its time (`__sock_recv_timestamp`). So a
+                // datagram with a time does not show that the later ones have theirs from arrival.
                 keep_time_of_arrival(&mut datagram, called);
                 self.printer.print(&datagram);
                 TOTALS.received.add(1, datagram.size);
@@ -113,8 +114,8 @@ impl Peek {
         self.printer.output.flush(wake)
     }
 
-    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF
-    /// the kernel shows it once only (`__skb_try_recv_from_queue`).
+    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF, the
+    /// kernel returns it only once (`__skb_try_recv_from_queue`).
     fn note_hidden(&mut self) -> Result<()> {
         let first = self.batch.datagrams().next().map(|datagram| datagram.size);
         let now = Deadline::after(Some(Duration::ZERO));
@@ -128,14 +129,15 @@ impl Peek {
     }
 }
 
-/// Returns a socket with the abstract name that the first udgram to peek at `socket` has. The kernel
-/// frees the name however that udgram ends. The name belongs to the network namespace.
-fn exclude_others(socket: &DatagramSocket) -> Result<DatagramSocket> {
+/// Locks `socket` against other udgram that peek at it: returns a socket bound to an abstract name with its
+/// inode number. The kernel frees the name when this process ends. It excludes only processes in the same
+/// network namespace.
+fn lock(socket: &DatagramSocket) -> Result<DatagramSocket> {
     let name = format!("udgram-peek-{}", inode(socket)?);
-    let alone = DatagramSocket::new()?;
+    let lock = DatagramSocket::new()?;
     let address = Address::Abstract(name.into_bytes().into());
-    match bind(&alone, &address, BindOptions::default()) {
-        Ok(_) => Ok(alone),
+    match bind(&lock, &address, BindOptions::default()) {
+        Ok(_) => Ok(lock),
         Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Err(Failure::error(
             Exit::Refused,
             "cannot peek: another udgram is peeking at this socket",

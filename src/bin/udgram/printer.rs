@@ -1,5 +1,5 @@
-//! What is printed of each received datagram: its packet or its envelope, escaped and coloured for a
-//! terminal, and the warnings about it.
+//! Prints received datagrams: the packet or the envelope of each, escaped and coloured for a terminal, and
+//! the warnings about it.
 
 use crate::cli::{Protocol, Receive, When};
 use crate::color;
@@ -19,32 +19,32 @@ use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::protocol::DatagramProtocol;
 use udgram::{Datagram, ObservedDatagram, Sender};
 
-/// The number that CMD has for the first descriptor of a packet.
+/// The number that the first descriptor of a packet has in CMD.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
 
-/// Who takes the descriptors of a packet, and so has numbers for them.
+/// The use of the descriptors of a packet, which decides their numbers in an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taker {
-    /// They are described and closed.
-    Envelope,
-    /// CMD, from [`FIRST_DESCRIPTOR`] up.
-    Command,
+pub(crate) enum DescriptorUse {
+    /// They are described with their numbers in this process, and closed.
+    Described,
+    /// They are passed to CMD, with numbers from [`FIRST_DESCRIPTOR`] up.
+    Passed,
 }
 
-/// What a command line asks for about received packets.
+/// The options of a command line about received packets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) space: ControlSpace,
-    pub(crate) taker: Taker,
+    pub(crate) descriptor_use: DescriptorUse,
     pub(crate) color: When,
 }
 
 impl ReceiveOptions {
-    /// Returns the options of a command line. With `descriptors`, a CMD takes descriptors even
-    /// without an envelope.
+    /// Returns the options of a command line. `descriptors` says whether a CMD receives the descriptors:
+    /// then they need space even without an envelope.
     pub(crate) fn from_args(receive: &Receive, descriptors: bool) -> Self {
         let envelope = receive.packets.envelope || receive.creds;
         let space = match receive.ancillary_bufsize {
@@ -57,16 +57,17 @@ impl ReceiveOptions {
             envelope,
             credentials: receive.creds,
             space,
-            taker: if descriptors {
-                Taker::Command
+            descriptor_use: if descriptors {
+                DescriptorUse::Passed
             } else {
-                Taker::Envelope
+                DescriptorUse::Described
             },
             color: receive.counting.shown.color,
         }
     }
 
-    /// Returns the options of `SOL_SOCKET` that must be on before the first datagram.
+    /// Returns the options of `SOL_SOCKET` that the printer needs; they must be on before the first
+    /// datagram.
     pub(crate) fn needs(self) -> Vec<libc::c_int> {
         let time = self.envelope.then_some(libc::SO_TIMESTAMPNS);
         time.into_iter()
@@ -75,23 +76,23 @@ impl ReceiveOptions {
     }
 }
 
-/// Prints datagrams, and counts what the exit status depends on.
+/// A printer of datagrams. It counts what the exit status depends on.
 #[derive(Debug)]
 pub(crate) struct Printer {
     pub(crate) output: Output,
     pub(crate) report: Report,
     protocol: Protocol,
     envelope: Option<EnvelopeWriter>,
-    /// Whether the lines are coloured as JSON.
+    /// Whether the lines are JSON and coloured.
     color: bool,
-    /// Datagrams that were not valid packets.
+    /// The number of datagrams that were not valid packets.
     failures: u64,
-    /// Messages whose descriptors the kernel dropped because there was no space for any.
+    /// The number of messages whose descriptors the kernel dropped because there was no space for any.
     dropped: u64,
-    /// Packets for which CMD could not be run.
+    /// The number of packets for which CMD could not be run.
     unhandled: u64,
     space: ControlSpace,
-    taker: Taker,
+    descriptor_use: DescriptorUse,
 }
 
 impl Printer {
@@ -100,7 +101,7 @@ impl Printer {
             protocol,
             credentials,
             space,
-            taker,
+            descriptor_use,
             ..
         } = options;
         let envelope = options
@@ -118,12 +119,12 @@ impl Printer {
             dropped: 0,
             unhandled: 0,
             space,
-            taker,
+            descriptor_use,
         }
     }
 
-    /// Appends what is printed of `datagram` to the output, and reports one that is not a valid
-    /// packet.
+    /// Appends the packet or the envelope of `datagram` to the output. Reports a datagram that is not a
+    /// valid packet.
     pub(crate) fn print(&mut self, datagram: &Datagram<'_>) {
         self.show(datagram, Arrival::Timely);
     }
@@ -131,7 +132,7 @@ impl Printer {
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
     pub(crate) fn print_late(&mut self, datagram: &Datagram<'_>) {
         if self.envelope.is_some() {
-            // It is no answer, whatever is in it: the exit status does not depend on it.
+            // The exit status does not depend on a packet that is no answer.
             let failures = self.failures;
             self.show(datagram, Arrival::Late);
             self.failures = failures;
@@ -144,7 +145,7 @@ impl Printer {
         ));
     }
 
-    /// Reports a packet of somebody else than the peer, which is dropped.
+    /// Reports a packet that is dropped because another socket than the peer sent it.
     pub(crate) fn note_stranger(&self, datagram: &Datagram<'_>) {
         self.report.warning(format_args!(
             "dropped a packet from {}, which is not the peer",
@@ -152,28 +153,30 @@ impl Printer {
         ));
     }
 
+    /// Appends `datagram` to the output, escaped and coloured.
     fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival) {
         let start = self.output.lines.len();
         let count = datagram.ancillary.descriptors.len();
-        let numbers: Option<Vec<RawFd>> = (self.taker == Taker::Command && count > 0)
+        let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
+            && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
         self.append(datagram, numbers.as_deref(), arrival);
-        self.adorn(start);
+        self.escape_and_color(start);
     }
 
-    /// Appends what is printed of an observed datagram to the output, and reports one that is not a
-    /// valid packet.
+    /// Appends the packet or the envelope of an observed datagram to the output. Reports a datagram that is
+    /// not a valid packet.
     pub(crate) fn print_observed(&mut self, datagram: &ObservedDatagram<'_>) {
         let start = self.output.lines.len();
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
             envelope.write_observed(datagram, packet, lines);
         };
         self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
-        self.adorn(start);
+        self.escape_and_color(start);
     }
 
-    /// Escapes and colours what was appended from `start` on, for a terminal.
-    fn adorn(&mut self, start: usize) {
+    /// Escapes and colours the output from `start` on, for a terminal.
+    fn escape_and_color(&mut self, start: usize) {
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -186,7 +189,8 @@ impl Printer {
         }
     }
 
-    /// Appends the line of `datagram`, if it has any.
+    /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
+    /// packet.
     fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
@@ -198,8 +202,8 @@ impl Printer {
         self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
     }
 
-    /// Appends the packet of a datagram of this size, or its envelope, which `write` writes. One that
-    /// is not a valid packet is reported.
+    /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
+    /// datagram that is not a valid packet.
     fn append_packet(
         &mut self,
         bytes: &[u8],
@@ -216,7 +220,7 @@ impl Printer {
             match (self.protocol.build_packet(bytes), &mut self.envelope) {
                 (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
                 (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
-                (Err(error), _) => (invalid::what(self.protocol, &error), Some(error)),
+                (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
             }
         };
         if let Some(envelope) = &mut self.envelope {
@@ -232,9 +236,9 @@ impl Printer {
             .error(&invalid::received(from, &what, form, error.as_ref()));
     }
 
-    /// Returns the line of `datagram` for CMD, without its line end; its descriptors are shown with
-    /// `numbers`. Returns `None` if it is not a valid packet: that is reported, and the output has
-    /// the envelope, if one is asked for.
+    /// Returns the line of `datagram` for CMD, without its line end; `numbers` are the numbers of its
+    /// descriptors. Returns `None` if it is not a valid packet: then it is reported, and its envelope, if
+    /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
         let failures = self.failures;
         self.append(datagram, Some(numbers), Arrival::Timely);
@@ -248,6 +252,7 @@ impl Printer {
         Some(line)
     }
 
+    /// Reports ancillary data that was truncated.
     fn note_truncation(&mut self, datagram: &Datagram<'_>) {
         if self.space == ControlSpace::NoDescriptors {
             self.dropped += 1;
@@ -271,8 +276,8 @@ impl Printer {
         self.report.error(error);
     }
 
-    /// Writes what is left after a signal. What stdout does not take is reported, unless its reader is
-    /// gone.
+    /// Writes the remaining output after a signal. Reports how much stdout did not take, unless its reader
+    /// has exited.
     pub(crate) fn flush_after_signal(&mut self) -> Result<()> {
         match self.output.flush_at_exit() {
             Ok(()) if !self.output.lines.is_empty() => {
@@ -287,8 +292,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints final warnings and returns the exit status: `exit`, or if that is 0, what the failures
-    /// make of it.
+    /// Prints final warnings and returns the exit: `exit`, or if that is 0, the one for the failures.
     pub(crate) fn conclude(&mut self, exit: Exit) -> Exit {
         if self.dropped > 1 {
             self.report.warning(format_args!(

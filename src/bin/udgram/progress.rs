@@ -103,7 +103,7 @@ fn erase_and_die() {
     if let Ok(shown) = &mut line {
         erase(shown);
     }
-    process::die_of(libc::SIGINT);
+    process::end_by_signal(libc::SIGINT);
 }
 
 /// Formats a number of bytes with a unit and one digit after the point.

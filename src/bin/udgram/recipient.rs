@@ -1,4 +1,5 @@
-//! The recipient of an answer: the socket that asked, and nothing else that its path may lead to.
+//! The recipient of an answer: finds the socket that sent the packet, and refuses a path that may lead
+//! to another user's socket.
 
 use crate::users::{Sender, Users};
 use nix::errno::Errno;
@@ -8,24 +9,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, strerror};
 
-/// A client that asked, told apart from others as far as an answer needs it.
+/// The sender of a packet that is answered, with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Asker {
+pub(crate) struct Recipient {
     address: Address<'static>,
-    /// The user that sent it, for a pathname.
+    /// The user that sent the packet, if the address is a pathname.
     user: Sender,
-    /// The process that sent it, for a relative pathname; 0 if the kernel does not name one.
+    /// The process that sent the packet, if the address is a relative pathname; 0 if the kernel does
+    /// not report it.
     process: i32,
 }
 
-/// Reason why an asker cannot be answered.
+/// The reason why a packet cannot be answered.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// It has no address.
+    /// The sender has no address.
     Unnamed,
-    /// Its path may lead to a socket that is not the sender's: why, and a hint.
+    /// The path may lead to another user's socket; the cause, with a hint.
     Untrusted(String),
-    /// Its socket cannot be reached.
+    /// The socket cannot be reached.
     Unreachable(Error),
 }
 
@@ -35,8 +37,8 @@ impl From<Error> for Refusal {
     }
 }
 
-impl Asker {
-    /// Returns who sent `datagram`.
+impl Recipient {
+    /// Returns the recipient of an answer to `datagram`: its sender.
     pub(crate) fn of(datagram: &Datagram<'_>, users: Users) -> Self {
         let address = datagram.sender().into_owned();
         let credentials = datagram.ancillary.credentials;
@@ -59,12 +61,12 @@ impl Asker {
         &self.address
     }
 
-    /// Finds the way to the asker; `None` is the peer that `socket` is connected to. `own` is the
-    /// effective user of this process.
+    /// Returns the destination of answers; `None` for the peer that `socket` is connected to. `own` is
+    /// the effective user of this process.
     ///
-    /// The pathname of another user is only a claim: this process may write where the sender may
-    /// not. Such a path is opened without following a final link, and the socket file must belong to
-    /// the sender's user.
+    /// Another user may have bound a pathname and then replaced the file by a link to a socket to which
+    /// this process may write and that user may not. Such a path is opened without following a final
+    /// link (`O_NOFOLLOW`), and the socket file must belong to the sender's user.
     pub(crate) fn destination(
         &self,
         socket: &DatagramSocket,
@@ -72,7 +74,7 @@ impl Asker {
     ) -> Result<Option<Destination>, Refusal> {
         let Some(path) = self.address.as_path() else {
             return match self.address {
-                // The other end of a socketpair(2) has no name, but is the peer.
+                // The other end of a socketpair(2) is unnamed, but this socket is connected to it.
                 Address::Unnamed if socket.peer_name()?.is_some() => Ok(None),
                 Address::Unnamed => Err(Refusal::Unnamed),
                 _ => Ok(Some(Destination::named(&self.address)?)),
@@ -113,7 +115,8 @@ impl Asker {
         Ok(Some(Destination::of_file(&self.address, file)?))
     }
 
-    /// Opens the directory that a relative path is below: the working directory of the sender.
+    /// Opens the working directory of the sender, to which a relative path is relative. Returns `None`
+    /// for an absolute path.
     fn directory(&self, path: &Path) -> Result<Option<OwnedFd>, Errno> {
         if path.is_absolute() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Waiting for the reply of a peer, and noticing that it will not come.
+//! Waits for the reply of a peer, and notices that no reply will come.
 
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;
@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 use udgram::wait::Wake;
 use udgram::{Address, Datagram, Destination};
 
-/// How often a peer that is to answer is checked for having closed its socket.
+/// The time between two checks whether a peer that should answer has closed its socket: no event reports
+/// that.
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits for replies, and notices a peer that will not answer any more.
+/// The state of waiting for replies.
 pub(crate) struct Awaiting {
-    /// Whether the socket is connected to the peer that is to answer.
+    /// Whether the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
-    /// When the question was sent.
+    /// The time at which the question was sent.
     asked: Instant,
-    /// Whether the peer was found gone: what it sent before is still to be received.
+    /// Whether the peer has closed its socket. Its earlier replies may still be queued, so the wait ends
+    /// only at the next check.
     gone: bool,
 }
 
@@ -32,10 +34,10 @@ impl Awaiting {
         }
     }
 
-    /// Begins to wait for the replies to a question that was just sent.
+    /// Starts the wait for the replies to a question that was just sent.
     pub(crate) fn ask(&mut self) {
         self.asked = Instant::now();
-        // The peer of the question before may have gone after its answer, and another one come.
+        // The peer may have exited after its last answer, and a new one have taken its address.
         self.gone = false;
     }
 }
@@ -59,7 +61,7 @@ impl Handler for Awaiting {
             let message = "the peer has closed its socket";
             return Err(Failure::error(Exit::NobodyThere, message));
         }
-        // A prompt answer is worth no system call.
+        // A quick answer needs no check, which costs several system calls.
         if self.asked.elapsed() < PEER_CHECK_INTERVAL {
             return Ok(Some(PEER_CHECK_INTERVAL));
         }
@@ -73,11 +75,11 @@ impl Handler for Awaiting {
     }
 }
 
-/// Returns what may keep the peer at `to` from answering a socket that is bound to `local`.
+/// Returns a hint why the peer at `to` may not be able to answer a socket bound to `local`.
 pub(crate) fn no_reply_hint(local: &Address<'_>, to: Option<&Destination>) -> Option<String> {
     let name = local.quoted();
     let unreachable = match local {
-        // Either end of a socketpair can always answer.
+        // Both ends of a socketpair(2) are connected, so the peer can answer.
         Address::Unnamed => return None,
         Address::Pathname(_) => format!("it may not write to {name}, --mode 0666"),
         Address::Abstract(_) => format!(

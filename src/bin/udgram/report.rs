@@ -1,4 +1,4 @@
-//! Diagnostics on stderr: one line each, `udgram: ` first, the cause last, then the hint.
+//! Prints diagnostics on stderr, one line each: `udgram: `, the message, the cause, the hint.
 
 use crate::exit::{Exit, Failure};
 use crate::stderr;
@@ -11,7 +11,7 @@ use std::io;
 use std::process::ExitCode;
 use udgram::{ErrorKind, strerror};
 
-/// Prints diagnostics.
+/// A printer of diagnostics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Report {
     verbosity: Verbosity,
@@ -37,7 +37,7 @@ impl Report {
         self.error_with_hint(error, hint(error));
     }
 
-    /// Prints an error of the command line, with the command that prints the help about it.
+    /// Prints an error of the command line. The hint names the command that prints the help.
     pub(crate) fn usage_error(self, error: &Error, help: &str) {
         let help = format!("try '{help}'");
         let hint = match hint(error) {
@@ -57,7 +57,7 @@ impl Report {
         }
     }
 
-    /// Prints a warning: the program goes on, but something is not as expected.
+    /// Prints a warning: something is not as expected, and the program continues.
     pub(crate) fn warning(self, message: impl Display) {
         if self.verbosity != Verbosity::Quiet {
             self.line(&format!("warning: {message}"));
@@ -78,13 +78,13 @@ impl Report {
 
     #[allow(clippy::unused_self)] // A `Report` is the only way to print.
     fn line(self, message: &str) {
-        // Quoted text is escaped already; this keeps the messages of other crates on one line.
+        // Quoted text is escaped already. The messages of other crates may have line ends.
         let message = escape_controls(message, Controls::Space);
         stderr::write_line(&format!("udgram: {message}\n"));
     }
 }
 
-/// Returns a cause without the name and the number of its errno.
+/// Returns the text of a cause, without the name and the number of an errno.
 fn in_words(cause: &(dyn std::error::Error + 'static)) -> String {
     let errno = match cause.downcast_ref::<Errno>() {
         Some(errno) => Some(*errno as i32),
@@ -95,7 +95,7 @@ fn in_words(cause: &(dyn std::error::Error + 'static)) -> String {
     errno.map_or_else(|| cause.to_string(), |errno| strerror(errno).to_owned())
 }
 
-/// Returns the hint of an error: what may help.
+/// Returns the hint of an error.
 fn hint(error: &Error) -> Option<&str> {
     error
         .chain()
@@ -105,7 +105,7 @@ fn hint(error: &Error) -> Option<&str> {
         })
 }
 
-/// Names the option that helps with an error of the library, which does not know of options.
+/// Returns a hint with the option that helps against an error of the library, which knows no options.
 fn option_for(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::InUse => Some("--replace takes the name from it"),
@@ -114,8 +114,8 @@ fn option_for(kind: ErrorKind) -> Option<&'static str> {
     }
 }
 
-/// Prints the help or the version: to stdout, with status 0; to stderr if it was not asked for, with
-/// status 2. Returns the exit status, 1 if stdout cannot be written to.
+/// Prints the help or the version and returns the exit status: 0 on stdout, or 1 if that fails; 2 on
+/// stderr, if the help was not asked for.
 pub(crate) fn print_help(help: &clap::Error) -> ExitCode {
     match help.print() {
         Ok(()) if !help.use_stderr() => Exit::Done.code(),

@@ -1,55 +1,58 @@
-//! The send buffer of the socket, which all clients share: `SO_SNDBUF` holds what they have not read.
+//! Divides the send buffer of a socket among its clients: `SO_SNDBUF` limits the memory of all datagrams
+//! that they have not read.
 
-use crate::recipient::Asker;
+use crate::recipient::Recipient;
 use nix::libc::{SO_SNDBUF, SO_SNDBUFFORCE};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use udgram::{DatagramSocket, sockopt};
 
-/// The largest linear part of a datagram's memory; the rest is in pages (`SKB_MAX_ALLOC`).
+/// The largest part of a datagram that the kernel allocates as one piece (`SKB_MAX_ALLOC`); the rest
+/// is in pages.
 const LINEAR: usize = 16064;
-/// Most of it in pages (`MAX_SKB_FRAGS`).
+/// The largest part of a datagram in pages (`MAX_SKB_FRAGS`).
 const PAGED: usize = 17 * PAGE;
 const PAGE: usize = 4096;
-/// Size that the buffer gets at first, and the one that it may grow to.
+/// The size to which the buffer is enlarged before the first answer.
 const FIRST_SIZE: usize = 1 << 20;
+/// The size up to which it is enlarged.
 const MAX_SIZE: usize = 64 << 20;
 
-/// A client holds at most this part of what is free: with 4, a client can ask for a hundred small
-/// answers before it reads one, and it takes some thirty clients that do not read to fill a buffer
-/// that cannot grow.
-const PART: usize = 4;
+/// The unread answers of a client may take the free memory divided by this. With 4, a client may have a
+/// hundred small answers unread, and a buffer that cannot grow is full only when some thirty clients
+/// do not read.
+const SHARE_DIVISOR: usize = 4;
 
-/// Whether the buffer may be enlarged.
+/// The permission to enlarge the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Growth {
     Allowed,
     Forbidden,
 }
 
-/// Divides the send buffer of a socket among its clients.
+/// The send buffer of a socket, with the memory that each client takes in it.
 ///
-/// A client that is connected to the socket has no queue limit (`unix_dgram_sendmsg`): without this,
-/// one that does not read would fill the buffer, and then nobody could be answered. The kernel only
-/// tells how much all clients have not read; how much each has is an estimate.
+/// The queue of a client that is connected to the socket has no limit (`unix_dgram_sendmsg`): a client
+/// that does not read would fill the buffer, and no other client could be answered. The kernel reports
+/// how much all clients together have not read (`SIOCOUTQ`); the share of each is an estimate.
 #[derive(Debug)]
 pub(crate) struct SendBuffer {
-    shares: HashMap<Asker, Share>,
-    /// Sum of the shares.
+    shares: HashMap<Recipient, Share>,
+    /// The sum of the shares.
     total: usize,
-    /// Memory in the buffer that is nobody's share.
+    /// The memory in the buffer that belongs to no share.
     rest: usize,
     size: usize,
     growth: Growth,
-    /// Answers so far.
+    /// The number of answers so far.
     answers: u64,
 }
 
-/// Estimate of what a client has not read.
+/// An estimate of what a client has not read.
 #[derive(Debug, Default)]
 struct Share {
     unread: usize,
-    /// The last answer to it.
+    /// The number of the last answer to it.
     last: u64,
 }
 
@@ -65,11 +68,16 @@ impl SendBuffer {
         }
     }
 
-    /// Returns whether the client may get an answer of `len` bytes now: if it has read all others, or
-    /// if all that it has not read is a small part of what is free.
-    pub(crate) fn permits(&mut self, socket: &DatagramSocket, asker: &Asker, len: usize) -> bool {
+    /// Returns whether an answer of `len` bytes may be sent to the client now: if the client has read
+    /// all earlier ones, or if its unread answers take a small part of the free memory.
+    pub(crate) fn permits(
+        &mut self,
+        socket: &DatagramSocket,
+        recipient: &Recipient,
+        len: usize,
+    ) -> bool {
         let charge = charge(len);
-        if self.holds(asker, charge) {
+        if self.fits_share(recipient, charge) {
             return true;
         }
         if self.size == 0 {
@@ -77,49 +85,51 @@ impl SendBuffer {
             self.grow(socket, FIRST_SIZE);
         }
         self.update(socket);
-        if self.holds(asker, charge) {
+        if self.fits_share(recipient, charge) {
             return true;
         }
-        if self.unread(asker) > 0 {
+        if self.unread(recipient) > 0 {
             return false;
         }
-        // Several answers of this size are to fit.
-        self.grow(socket, self.total + self.rest + 2 * PART * charge);
-        // The kernel takes a last datagram that is larger than what is free, after which nobody could
-        // be answered. It goes alone.
+        // Make room for several answers of this size.
+        self.grow(socket, self.total + self.rest + 2 * SHARE_DIVISOR * charge);
+        // The kernel accepts a datagram while anything is free (`sock_alloc_send_pskb`), even one that
+        // is larger than that, and then no client could be answered. Send such a one only into an empty
+        // buffer.
         charge <= self.free() || self.total + self.rest == 0
     }
 
-    /// Adds an answer of `len` bytes that was sent.
-    pub(crate) fn add(&mut self, asker: &Asker, len: usize) {
+    /// Counts an answer of `len` bytes that was sent.
+    pub(crate) fn add(&mut self, recipient: &Recipient, len: usize) {
         let charge = charge(len);
         self.answers += 1;
-        let share = match self.shares.get_mut(asker) {
+        let share = match self.shares.get_mut(recipient) {
             Some(share) => share,
-            None => self.shares.entry(asker.clone()).or_default(),
+            None => self.shares.entry(recipient.clone()).or_default(),
         };
         share.unread += charge;
         share.last = self.answers;
         self.total += charge;
     }
 
-    fn unread(&self, asker: &Asker) -> usize {
-        self.shares.get(asker).map_or(0, |share| share.unread)
+    fn unread(&self, recipient: &Recipient) -> usize {
+        self.shares.get(recipient).map_or(0, |share| share.unread)
     }
 
-    fn holds(&self, asker: &Asker, charge: usize) -> bool {
-        self.unread(asker) + charge <= self.free() / PART
+    /// Returns whether the share of the client may grow by `charge`.
+    fn fits_share(&self, recipient: &Recipient, charge: usize) -> bool {
+        self.unread(recipient) + charge <= self.free() / SHARE_DIVISOR
     }
 
     fn free(&self) -> usize {
         self.size.saturating_sub(self.total + self.rest)
     }
 
-    /// Corrects the estimates by what the kernel says of all clients together. Those that were
-    /// answered last are reduced first: a client that does not read is not answered any more.
+    /// Corrects the estimates by the sum that the kernel reports. Reduces the shares of the clients that
+    /// were answered last first: a client that does not read gets no more answers.
     fn update(&mut self, socket: &DatagramSocket) {
         let number = |value: i32| usize::try_from(value).unwrap_or(0);
-        // If the kernel does not tell, it still refuses what does not fit (EAGAIN).
+        // If the sum is unknown, send: the kernel refuses what does not fit (EAGAIN).
         let unread = sockopt::queue(socket).map_or(0, |queue| number(queue.outq));
         self.size = size(socket);
         let mut excess = self.total.saturating_sub(unread);
@@ -135,13 +145,13 @@ impl SendBuffer {
         self.shares.retain(|_, share| share.unread > 0);
     }
 
-    /// Enlarges the buffer.
+    /// Enlarges the buffer to `wanted` bytes, or as far as is permitted.
     fn grow(&mut self, socket: &DatagramSocket, wanted: usize) {
         let wanted = wanted.min(MAX_SIZE);
         if self.growth == Growth::Forbidden || wanted <= self.size {
             return;
         }
-        // The kernel doubles what it is given.
+        // The kernel doubles the value for its own overhead.
         let half = |size: usize| i32::try_from(size / 2).unwrap_or(i32::MAX);
         if sockopt::set_int(socket, SO_SNDBUFFORCE, half(wanted)).is_err() {
             // Without CAP_NET_ADMIN, net.core.wmem_max is the limit.
@@ -170,7 +180,7 @@ fn charge(len: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// The kernel's charge for one datagram.
+    /// Returns the kernel's charge for one datagram.
     fn charged(len: usize) -> usize {
         let (one, _other) = DatagramSocket::pair().unwrap();
         sockopt::set_int(&one, SO_SNDBUF, 8 << 20).unwrap();

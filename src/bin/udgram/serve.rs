@@ -1,11 +1,11 @@
-//! Answering the packets of `listen`: --echo sends each back, --exec runs a command for each and sends
-//! what it prints.
+//! Answers the packets of `listen`: --echo sends each back, --exec runs a command for each and sends the
+//! command's output.
 
 use crate::answers::Answers;
 use crate::handler::Handler;
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::recipient::Asker;
+use crate::recipient::Recipient;
 use crate::report::Report;
 use crate::send_buffer::Growth;
 use crate::shell_command::{Finished, ShellCommand};
@@ -15,9 +15,9 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Datagram};
 
-/// How packets are answered.
+/// The way in which packets are answered.
 pub(crate) enum Action<'l> {
-    /// They are not.
+    /// They are not answered.
     Nothing,
     /// Each datagram is sent back to its sender.
     Echo,
@@ -25,7 +25,7 @@ pub(crate) enum Action<'l> {
     Run(ShellCommand<'l>),
 }
 
-/// Answers packets.
+/// A server: answers the packets that its socket receives.
 pub(crate) struct Server<'l> {
     action: Action<'l>,
     answers: Answers,
@@ -33,7 +33,7 @@ pub(crate) struct Server<'l> {
 }
 
 impl<'l> Server<'l> {
-    /// Returns a server; `growth` is for the send buffer of its socket.
+    /// Makes a server; `growth` says whether it may enlarge the send buffer of its socket.
     pub(crate) fn new(action: Action<'l>, growth: Growth) -> Self {
         Self {
             action,
@@ -46,7 +46,8 @@ impl<'l> Server<'l> {
 impl Handler for Server<'_> {
     fn max(&self) -> usize {
         match self.action {
-            // Packets wait in the kernel's queue, where they count for senders, not in a batch.
+            // While a command runs, packets wait in the kernel's queue, whose limit makes senders
+            // wait; in a batch they would not count.
             Action::Run(_) => 1,
             Action::Echo | Action::Nothing => BATCH,
         }
@@ -68,16 +69,16 @@ impl Handler for Server<'_> {
         match &self.action {
             Action::Nothing => Ok(()),
             Action::Echo => {
-                let asker = Asker::of(datagram, self.users);
-                answers.send(client, asker, datagram.bytes, report)
+                let recipient = Recipient::of(datagram, self.users);
+                answers.send(client, recipient, datagram.bytes, report)
             }
             Action::Run(command) => {
                 let mut meanwhile = || answers.retry(client, report);
                 let Finished { reply, stopped } =
                     command.run(datagram, printer, wake, &mut meanwhile)?;
                 if !reply.is_empty() {
-                    let asker = Asker::of(datagram, self.users);
-                    answers.send(client, asker, &reply, report)?;
+                    let recipient = Recipient::of(datagram, self.users);
+                    answers.send(client, recipient, &reply, report)?;
                 }
                 stopped
             }

@@ -1,4 +1,4 @@
-//! The command of --exec, which sh(1) runs for each packet.
+//! Runs the command of --exec with sh(1), once for each packet.
 
 use crate::cli::Protocol;
 use crate::exit::{Exit, has_kind};
@@ -23,12 +23,13 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use udgram::{Datagram, ErrorKind, Quoted};
 
-/// What no datagram carries: the kernel's limit is 4 MiB and 17 pages (`unix_dgram_sendmsg`).
+/// The limit for the output of a command. The kernel carries at most 4 MiB and 17 pages in a datagram
+/// (`unix_dgram_sendmsg`), which is less.
 const MAX_OUTPUT: usize = (4 << 20) + (64 << 12);
-/// How often a command is looked at whose end no descriptor announces.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// The time between two checks whether a command has ended, without pidfd_open(2).
+const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Variables that are for udgram itself, or that say what is not so for the command.
+/// Variables that are meant for udgram, or that are not true for the command.
 const NOT_FOR_COMMANDS: [&str; 8] = [
     "NOTIFY_SOCKET",
     "UDGRAM_SOCKET_FD",
@@ -49,19 +50,21 @@ pub(crate) struct ShellCommand<'l> {
     phase: Phase,
 }
 
+/// The phase of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// What is printed is written before the command runs, and a signal lets it finish.
+    /// Each packet is printed before its command runs, and a signal lets the command finish.
     Serving,
-    /// A signal has come: stdout may be blocked, and the next signal kills the command.
+    /// A signal has come: nothing is printed, because stdout may be blocked, and the next signal kills
+    /// the command.
     Stopping,
 }
 
-/// Outcome of a run.
+/// The outcome of a run.
 pub(crate) struct Finished {
     /// The reply; empty if there is none.
     pub(crate) reply: Vec<u8>,
-    /// An error if udgram is to stop.
+    /// An error if udgram must stop.
     pub(crate) stopped: Result<()>,
 }
 
@@ -75,12 +78,13 @@ impl<'l> ShellCommand<'l> {
         }
     }
 
-    /// Prepares for the packets that are handled after a signal.
+    /// Changes to the phase after a signal.
     pub(crate) fn stop(&mut self) {
         self.phase = Phase::Stopping;
     }
 
-    /// Runs the command for a datagram. Meanwhile it calls `meanwhile` as often as that asks for.
+    /// Runs the command for a datagram. While it runs, calls `meanwhile` repeatedly; that returns the
+    /// time until its next call.
     pub(crate) fn run(
         &self,
         datagram: &mut Datagram<'_>,
@@ -95,7 +99,7 @@ impl<'l> ShellCommand<'l> {
         let mut stopped = Ok(());
         if self.phase == Phase::Serving {
             match printer.output.flush(wake) {
-                // The packet is printed as taken, so it is handled.
+                // The packet has been received and may be printed, so run the command before stopping.
                 Err(error) if has_kind(&error, ErrorKind::Stopped) => {
                     self.signals.take();
                     stopped = Err(error);
@@ -108,16 +112,17 @@ impl<'l> ShellCommand<'l> {
                 })?,
             }
         }
-        let handler = match self.start(datagram) {
-            Ok(handler) => handler,
-            // Without a shell no packet is ever handled; otherwise the next one may be.
+        let running = match self.start(datagram) {
+            Ok(running) => running,
+            // Without a shell, no packet can be handled: stop. After another failure, such as EAGAIN,
+            // the next packet may be.
             Err(error) if Exit::of(&error) == Exit::NotFound => return Err(error),
             Err(error) => {
                 printer.note_unhandled(&error);
                 return Ok(nothing(stopped));
             }
         };
-        let mut finished = self.finish(handler, stopped, printer.report, wake, meanwhile);
+        let mut finished = self.finish(running, stopped, printer.report, wake, meanwhile);
         if self.protocol != Protocol::Raw && finished.reply.last() == Some(&b'\n') {
             finished.reply.pop();
         }
@@ -126,8 +131,8 @@ impl<'l> ShellCommand<'l> {
 
     /// Starts the command with the datagram on its stdin and its descriptors from 3 up.
     fn start(&self, datagram: &mut Datagram<'_>) -> Result<AwaitedChild> {
-        // A file takes a datagram of any size at once. A pipe would have to be filled while the
-        // command runs.
+        // A memfd takes a datagram of any size at once. A pipe holds 64 KiB, and the rest would have to
+        // be written while the command runs.
         let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
             .map(File::from)
             .context("cannot hold the packet")?;
@@ -142,8 +147,8 @@ impl<'l> ShellCommand<'l> {
             .arg(self.command)
             .stdin(input)
             .stdout(Stdio::piped())
-            // Ctrl-C is for the whole foreground process group of the terminal; udgram lets the
-            // command finish.
+            // A terminal sends SIGINT to the whole foreground process group. In its own group, the
+            // command does not get it and can finish.
             .process_group(0);
         set_environment(&mut shell, datagram, descriptors.len());
         let placed: Vec<_> = descriptors.into_iter().zip(FIRST_DESCRIPTOR..).collect();
@@ -154,29 +159,29 @@ impl<'l> ShellCommand<'l> {
         spawn(&mut shell).map_err(|error| spawn_failure(OsStr::new("sh"), &error))
     }
 
-    /// Waits for the command, and reads what it prints. A signal lets it finish and then stops
-    /// udgram; a second one kills it.
+    /// Reads the output of the command until the command ends. A signal lets it finish and then stops
+    /// udgram; a second signal kills it.
     fn finish(
         &self,
-        handler: AwaitedChild,
+        running: AwaitedChild,
         mut stopped: Result<()>,
         report: Report,
         wake: &Wake<'_>,
         meanwhile: &mut dyn FnMut() -> Result<Option<Duration>>,
     ) -> Finished {
-        let mut handler = Handler::of(handler);
+        let mut running = RunningCommand::of(running);
         let reply = loop {
-            if handler.has_ended() {
-                match handler.read_rest() {
-                    Ok(()) => break handler.printed,
+            if running.has_ended() {
+                match running.read_rest() {
+                    Ok(()) => break running.printed,
                     Err(fault) => break self.note(fault, report),
                 }
             }
-            match meanwhile().and_then(|soon| Ok(handler.wait(soon, wake)?)) {
-                Ok(Output::Unchanged) => {}
-                Ok(Output::Ready) => {
-                    if let Err(fault) = handler.read() {
-                        handler.kill();
+            match meanwhile().and_then(|soon| Ok(running.wait(soon, wake)?)) {
+                Ok(Waited::Unchanged) => {}
+                Ok(Waited::Ready) => {
+                    if let Err(fault) = running.read() {
+                        running.kill();
                         break self.note(fault, report);
                     }
                 }
@@ -185,25 +190,25 @@ impl<'l> ShellCommand<'l> {
                     let first = stopped.is_ok() && self.phase == Phase::Serving;
                     stopped = Err(error);
                     if !first {
-                        handler.kill();
+                        running.kill();
                         break Vec::new();
                     }
                 }
-                // The reader of stdout is gone, for example.
+                // For example, the reader of stdout has exited.
                 Err(error) => {
-                    handler.kill();
+                    running.kill();
                     stopped = Err(error);
                     break Vec::new();
                 }
             }
         };
-        if let Some(status) = handler.status {
+        if let Some(status) = running.status {
             report_status(self.command, status, report);
         }
         Finished { reply, stopped }
     }
 
-    /// Reports output that cannot be sent; an incomplete one is no reply.
+    /// Reports output that cannot be sent. Returns an empty reply: incomplete output is never sent.
     fn note(&self, fault: Fault, report: Report) -> Vec<u8> {
         let command = Quoted(self.command);
         match fault {
@@ -219,7 +224,7 @@ impl<'l> ShellCommand<'l> {
     }
 }
 
-/// Sets the variables that tell of the packet, and removes those that are not for the command.
+/// Sets the variables that describe the packet, and removes those that are not for the command.
 fn set_environment(shell: &mut Command, datagram: &Datagram<'_>, descriptors: usize) {
     let names = std::env::vars_os().map(|(name, _)| name);
     let is_prefixed = |name: &OsString| {
@@ -248,30 +253,32 @@ fn set_environment(shell: &mut Command, datagram: &Datagram<'_>, descriptors: us
 }
 
 /// A running command.
-struct Handler {
+struct RunningCommand {
     child: AwaitedChild,
-    /// Becomes readable when it ends; `None` if the kernel has no pidfd_open(2).
+    /// A descriptor that becomes readable when the command ends; `None` before Linux 5.3, which has no
+    /// pidfd_open(2).
     ended: Option<OwnedFd>,
-    /// Its stdout, until that is closed.
+    /// The pipe from its stdout, until the end is read.
     output: Option<ChildStdout>,
     printed: Vec<u8>,
-    /// How it ended, unless it was killed here or reaped elsewhere.
+    /// Its exit status; `None` while it runs, and if it was killed here or reaped elsewhere.
     status: Option<ExitStatus>,
 }
 
-/// Result of waiting for a command.
-enum Output {
+/// The result of waiting for output.
+enum Waited {
     Unchanged,
     Ready,
 }
 
-/// Reason why the output of a command is no reply.
+/// The reason why the output of a command cannot be sent.
 enum Fault {
     TooMuch,
     Unreadable(io::Error),
 }
 
-impl Handler {
+impl RunningCommand {
+    /// Takes over a started command.
     fn of(mut child: AwaitedChild) -> Self {
         Self {
             ended: pidfd(child.id()).ok(),
@@ -282,7 +289,7 @@ impl Handler {
         }
     }
 
-    /// Returns whether it has ended; does not wait.
+    /// Returns whether the command has ended; does not wait.
     fn has_ended(&mut self) -> bool {
         match self.child.try_wait() {
             Ok(status) => {
@@ -294,24 +301,24 @@ impl Handler {
         }
     }
 
-    /// Waits until it prints or ends, for `soon` at most.
-    fn wait(&self, soon: Option<Duration>, wake: &Wake<'_>) -> udgram::Result<Output> {
+    /// Waits until the command prints or ends, for `soon` at most.
+    fn wait(&self, soon: Option<Duration>, wake: &Wake<'_>) -> udgram::Result<Waited> {
         let mut wake = *wake;
         wake.notice = self.ended.as_ref().map(AsFd::as_fd);
         let mut deadline = Deadline::after(soon);
         if self.ended.is_none() {
-            deadline = deadline.or_after(LOOK_INTERVAL);
+            deadline = deadline.or_after(EXIT_CHECK_INTERVAL);
         }
         let Some(output) = &self.output else {
-            return pause(deadline, &wake).map(|()| Output::Unchanged);
+            return pause(deadline, &wake).map(|()| Waited::Unchanged);
         };
         Ok(match wait(output, Until::Readable, deadline, &wake)? {
-            None | Some(Ready::Notice) => Output::Unchanged,
-            Some(_) => Output::Ready,
+            None | Some(Ready::Notice) => Waited::Unchanged,
+            Some(_) => Waited::Ready,
         })
     }
 
-    /// Reads a piece of its output, which must be ready.
+    /// Reads a piece of the output. Call it when the pipe is readable, or it blocks.
     fn read(&mut self) -> Result<(), Fault> {
         let mut piece = [0; 16 << 10];
         let Some(output) = &mut self.output else {
@@ -329,8 +336,8 @@ impl Handler {
         Ok(())
     }
 
-    /// Reads what is in the pipe, now that it has ended. A process that it left behind may keep the
-    /// pipe open, and fill it for ever.
+    /// Reads what the pipe holds after the command has ended. It does not read until the end of the pipe:
+    /// a background process of the command may keep the pipe open and write to it forever.
     fn read_rest(&mut self) -> Result<(), Fault> {
         let Some(mut output) = self.output.take() else {
             return Ok(());
@@ -343,10 +350,10 @@ impl Handler {
             .map_err(Fault::Unreadable)
     }
 
-    /// Kills it and what it has started.
+    /// Kills the process group of the command.
     fn kill(&mut self) {
         if let Ok(group) = i32::try_from(self.child.id()) {
-            // It fails if all of them have ended.
+            // ESRCH: all of its processes have ended.
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
         // ECHILD: it was reaped elsewhere.
@@ -354,7 +361,7 @@ impl Handler {
     }
 }
 
-/// Warns if a command failed.
+/// Prints a warning if a command failed.
 fn report_status(command: &OsStr, status: ExitStatus, report: Report) {
     let command = Quoted(command);
     match (status.code(), status.signal()) {

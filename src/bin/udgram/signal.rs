@@ -1,6 +1,6 @@
-//! The signals that end the program: SIGINT, SIGTERM, SIGHUP and SIGPIPE. They are held in a
-//! signalfd(2), which every wait watches, so that the program can write what it has and remove what it
-//! made. It then ends by the same signal, as a shell and systemd expect.
+//! Blocks the signals that end the program: SIGINT, SIGTERM, SIGHUP and SIGPIPE. A signalfd(2) reports
+//! them, and every wait watches it, so that the program can write its output and remove its files first. It
+//! then ends by the same signal, as a shell and systemd expect.
 
 use crate::process;
 use anyhow::{Context, Result};
@@ -11,11 +11,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// The signals of this process, once a command holds them.
-static HELD: OnceLock<Held> = OnceLock::new();
+/// The blocked signals of this process, once a command has installed them.
+static BLOCKED: OnceLock<Blocked> = OnceLock::new();
 
+/// The blocked signals.
 #[derive(Debug)]
-struct Held {
+struct Blocked {
     descriptor: SignalFd,
     /// The number of the last signal that was taken.
     last: AtomicI32,
@@ -23,10 +24,10 @@ struct Held {
     count: AtomicU32,
 }
 
-impl Held {
+impl Blocked {
     /// Consumes and returns the pending signal; if none is pending, the last one again.
     fn take(&self) -> Signal {
-        // signalfd(2) returns one signal a read: another one keeps the descriptor readable.
+        // A read returns one signal; if another one is pending, the descriptor stays readable.
         let pending = self.descriptor.read_signal().ok().flatten();
         let number = match pending.and_then(|info| i32::try_from(info.ssi_signo).ok()) {
             Some(number) => {
@@ -40,18 +41,18 @@ impl Held {
     }
 }
 
-/// Proof that the signals are held: from then on they end nothing by themselves.
+/// Proof that the signals are blocked: they do not end the process by themselves.
 #[derive(Debug)]
 pub(crate) struct Signals {
-    held: &'static Held,
+    blocked: &'static Blocked,
 }
 
 impl Signals {
     /// Blocks the signals and opens the descriptor that reports them. A signal that was ignored when
     /// udgram started (by nohup(1), or by a shell for a background job) stays ignored.
     pub(crate) fn install() -> Result<Self> {
-        if let Some(held) = HELD.get() {
-            return Ok(Self { held });
+        if let Some(blocked) = BLOCKED.get() {
+            return Ok(Self { blocked });
         }
         let set: SigSet = [
             Signal::SIGINT,
@@ -60,22 +61,22 @@ impl Signals {
             Signal::SIGPIPE,
         ]
         .into_iter()
-        // A blocked signal is queued even if it is ignored.
+        // The kernel queues a blocked signal even if its action is to ignore it.
         .filter(|signal| !process::is_ignored(*signal))
         .collect();
         set.thread_block().context("cannot block signals")?;
         let descriptor = open(&set)?;
-        let held = HELD.get_or_init(|| Held {
+        let blocked = BLOCKED.get_or_init(|| Blocked {
             descriptor,
             last: AtomicI32::new(Signal::SIGTERM as i32),
             count: AtomicU32::new(0),
         });
-        Ok(Self { held })
+        Ok(Self { blocked })
     }
 
-    /// Installs them if the command has something to write or to remove at its end (`needed`), or if
-    /// this process is PID 1: the kernel drops a signal to PID 1 whose action is the default one. With
-    /// `None`, a signal ends the process at once.
+    /// Blocks the signals if the command has a cleanup (`needed`), or if this process is PID 1: the kernel
+    /// drops a signal to PID 1 whose action is the default. Otherwise returns `None`, and a signal ends the
+    /// process at once.
     pub(crate) fn install_if(needed: bool) -> Result<Option<Self>> {
         if needed || Pid::this().as_raw() == 1 {
             return Self::install().map(Some);
@@ -85,29 +86,29 @@ impl Signals {
 
     /// Returns the descriptor that is readable while a signal is pending.
     pub(crate) fn stop(&self) -> BorrowedFd<'static> {
-        self.held.descriptor.as_fd()
+        self.blocked.descriptor.as_fd()
     }
 
     /// Consumes and returns the pending signal; if none is pending, the last one again.
     pub(crate) fn take(&self) -> Signal {
-        self.held.take()
+        self.blocked.take()
     }
 
     /// Returns whether more than one was taken.
     pub(crate) fn repeated(&self) -> bool {
-        self.held.count.load(Ordering::Relaxed) > 1
+        self.blocked.count.load(Ordering::Relaxed) > 1
     }
 }
 
-/// Returns the descriptor that is readable while a signal is pending that is to end the program, if the
-/// command holds the signals: what any wait of the program watches.
+/// Returns the descriptor that is readable while a signal is pending that ends the program, if the command
+/// has blocked the signals. Every wait of the program watches it.
 pub(crate) fn stop_descriptor() -> Option<BorrowedFd<'static>> {
-    HELD.get().map(|held| held.descriptor.as_fd())
+    BLOCKED.get().map(|blocked| blocked.descriptor.as_fd())
 }
 
-/// Returns the signal that ended a wait, if the command holds the signals.
-pub(crate) fn taken() -> Option<Signal> {
-    HELD.get().map(Held::take)
+/// Consumes and returns the signal that ended a wait, if the command has blocked the signals.
+pub(crate) fn take_stop() -> Option<Signal> {
+    BLOCKED.get().map(Blocked::take)
 }
 
 /// Opens a descriptor that reports the signals of `set`, which are blocked.
@@ -116,11 +117,11 @@ pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
         .context("cannot wait for signals")
 }
 
-/// Calls `action` in a thread whenever `signal` comes. To be called before any other thread is there:
-/// a thread that has not blocked the signal would take it.
+/// Calls `action` in a new thread each time `signal` arrives. Call it before another thread is started:
+/// the kernel may deliver the signal to a thread that has not blocked it.
 pub(crate) fn on_each(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
     let set = SigSet::from(signal);
-    // The thread takes no other signal: those that end the program are for the command.
+    // The new thread inherits this mask: signals that end the program must go to the main thread.
     let before = SigSet::all()
         .thread_swap_mask(SigmaskHow::SIG_BLOCK)
         .context("cannot block signals")?;

@@ -1,5 +1,6 @@
-//! stderr: a reader that takes nothing holds the program up for a second in all. After that, messages
-//! that find no room are dropped and counted, and the number is printed once there is room again.
+//! Writes messages to stderr. The program waits at most one second in all for a reader that does not
+//! read. After that, messages for which there is no room are dropped and counted, and the number is
+//! printed when there is room again.
 
 use crate::process;
 use crate::signal;
@@ -13,17 +14,17 @@ use std::time::{Duration, Instant};
 use udgram::ErrorKind;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
 
-/// How long the program waits for stderr, all its messages together.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// What a pipe that is ready for writing takes without blocking (`PIPE_BUF`).
-const READY: usize = 4096;
+/// The longest time that the program waits for stderr, for all messages together.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The number of bytes that a pipe takes without blocking if poll(2) reports it writable (`PIPE_BUF`).
+const PIPE_ROOM: usize = 4096;
 /// How long to wait where poll(2) reports room and write(2) finds none.
 const PAUSE: Duration = Duration::from_millis(1);
 
 static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
     kind: Kind::Unknown,
     rest: Vec::new(),
-    patience: PATIENCE,
+    wait_left: MAX_WAIT,
     lost: 0,
 });
 
@@ -31,38 +32,40 @@ static STANDARD: LazyLock<io::Stderr> = LazyLock::new(stderr);
 
 struct Stderr {
     kind: Kind,
-    /// What is left of the message that is being written.
+    /// The unwritten rest of the current message.
     rest: Vec<u8>,
     /// How long the program may still wait.
-    patience: Duration,
-    /// How many messages were dropped since the last notice.
+    wait_left: Duration,
+    /// The number of messages dropped since the last notice.
     lost: u64,
 }
 
-/// What stderr is, as far as writing to it goes.
+/// The kind of file that stderr is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Nothing has been written yet.
+    /// Not determined yet: nothing has been written.
     Unknown,
-    /// A file, or a device like /dev/null: writing does not wait for a reader.
+    /// A file, or a device such as /dev/null: writing waits for no reader.
     File,
-    /// A pipe or a terminal, whose reader may be slow, or go away. It can be opened once more.
+    /// A pipe, whose reader may be slow or exit. It can be reopened through /proc.
     Pipe,
+    /// A terminal. It can be reopened through /proc.
     Terminal,
-    /// A socket.
+    /// A socket, which cannot be reopened.
     Socket,
-    /// It was closed when the program started.
+    /// None: stderr was closed when the program started.
     Closed,
 }
 
-/// Where a message is written to.
+/// The descriptor that a message is written to.
 struct Channel {
-    /// A pipe or a terminal once more, non-blocking: another process may take the room between
-    /// poll(2) and write(2), and a terminal that is stopped takes less than it is ready for. It is
-    /// open for one message only: descriptor numbers are for what is received.
+    /// A non-blocking descriptor of a pipe or a terminal: another process may fill the pipe between
+    /// poll(2) and write(2), and a terminal that is stopped (Ctrl-S) may block although poll(2) reports
+    /// it writable. It is open for one message only, so that it takes no number that a received
+    /// descriptor needs (`RLIMIT_NOFILE`).
     reopened: Option<OwnedFd>,
-    /// How many bytes are written at a time.
-    most: usize,
+    /// The largest number of bytes in a write(2).
+    max: usize,
 }
 
 impl Channel {
@@ -72,28 +75,28 @@ impl Channel {
             Kind::Pipe | Kind::Terminal => open("/proc/self/fd/2", flags, Mode::empty()).ok(),
             _ => None,
         };
-        let most = match kind {
+        let max = match kind {
             Kind::File => usize::MAX,
-            // A terminal is ready as soon as it takes one character.
+            // poll(2) reports a terminal writable if it takes one character.
             Kind::Terminal if reopened.is_none() => 1,
-            _ => READY,
+            _ => PIPE_ROOM,
         };
-        Self { reopened, most }
+        Self { reopened, max }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.reopened {
             Some(reopened) => reopened.as_fd(),
-            // std leaves it open for as long as the process runs.
+            // std never closes it.
             None => STANDARD.as_fd(),
         }
     }
 
     fn write(&self, bytes: &[u8]) -> nix::Result<usize> {
-        nix::unistd::write(self.fd(), &bytes[..bytes.len().min(self.most)])
+        nix::unistd::write(self.fd(), &bytes[..bytes.len().min(self.max)])
     }
 
-    /// Waits until there is room, for `timeout` at most. `Ok(false)`: there is none.
+    /// Waits until there is room, for `timeout` at most. Returns `false` if there is none.
     fn wait(&self, timeout: Duration, stop: Option<BorrowedFd<'_>>) -> udgram::Result<bool> {
         let wake = Wake::new(stop, Some(self.fd()));
         let deadline = Deadline::after(Some(timeout));
@@ -101,13 +104,13 @@ impl Channel {
     }
 }
 
-/// Writes a line. A stderr that is closed, full or without a reader is no error: nothing is left to
-/// report that to.
+/// Writes a line. Does nothing if stderr is closed, full or without a reader: there is no other place
+/// to report that.
 pub(crate) fn write_line(line: &str) {
     lock().put(line.as_bytes());
 }
 
-/// Writes what is redrawn, if there is room for it at once and no message is waiting.
+/// Writes text that is redrawn later, unless stderr has no room now or a message waits.
 pub(crate) fn draw(text: &str) {
     let stderr = lock();
     if stderr.kind == Kind::Closed || !stderr.rest.is_empty() || stderr.lost > 0 {
@@ -115,12 +118,12 @@ pub(crate) fn draw(text: &str) {
     }
     let channel = Channel::open(stderr.kind);
     if matches!(channel.wait(Duration::ZERO, None), Ok(true)) {
-        // What does not fit is drawn the next time.
+        // A failure or a partial write is corrected by the next redraw.
         let _ = channel.write(text.as_bytes());
     }
 }
 
-/// Writes what is left before the program ends, and how many messages were dropped.
+/// Writes the rest of the last message and the number of dropped messages before the program ends.
 pub(crate) fn finish() {
     let mut stderr = STDERR.lock().unwrap_or_else(PoisonError::into_inner);
     if stderr.write_rest() {
@@ -131,13 +134,13 @@ pub(crate) fn finish() {
 fn lock() -> MutexGuard<'static, Stderr> {
     let mut stderr = STDERR.lock().unwrap_or_else(PoisonError::into_inner);
     if stderr.kind == Kind::Unknown {
-        stderr.look();
+        stderr.detect_kind();
     }
     stderr
 }
 
 impl Stderr {
-    fn look(&mut self) {
+    fn detect_kind(&mut self) {
         let mode = fstat(stderr()).map_or(0, |status| status.st_mode);
         self.kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if process::was_closed_at_start(2) => Kind::Closed,
@@ -160,7 +163,7 @@ impl Stderr {
         self.write_rest();
     }
 
-    /// Writes how many messages were dropped, if any were. Returns whether all is written.
+    /// Writes how many messages were dropped, if any were. Returns whether nothing is left to write.
     fn put_notice(&mut self) -> bool {
         let notice = match std::mem::take(&mut self.lost) {
             0 => return true,
@@ -173,7 +176,7 @@ impl Stderr {
         self.write_rest()
     }
 
-    /// Writes what is left. Returns whether that is all of it.
+    /// Writes the rest of the current message. Returns whether nothing is left to write.
     fn write_rest(&mut self) -> bool {
         if self.rest.is_empty() {
             return true;
@@ -186,40 +189,40 @@ impl Stderr {
             match channel.write(&self.rest) {
                 Ok(count) => drop(self.rest.drain(..count)),
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if self.patience.is_zero() => return false,
+                Err(Errno::EAGAIN) if self.wait_left.is_zero() => return false,
                 Err(Errno::EAGAIN) => {
                     let begin = Instant::now();
-                    // An early end of the pause leads to the next attempt.
+                    // If the pause fails, the next attempt follows at once.
                     let _ = pause(Deadline::after(Some(PAUSE)), &Wake::default());
-                    self.patience = self.patience.saturating_sub(begin.elapsed());
+                    self.wait_left = self.wait_left.saturating_sub(begin.elapsed());
                 }
-                // A full file system may have room for the next message.
+                // Drop the rest. The cause may be temporary (ENOSPC), so the next message is tried.
                 Err(_) => self.rest.clear(),
             }
         }
         true
     }
 
-    /// Waits for room. A signal that ends the program ends that, too.
+    /// Waits for room. A signal that ends the program ends the wait, too.
     fn has_room(&mut self, channel: &Channel) -> bool {
         if self.kind == Kind::File {
             return true;
         }
         let mut room = channel.wait(Duration::ZERO, None);
-        if matches!(room, Ok(false)) && !self.patience.is_zero() {
+        if matches!(room, Ok(false)) && !self.wait_left.is_zero() {
             let begin = Instant::now();
-            room = channel.wait(self.patience, signal::stop_descriptor());
-            self.patience = self.patience.saturating_sub(begin.elapsed());
+            room = channel.wait(self.wait_left, signal::stop_descriptor());
+            self.wait_left = self.wait_left.saturating_sub(begin.elapsed());
         }
         room.unwrap_or_else(|error| match error.kind() {
-            // A pipe with a name may get another reader, for the next message.
+            // Drop the rest. A FIFO may have another reader for the next message.
             ErrorKind::OutputGone => {
                 self.rest.clear();
                 false
             }
-            // The program is to end.
+            // A signal ends the program: wait no more.
             ErrorKind::Stopped => {
-                self.patience = Duration::ZERO;
+                self.wait_left = Duration::ZERO;
                 false
             }
             _ => true,

@@ -1,18 +1,18 @@
-//! Control characters: one place escapes them, so that text from outside cannot control a terminal.
+//! Escapes control characters, so that text from outside cannot control a terminal.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// How control characters are replaced.
+/// The replacement of control characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Controls {
-    /// As JSON escapes them (`\u009b`), which leaves its meaning unchanged. Line ends and tabs stay.
+    /// JSON escapes (`\u009b`), which leave the meaning of JSON unchanged. Line ends and tabs stay.
     Json,
-    /// As `\x9b`. Line ends and tabs stay.
+    /// Escapes like `\x9b`. Line ends and tabs stay.
     Text,
-    /// As Rust escapes them (`\n`, `\u{9b}`).
+    /// Rust escapes (`\n`, `\u{9b}`).
     Rust,
-    /// Each by a space: the text stays one line.
+    /// A space for each: the text stays one line.
     Space,
 }
 
@@ -26,7 +26,7 @@ impl Controls {
     }
 }
 
-/// Replaces the control characters of `text`, which is returned unchanged if it has none.
+/// Replaces the control characters of `text`. Returns it unchanged if it has none.
 pub(crate) fn escape_controls(text: &str, controls: Controls) -> Cow<'_, str> {
     if !text.chars().any(|character| controls.replaces(character)) {
         return text.into();
@@ -49,7 +49,7 @@ pub(crate) fn escape_controls(text: &str, controls: Controls) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Replaces the control characters of `lines[start..]`, unless it is not UTF-8.
+/// Replaces the control characters of `lines[start..]`. Leaves it unchanged if it is not UTF-8.
 pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, controls: Controls) {
     let Ok(text) = str::from_utf8(&lines[start..]) else {
         return;

@@ -1,43 +1,49 @@
-//! Answers that were not sent: reported once for each client, and counted.
+//! Reports the answers that were not sent, once for each client, and counts the others.
 
-use crate::recipient::{Asker, Refusal};
+use crate::recipient::{Recipient, Refusal};
 use crate::report::Report;
 use std::collections::HashSet;
 
-/// How many clients are reported, each with a line of its own.
+/// The largest number of clients that are reported with a line each.
 const MAX_REPORTED: usize = 256;
 
-/// Reports which clients were not answered.
+/// The clients that were not answered and have been reported.
 #[derive(Debug, Default)]
 pub(crate) struct Unanswered {
-    reported: HashSet<Asker>,
-    /// Whether a path that may not be the sender's was reported.
+    reported: HashSet<Recipient>,
+    /// Whether a path that may lead to another user's socket was reported.
     distrust_reported: bool,
-    /// Answers that were not sent, less those with a line of their own.
+    /// The number of answers that were not sent and have no line.
     more: usize,
 }
 
 impl Unanswered {
-    /// Notes `count` answers that were not sent for lack of room.
-    pub(crate) fn dropped(&mut self, asker: &Asker, cause: &str, count: usize, report: Report) {
-        if self.is_new(asker, count) {
+    /// Counts `count` answers that were dropped because there was no room, and reports the client once.
+    pub(crate) fn dropped(
+        &mut self,
+        recipient: &Recipient,
+        cause: &str,
+        count: usize,
+        report: Report,
+    ) {
+        if self.is_new(recipient, count) {
             report.warning(format_args!(
                 "{} was not answered: {cause} (hint: it may not be reading)",
-                asker.address().quoted()
+                recipient.address().quoted()
             ));
         }
     }
 
-    /// Notes `count` answers that could not be sent.
+    /// Counts `count` answers that could not be sent, and reports the client once.
     pub(crate) fn refused(
         &mut self,
-        asker: &Asker,
+        recipient: &Recipient,
         refusal: Refusal,
         count: usize,
         report: Report,
     ) {
         if let Refusal::Untrusted(cause) = refusal {
-            // Senders could choose ever new paths.
+            // One line for all: a sender could use a new path for each packet.
             if self.distrust_reported {
                 self.more += count;
                 return;
@@ -46,9 +52,9 @@ impl Unanswered {
             self.more += count - 1;
             report.warning(format_args!(
                 "{} was not answered: {cause}",
-                asker.address().quoted()
+                recipient.address().quoted()
             ));
-        } else if self.is_new(asker, count) {
+        } else if self.is_new(recipient, count) {
             match refusal {
                 Refusal::Unreachable(error) => report.error(&error.into()),
                 _ => report.warning("a packet cannot be answered: its sender has no address"),
@@ -56,22 +62,22 @@ impl Unanswered {
         }
     }
 
-    /// Returns whether the next answer to this client that is not sent is reported.
-    pub(crate) fn reports(&self, asker: &Asker) -> bool {
-        self.reported.len() < MAX_REPORTED && !self.reported.contains(asker)
+    /// Returns whether a failure to answer this client would be reported.
+    pub(crate) fn will_report(&self, recipient: &Recipient) -> bool {
+        self.reported.len() < MAX_REPORTED && !self.reported.contains(recipient)
     }
 
-    /// Counts, and returns whether the client is to be reported: the first time.
-    fn is_new(&mut self, asker: &Asker, count: usize) -> bool {
-        let new = self.reports(asker);
+    /// Counts answers that were not sent. Returns whether to report the client: only the first time.
+    fn is_new(&mut self, recipient: &Recipient, count: usize) -> bool {
+        let new = self.will_report(recipient);
         if new {
-            self.reported.insert(asker.clone());
+            self.reported.insert(recipient.clone());
         }
         self.more += if new { count - 1 } else { count };
         new
     }
 
-    /// Reports how many answers were not sent besides those reported.
+    /// Reports how many more answers were not sent.
     pub(crate) fn conclude(&mut self, report: Report) {
         let more = std::mem::take(&mut self.more);
         match more {

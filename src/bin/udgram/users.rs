@@ -1,37 +1,37 @@
-//! Which user sent a datagram, as far as the kernel can name users in this namespace.
+//! Finds out which user sent a datagram, as far as this user namespace shows it.
 
 use std::fs;
 use udgram::ancillary::Credentials;
 
-/// Overflow user id, unless `kernel.overflowuid` says otherwise.
+/// The default of `kernel.overflowuid`, the id that the kernel reports for users without an id here.
 const OVERFLOW_UID: u32 = 65534;
-/// Content of /proc/self/uid_map, with single spaces, where every user has its own id.
+/// The content of /proc/self/uid_map, with single spaces, if every user has its own id here.
 const IDENTITY: &str = "0 0 4294967295";
 
-/// Sender of a datagram.
+/// The sender of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
-    /// The kernel names its user.
+    /// The user that sent it.
     User(u32),
-    /// The user has no id in this user namespace: the kernel says the overflow id for all of them.
+    /// A user without an id in this user namespace: the kernel reports the overflow id.
     Unmapped,
-    /// The kernel names neither user nor process: the datagram was queued before `SO_PASSCRED` was
-    /// on.
+    /// Unknown: the kernel reports process 0 and the overflow id, because the datagram was queued before
+    /// `SO_PASSCRED` was set.
     Unknown,
-    /// The datagram carries no credentials.
+    /// Unknown: the datagram has no credentials.
     Unasked,
 }
 
-/// Meaning of user ids in this user namespace.
+/// The meaning of user ids in this user namespace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Users {
     overflow: u32,
-    /// Whether every user has an id here, so that the overflow id is nobody's but its own.
+    /// Whether every user has an id here: the overflow id is then the id of one user.
     all_mapped: bool,
 }
 
 impl Users {
-    /// Reads what /proc says of this process. Without /proc, users may be unmapped.
+    /// Reads the meaning from /proc. Without /proc, it assumes that users may be unmapped.
     pub(crate) fn of_this_process() -> Self {
         let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid")
             .ok()

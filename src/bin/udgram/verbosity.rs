@@ -1,6 +1,6 @@
-//! Which diagnostics are printed: `--quiet`, `--verbose`.
+//! The choice of diagnostics: `--quiet`, `--verbose`.
 
-/// Which diagnostics are printed.
+/// The diagnostics that are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verbosity {
     /// Errors without hints (`--quiet`).

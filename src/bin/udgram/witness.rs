@@ -1,6 +1,6 @@
-//! Tells the signals that came to `udgram exec` alone from those that also came to its CMD: a signal that
-//! was sent to the process group (by a terminal, by timeout(1)) or to the cgroup (by systemd) must not be
-//! passed on a second time. A witness, a process beside CMD, receives such a signal as CMD does.
+//! Finds out which signals `udgram exec` must forward to its CMD. A signal that was sent to the process group
+//! (by a terminal, by timeout(1)) or to the cgroup (by systemd) has reached CMD already. The witness, a child
+//! process beside CMD, receives such a signal too, and reports it.
 
 use crate::process::WitnessProcess;
 use anyhow::{Context, Result};
@@ -9,21 +9,23 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 use udgram::wait::{Deadline, Until, Wake, wait};
 
-/// How long after the first process of a group or cgroup the last one receives a signal: systemd and
-/// timeout(1) send it to one after the other.
+/// The longest time between the first and the last process of a group or cgroup that receive a signal:
+/// systemd sends it to one process after the other.
 const SPREAD: Duration = Duration::from_millis(20);
-/// How long to wait for an answer of the witness, which a loaded system may let wait for a processor.
-const ANSWER: Duration = Duration::from_secs(1);
-/// How many reports are read at a time.
+/// How long to wait for an answer of the witness: under load it may wait for a processor.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The largest number of reports that are read at a time.
 const REPORTS: usize = 64;
 
-/// The process beside CMD, and what it has reported.
+/// The witness process, and what it has reported.
 #[derive(Debug)]
 pub(crate) struct Witness {
     process: WitnessProcess,
-    /// The signals that it reported, and when, of those that this process has not received yet.
+    /// The signals that it has reported and this process has not received yet, each with the time of the
+    /// report.
     reported: Vec<(c_int, Instant)>,
-    /// Whether it still runs: it may have been killed, or may have found no close_range(2).
+    /// Whether it runs: it may have been killed, and it exits if there is no close_range(2) (before Linux
+    /// 5.9).
     runs: bool,
 }
 
@@ -38,21 +40,23 @@ impl Witness {
         })
     }
 
-    /// Returns those of the signals `came`, which this process has just received, that the witness has not
+    /// Returns those of the signals `received`, which this process has just received, that the witness has not
     /// received with it. A report of the witness stands for one signal.
-    pub(crate) fn missing(&mut self, came: &[c_int]) -> Vec<c_int> {
+    pub(crate) fn missing(&mut self, received: &[c_int]) -> Vec<c_int> {
         if let Some(since) = Instant::now().checked_sub(SPREAD) {
             self.reported.retain(|(_, reported)| *reported >= since);
         }
         self.collect(Deadline::after(Some(SPREAD)), |witness, _| {
-            witness.unseen(came).is_empty()
+            witness.unseen(received).is_empty()
         });
-        if !self.unseen(came).is_empty() && self.process.ask().is_ok() {
-            // What it had received and not reported yet comes before the answer.
-            self.collect(Deadline::after(Some(ANSWER)), |_, answered| answered);
+        if !self.unseen(received).is_empty() && self.process.ask().is_ok() {
+            // Signals that the witness has received and not reported yet come before the answer.
+            self.collect(Deadline::after(Some(ANSWER_TIMEOUT)), |_, answered| {
+                answered
+            });
         }
-        let missing = self.unseen(came);
-        for number in came {
+        let missing = self.unseen(received);
+        for number in received {
             if let Some(at) = self.reported.iter().position(|(seen, _)| seen == number) {
                 self.reported.remove(at);
             }
@@ -60,9 +64,11 @@ impl Witness {
         missing
     }
 
-    fn unseen(&self, came: &[c_int]) -> Vec<c_int> {
+    /// Returns those of the signals `received` that are not reported.
+    fn unseen(&self, received: &[c_int]) -> Vec<c_int> {
         let mut seen: Vec<c_int> = self.reported.iter().map(|(number, _)| *number).collect();
-        came.iter()
+        received
+            .iter()
             .copied()
             .filter(|number| match seen.iter().position(|seen| seen == number) {
                 Some(at) => {
@@ -74,7 +80,8 @@ impl Witness {
             .collect()
     }
 
-    /// Reads reports until the deadline, or until `enough`, which is told whether 0 was among them.
+    /// Reads reports until the deadline, or until `enough` returns `true`; its argument says whether 0 was
+    /// among them.
     fn collect(&mut self, deadline: Deadline, enough: impl Fn(&Self, bool) -> bool) {
         while self.runs && !enough(self, false) {
             let reports = &mut self.process.reports;

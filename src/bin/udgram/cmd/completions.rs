@@ -1,4 +1,4 @@
-//! `udgram completions`: prints a completion script of completions/.
+//! `udgram completions`: prints the completion script for a shell.
 
 use crate::cli::{Completions, Shell};
 use crate::exit::Exit;

@@ -23,11 +23,11 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, options.exec.is_some());
     let mut needs = wanted.needs();
-    // An answer to a pathname needs the sender's user. For a socket that is not bound here, see
-    // `ask_for_credentials`.
+    // An answer to a pathname needs the sender's user (`Recipient::destination`). `request_credentials`
+    // does this for --echo on a socket that is not bound here.
     let answers = options.exec.is_some() || (options.echo && options.address.is_some());
-    let who = answers || !options.allow_uid.is_empty();
-    if who && !needs.contains(&libc::SO_PASSCRED) {
+    let identify = answers || !options.allow_uid.is_empty();
+    if identify && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
@@ -40,19 +40,19 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         ..
     } = Endpoint::open(&request, report)?;
     if options.echo {
-        ask_for_credentials(&socket, &mut cleanup)?;
+        request_credentials(&socket, &mut cleanup)?;
     }
     let client = Client::new(socket, wanted.protocol)?;
     let handler = server(options, opened.origin, &signals);
     let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
     receiver.watch(cleanup.take_binding());
     receiver.admission = Admission::of(&options.allow_uid);
-    let service = Service::of_environment(report);
-    service.tell("READY=1");
+    let service = Service::from_environment(report);
+    service.notify("READY=1");
     let limits = Limits {
         count: options.count,
         patience: Patience::Each(options.timeout.0),
-        // Without a count nothing is missing when time runs out.
+        // Without a count, a timeout is the normal end.
         expired: if options.count.is_some() {
             Exit::TimedOut
         } else {
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         drain: true,
     };
     let exit = receiver.run(&client, &limits, Replies::All, Some(&signals));
-    service.tell("STOPPING=1");
+    service.notify("STOPPING=1");
     receiver.admission.conclude(report);
     let exit = exit?;
     if exit == Exit::TimedOut {
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     receiver.conclude(&client, exit)
 }
 
-/// Returns what answers the packets.
+/// Makes the server that answers the packets.
 fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Server<'l> {
     let protocol = options.receive.packets.protocol;
     let action = match (&options.exec, options.echo) {
@@ -87,7 +87,7 @@ fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Serv
     };
     let settings = &options.receive.socket.sockopt;
     let is_size = |setting: &String| setting.to_ascii_uppercase().contains("SNDBUF");
-    // Others that share an inherited socket find its options unchanged.
+    // Other processes may share an inherited socket: leave its options unchanged.
     let growth = if origin == Origin::Inherited || settings.iter().any(is_size) {
         Growth::Forbidden
     } else {
@@ -96,10 +96,10 @@ fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Serv
     Server::new(action, growth)
 }
 
-/// Asks for credentials on a socket that has a name. One that has none is the end of a
-/// socketpair(2), whose peer is known, and `SO_PASSCRED` would bind it to an abstract name with the
-/// first answer (`unix_dgram_sendmsg`).
-fn ask_for_credentials(socket: &DatagramSocket, cleanup: &mut Cleanup) -> Result<()> {
+/// Sets `SO_PASSCRED` on a socket that has a name. An unnamed one is an end of a socketpair(2), whose
+/// peer needs no check; `SO_PASSCRED` would bind it to an abstract name with the first answer
+/// (`unix_dgram_sendmsg`).
+fn request_credentials(socket: &DatagramSocket, cleanup: &mut Cleanup) -> Result<()> {
     if sockopt::get_int(socket, libc::SO_PASSCRED)? == 0
         && socket.local_address()? != Address::Unnamed
     {

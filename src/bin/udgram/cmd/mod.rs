@@ -1,4 +1,4 @@
-//! The subcommands: each module runs one with its arguments.
+//! Runs the subcommands, each in its own module.
 
 pub(crate) mod completions;
 pub(crate) mod exec;
@@ -14,11 +14,11 @@ use crate::exit::{Exit, Failure};
 use crate::protocol::Client;
 use udgram::Address;
 
-/// Returns the error of a timeout after `came` of `count` packets.
+/// Makes the error of a timeout after `received` of `count` packets.
 pub(crate) fn timed_out(
     client: &Client,
     bound: Option<&Address<'static>>,
-    came: u64,
+    received: u64,
     count: u64,
     timeout: Timeout,
 ) -> anyhow::Error {
@@ -28,9 +28,9 @@ pub(crate) fn timed_out(
         None => client.local_address().unwrap_or(Address::Unnamed),
     };
     let local = local.quoted();
-    let cause = match came {
+    let cause = match received {
         0 => format!("no packet came within {timeout}"),
-        came => format!("{came} of {count} packets came, and then none within {timeout}"),
+        received => format!("{received} of {count} packets came, and then none within {timeout}"),
     };
     Failure::error(
         Exit::TimedOut,

@@ -1,4 +1,5 @@
-//! `udgram listen --peek`: prints each datagram that is sent to somebody's socket, and leaves it there.
+//! `udgram listen --peek`: prints the datagrams that are sent to the socket of another process, which
+//! receives them as before.
 
 use crate::cli::Listen;
 use crate::exit::{Exit, Failure, has_kind};
@@ -32,13 +33,13 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         lost: 0,
     };
     peek.note_losses();
-    let service = Service::of_environment(report);
-    service.tell("READY=1");
+    let service = Service::from_environment(report);
+    service.notify("READY=1");
     let exit = match peek.print_all(options, &signals) {
         Err(error) if has_kind(&error, ErrorKind::Stopped) => peek.stop(&signals),
         exit => exit,
     };
-    service.tell("STOPPING=1");
+    service.notify("STOPPING=1");
     peek.note_losses();
     if exit.is_err() {
         // The error is returned; the lines that are ready are printed before it.
@@ -70,22 +71,23 @@ fn attach(options: &Listen) -> Result<(Observer, String)> {
     }
 }
 
-/// A socket that is observed, and where its datagrams are printed.
+/// An observed socket, with the printer of its datagrams.
 struct Peek {
     observer: Observer,
     /// The socket, for messages.
     socket: String,
     printer: Printer,
-    /// How many datagrams are still wanted.
+    /// The number of datagrams that are still to be printed; `None`: no limit.
     left: Option<u64>,
-    /// How many of the observer's batch are printed.
+    /// The number of datagrams of the observer's batch that are printed.
     printed: usize,
-    /// How many losses are reported.
+    /// The number of losses that are reported.
     lost: u64,
 }
 
 impl Peek {
-    /// Prints until the count, the time, a signal, stdout or the socket ends it.
+    /// Prints datagrams until the count is reached, the timeout has passed, a signal comes, the reader of
+    /// stdout exits or the socket is closed.
     fn print_all(&mut self, options: &Listen, signals: &Signals) -> Result<Exit> {
         let wake = Wake::new(Some(signals.stop()), self.printer.output.watched());
         let timeout = options.timeout.0;
@@ -108,7 +110,7 @@ impl Peek {
         Ok(Exit::Done)
     }
 
-    /// Prints what is left of the batch. Without `wake` nothing is written meanwhile.
+    /// Prints the rest of the batch. Without `wake`, writes nothing to stdout yet.
     fn print_batch(&mut self, wake: Option<&Wake<'_>>) -> Result<()> {
         for datagram in self.observer.datagrams().skip(self.printed) {
             if self.left == Some(0) {
@@ -125,7 +127,7 @@ impl Peek {
         Ok(())
     }
 
-    /// Ends after a signal: what was sent before it is still printed.
+    /// Prints the datagrams that were sent before a signal, and returns its exit.
     fn stop(&mut self, signals: &Signals) -> Result<Exit> {
         let signal = signals.take();
         if signal == Signal::SIGPIPE {
@@ -143,7 +145,7 @@ impl Peek {
         Ok(Exit::Signal(signal))
     }
 
-    /// Reports the first time that packets were not recorded; the sum is reported at the end.
+    /// Reports the first packets that were not recorded. The sum is reported at the end.
     fn note_losses(&mut self) {
         let lost = self.observer.lost();
         if lost > 0 && self.lost == 0 {

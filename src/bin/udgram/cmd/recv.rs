@@ -1,5 +1,5 @@
-//! `udgram recv`: receives one packet, or a few, and prints them or hands the packet and its
-//! descriptors to CMD.
+//! `udgram recv`: receives one or more packets and prints them, or runs CMD with the packet and its
+//! descriptors.
 
 use crate::cli::Recv;
 use crate::cmd::timed_out;
@@ -9,8 +9,8 @@ use crate::handler::{Handler, PrintOnly};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{
-    forget_overwritten, hand_on_signals, place_descriptors, replace_process, require_command,
-    spawn_failure,
+    hand_on_signals, place_descriptors, replace_process, require_command, spawn_failure,
+    unset_overwritten,
 };
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let Some((mut command, numbers)) = receiver.handler.ready.take() else {
         return Ok(exit);
     };
-    // CMD replaces udgram: nothing is dropped after exec(3).
+    // CMD replaces udgram, and execve(2) runs no destructor.
     drop(receiver);
     drop(client);
     drop(cleanup);
@@ -94,10 +94,10 @@ fn receive_count<H: Handler>(
     receiver.conclude(client, exit)
 }
 
-/// Makes the command that the packet is handed to.
+/// The handler that prepares CMD for the packet.
 struct HandOver<'o> {
     options: &'o Recv,
-    /// CMD with the packet, and the numbers of its descriptors; none if it was not a valid packet.
+    /// CMD with the packet, and the numbers of its descriptors; `None` if it was not a valid packet.
     ready: Option<(Command, Vec<RawFd>)>,
 }
 
@@ -133,7 +133,7 @@ impl Handler for HandOver<'_> {
     }
 }
 
-/// Returns the numbers that `count` descriptors get: those named, or 3 and up.
+/// Returns the numbers that `count` descriptors get in CMD: those of --fd, or from 3 up.
 fn numbers(named: &[RawFd], count: usize) -> Result<Vec<RawFd>> {
     if named.len() > count {
         let carried = match count {
@@ -172,8 +172,8 @@ fn command(words: &[OsString], packet: Vec<u8>, from: OsString) -> Result<Comman
     Ok(command)
 }
 
-/// Makes `command` start with the descriptors at these numbers, and announces those from 3 up
-/// without a gap as sd_listen_fds(3) expects.
+/// Makes `command` start with the descriptors at these numbers. Sets `LISTEN_FDS` for those that are from 3
+/// up without a gap, as sd_listen_fds(3) expects.
 fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>, numbers: &[RawFd]) {
     let placed: Vec<(OwnedFd, RawFd)> = descriptors
         .into_iter()
@@ -187,6 +187,6 @@ fn hand_over(command: &mut Command, descriptors: Vec<OwnedFd>, numbers: &[RawFd]
         .env("LISTEN_FDS", names.len().to_string())
         .env("LISTEN_PID", std::process::id().to_string())
         .env("LISTEN_FDNAMES", names.join(":"));
-    forget_overwritten(command, numbers);
+    unset_overwritten(command, numbers);
     place_descriptors(command, placed);
 }

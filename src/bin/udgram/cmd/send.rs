@@ -4,7 +4,7 @@ use crate::cli::Send;
 use crate::cli::value::parse_peer;
 use crate::endpoint::{Connect, Endpoint, InheritedSocket, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
-use crate::printer::{ReceiveOptions, Taker};
+use crate::printer::{DescriptorUse, ReceiveOptions};
 use crate::protocol::Client;
 use crate::receive::Receiver;
 use crate::reply::Awaiting;
@@ -21,7 +21,7 @@ use udgram::{Address, ErrorKind};
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
     let wanted = reply_options(options);
-    // With no file to remove and no replies or totals to print, a signal may end the process at once.
+    // Without a file to remove, and replies or totals to print, a signal may end the process at once.
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
     let signals = Signals::install_if(bound || options.reply.is_some() || options.counting.stats)?;
     let sent = send(options, &route, wanted, signals.as_ref(), report);
@@ -53,7 +53,7 @@ fn send(
         settings: &options.socket.sockopt,
         file: &options.file,
         needs: &options.reply.map(|_| needs(wanted)).unwrap_or_default(),
-        // Waiting for a reply takes what is queued.
+        // Waiting for a reply receives what is queued.
         purpose: if options.reply.is_some() {
             Purpose::Answers
         } else {
@@ -81,14 +81,14 @@ fn send(
     sender.conclude(exit)
 }
 
-/// Returns the options of `SOL_SOCKET` that replies need. The time of arrival tells what was sent before
-/// the question.
+/// Returns the options of `SOL_SOCKET` that replies need. The time of arrival shows which packets were sent
+/// before the question.
 fn needs(wanted: ReceiveOptions) -> Vec<c_int> {
     let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
     wanted.needs().into_iter().chain(time).collect()
 }
 
-/// Returns how replies are printed.
+/// Returns the options for printing replies.
 fn reply_options(options: &Send) -> ReceiveOptions {
     ReceiveOptions {
         protocol: options.packets.protocol,
@@ -99,12 +99,12 @@ fn reply_options(options: &Send) -> ReceiveOptions {
         } else {
             ControlSpace::NoDescriptors
         },
-        taker: Taker::Envelope,
+        descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,
     }
 }
 
-/// Which socket sends, where to, and which arguments are packets.
+/// The meaning of the arguments: the socket that sends, its target, and the packets.
 struct Route<'s> {
     source: Source<'s>,
     target: Target,
@@ -139,7 +139,7 @@ impl<'s> Route<'s> {
             }
             (None, Some(to), packets) => {
                 let inherited = match options.bind {
-                    None => InheritedSocket::of_environment()?.map(Source::Inherited),
+                    None => InheritedSocket::from_environment()?.map(Source::Inherited),
                     Some(_) => None,
                 };
                 let target = Target::Each(Some(to.clone()));
@@ -177,7 +177,7 @@ fn inherited(options: &Send) -> Result<Source<'_>> {
             "PEER '-' is the inherited socket, which --bind does not bind",
         ));
     }
-    let inherited = InheritedSocket::of_environment()?;
+    let inherited = InheritedSocket::from_environment()?;
     inherited.map(Source::Inherited).ok_or_else(|| {
         Failure::usage(
             "PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket activation passes one",

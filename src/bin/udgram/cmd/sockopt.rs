@@ -17,11 +17,11 @@ use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket};
 
 pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
-    // Before anything is bound: a wrong argument has no effect.
+    // Parse before binding: a wrong argument must have no effect.
     let asked = Request::parse_all(&options.options)?;
     let request = endpoint::Request {
         source: match Source::of(options.bind.as_ref(), true, &options.inherited)? {
-            // Nothing is sent, so nothing needs an address to answer.
+            // The command sends nothing, so it needs no address for answers.
             Source::Autobound => Source::Bound(&Address::Unnamed),
             source => source,
         },
@@ -52,9 +52,8 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Carries out the requests and appends their result to `lines`, without the last line end: one JSON
-/// object of everything if nothing is asked for; the value alone, in the form that `NAME=VALUE`
-/// takes, for one request; one JSON object for several.
+/// Carries out the requests and appends the result to `lines`, without the last line end: for no request,
+/// a JSON object of everything; for one, the value in the form of `NAME=VALUE`; for several, a JSON object.
 fn answer(
     socket: &DatagramSocket,
     asked: &[Request],
@@ -87,13 +86,15 @@ fn answer(
         write_option_value(&value, object.member(&name));
     }
     object.end();
-    // In every output: a pathname or a text can hold DEL and C1 controls, which JSON leaves as is.
+    // Escape in every output, not only on a terminal: a pathname or a text may have DEL and C1 controls,
+    // which serde_json leaves unescaped.
     escape(lines, start, Controls::Json);
     Ok(())
 }
 
-/// Carries out one request. Returns the name of the option and its value, which after setting it is
-/// what the kernel made of it, or the value given if the kernel does not say.
+/// Carries out one request. Returns the name of the option and its value. After setting it, reads the
+/// value back, for the kernel may change it; returns the given value if the option cannot be read
+/// (ENOPROTOOPT).
 fn carry_out<'r>(
     request: &'r Request,
     socket: &DatagramSocket,
@@ -113,7 +114,7 @@ fn carry_out<'r>(
     }
 }
 
-/// Appends all that a socket shows: its addresses, its queue, its options.
+/// Appends the addresses, the queue lengths and all options of a socket.
 fn overview(socket: &DatagramSocket, object: &mut Object<'_>) -> Result<()> {
     object.address("local", &socket.local_address()?);
     let peer = socket.peer_address()?.unwrap_or(Address::Unnamed);

@@ -1,4 +1,4 @@
-//! Children: those that somebody waits for, orphans, and the witness of `udgram exec`.
+//! Starts and reaps children: commands, orphans, and the witness of `udgram exec`.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -15,21 +15,21 @@ use std::process::{Child, Command, ExitStatus};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The children that somebody waits for.
+/// The process ids of the children that an owner waits for.
 static AWAITED: Mutex<Vec<libc::pid_t>> = Mutex::new(Vec::new());
 
 fn awaited() -> MutexGuard<'static, Vec<libc::pid_t>> {
-    // The list is never left half changed.
+    // The list is never left inconsistent, so poisoning is ignored.
     AWAITED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A child whose owner waits for it: [`reap_orphans`] leaves it alone.
+/// A child whose owner waits for it: [`reap_orphans`] does not reap it.
 #[derive(Debug)]
 pub(crate) struct AwaitedChild(Child);
 
 /// Starts a command.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<AwaitedChild> {
-    // Locked until the child is in the list: it may end at once.
+    // Hold the lock until the child is in the list: it may end at once, and be reaped as an orphan.
     let mut awaited = awaited();
     let child = command.spawn()?;
     awaited.push(child.id().cast_signed());
@@ -52,17 +52,18 @@ impl DerefMut for AwaitedChild {
 
 impl Drop for AwaitedChild {
     fn drop(&mut self) {
-        await_no_more(self.0.id().cast_signed());
+        stop_awaiting(self.0.id().cast_signed());
     }
 }
 
-fn await_no_more(pid: libc::pid_t) {
+/// Removes a child from the list.
+fn stop_awaiting(pid: libc::pid_t) {
     awaited().retain(|awaited| *awaited != pid);
-    // Those behind it in the kernel's list of children, see there.
+    // `reap_orphans` stops at an awaited child that has ended: reap the children after it now.
     reap_orphans();
 }
 
-/// Reaps the children that have ended and that nobody waits for: those of commands, which PID 1 and a
+/// Reaps the ended children that no owner waits for: orphaned descendants of commands, which PID 1 and a
 /// subreaper inherit.
 pub(crate) fn reap_orphans() {
     let awaited = awaited();
@@ -92,8 +93,8 @@ pub(crate) fn inherits_orphans() -> bool {
     Pid::this().as_raw() == 1 || prctl::get_child_subreaper().unwrap_or(false)
 }
 
-/// Reaps a child if it has ended, and returns its status. Also returns the status of one that was
-/// stopped, once. waitpid(2)
+/// Reaps a child if it has ended, and returns its status. Returns the status of a stopped child, too, once
+/// for each stop; waitpid(2).
 pub(crate) fn poll_child(pid: Pid) -> nix::Result<Option<ExitStatus>> {
     let mut status = 0;
     let flags = libc::WNOHANG | libc::WUNTRACED;
@@ -107,17 +108,17 @@ pub(crate) fn poll_child(pid: Pid) -> nix::Result<Option<ExitStatus>> {
     Ok((changed != 0).then(|| ExitStatus::from_raw(status)))
 }
 
-/// A process that receives the signals that are sent to the process group or to the cgroup, as a command
-/// beside it does, and reports them. Killed when dropped.
+/// A child that reports the signals that it receives: those sent to the process group or to the cgroup.
+/// Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct WitnessProcess {
     pid: Pid,
-    /// The number of each signal that it has received, one byte each, and 0 after [`ask`](Self::ask).
+    /// The numbers of the signals that it has received, one byte each, and 0 for each [`ask`](Self::ask).
     pub(crate) reports: PipeReader,
 }
 
 impl WitnessProcess {
-    /// Starts it. This thread is the only one and has all signals blocked, which the witness inherits.
+    /// Starts it. Call it from the only thread, with all signals blocked: the witness inherits the mask.
     pub(crate) fn start() -> io::Result<Self> {
         let (reports, writer) = io::pipe()?;
         let parent = Pid::this();
@@ -125,7 +126,7 @@ impl WitnessProcess {
         // SAFETY: the child makes system calls, allocates nothing and takes no lock until it ends.
         match unsafe { fork() }? {
             ForkResult::Child => {
-                // It ends by SIGKILL, or because it cannot do its work: `reports` then ends.
+                // If it fails, it exits, and the parent reads the end of `reports`.
                 let _ = witness(&writer, parent);
                 // SAFETY: the call ends the process and runs nothing of the parent's.
                 unsafe { libc::_exit(0) }
@@ -140,8 +141,8 @@ impl WitnessProcess {
         }
     }
 
-    /// Makes it report 0 after all the signals that it has received. SIGCHLD asks for that: no other
-    /// process sends it to somebody who has no children.
+    /// Makes it report 0 after all signals that it has received. It does so on SIGCHLD, which the kernel
+    /// does not send to a process without children.
     pub(crate) fn ask(&self) -> nix::Result<()> {
         kill(self.pid, Signal::SIGCHLD)
     }
@@ -149,11 +150,11 @@ impl WitnessProcess {
 
 impl Drop for WitnessProcess {
     fn drop(&mut self) {
-        // Both fail only if it is gone.
+        // Both calls fail only if the process does not exist.
         let _ = kill(self.pid, Signal::SIGKILL);
         // SAFETY: the call takes a number, and no place to write to.
         unsafe { libc::waitpid(self.pid.as_raw(), ptr::null_mut(), 0) };
-        await_no_more(self.pid.as_raw());
+        stop_awaiting(self.pid.as_raw());
     }
 }
 
@@ -169,7 +170,8 @@ fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
     close_all_but(writer.as_raw_fd())?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     loop {
-        // One more than there are signals: a read returns them in the order of their numbers.
+        // Room for every signal: a read returns them in the order of their numbers, and a smaller array
+        // could end with SIGCHLD although signals with higher numbers are pending.
         let mut records = [0; 65 * RECORD];
         let read = match nix::unistd::read(&signals, &mut records) {
             Err(Errno::EINTR) => continue,
@@ -178,7 +180,7 @@ fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
         let mut report = [0; 65];
         let (mut count, mut asked) = (0, false);
         for record in records[..read].chunks_exact(RECORD) {
-            // The first field is the number.
+            // The first field is `ssi_signo`.
             let [a, b, c, d, ..] = *record else { continue };
             let number = u32::from_ne_bytes([a, b, c, d]);
             if number == libc::SIGCHLD.cast_unsigned() {
@@ -188,12 +190,12 @@ fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
                 count += 1;
             }
         }
-        // The array ends with a 0, which SIGCHLD has left room for.
+        // SIGCHLD took no byte, so the byte after the last number is 0.
         nix::unistd::write(writer, &report[..count + usize::from(asked)])?;
     }
 }
 
-/// Closes all descriptors of the process but one; close_range(2).
+/// Closes all descriptors of the process except one; close_range(2).
 fn close_all_but(kept: RawFd) -> nix::Result<()> {
     let kept = libc::c_uint::try_from(kept).map_err(|_| Errno::EBADF)?;
     for (first, last) in [(0, kept - 1), (kept + 1, libc::c_uint::MAX)] {

@@ -1,7 +1,7 @@
-//! Processes: the signals, descriptors and environment of the commands that udgram runs, and what
-//! the process itself found at its start. This module and those below it have the program's only
-//! `unsafe` code: what runs between fork(2) and execve(2), what runs before `main`, and system calls
-//! that nix does not offer, or not for real-time signals.
+//! Runs commands: sets their signals, descriptors and environment, and records the state of the process at
+//! its start. This module and those below it have the only `unsafe` code of the program: code between
+//! fork(2) and execve(2), code before `main`, and system calls that nix does not have, or not for real-time
+//! signals.
 #![allow(unsafe_code)]
 
 mod children;
@@ -11,7 +11,7 @@ mod start;
 pub(crate) use children::{
     AwaitedChild, WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn,
 };
-pub(crate) use signals::{die_of, hand_on_signals, pass_on, set_actions, stop_by};
+pub(crate) use signals::{end_by_signal, hand_on_signals, pass_on, set_actions, stop_by};
 pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
 
 use crate::exit::{Exit, Failure};
@@ -28,10 +28,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use udgram::Quoted;
 
-// Links the unwinder of libgcc_eh.a into the program. With it, `udgram send` runs an eighth shorter:
-// nothing finds and loads libgcc_s.so.1, which the standard library links only if it is needed. GCC
-// installs the archive beside libgcc.a and crtbegin.o, without which no program can be linked. On
-// arm64, the archive of GCC 14 needs functions of libgcc.a that are not on Rust's link line.
+// Links the unwinder of libgcc_eh.a into the program, which shortens a run of `udgram send` by an eighth:
+// the dynamic linker then does not load libgcc_s.so.1, which the standard library links only if a symbol
+// of it is needed. GCC installs the archive beside libgcc.a and crtbegin.o, which every link needs. Not on
+// arm64: there the archive of GCC 14 needs functions of libgcc.a that are not on Rust's link line.
 #[cfg(all(
     target_arch = "x86_64",
     target_env = "gnu",
@@ -54,8 +54,9 @@ pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
 /// Makes `command` start with `descriptors` at these numbers, which are distinct, without
 /// close-on-exec.
 ///
-/// The pipe through which the standard library reports a failure of execve(2) must not be at one of them:
-/// numbers from 3 up without a gap are all open in this process, which has more descriptors than that.
+/// The standard library reports a failure of execve(2) through a pipe, which must not be at one of these
+/// numbers. It is not if they are from 3 up without a gap: this process has at least as many descriptors
+/// open, so the pipe gets a higher number.
 pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
     let above = descriptors
         .iter()
@@ -67,9 +68,9 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
         .map(|(source, _)| source.as_raw_fd())
         .collect();
     let place = move || {
-        // First above all targets: a source may have the number that another one is to get.
+        // Copy all sources above the targets first: a source may have the number of another's target.
         for source in &mut sources {
-            // The copy is close-on-exec, so execve(2) closes it.
+            // execve(2) closes the copy.
             // SAFETY: the call takes numbers and checks them.
             *source = Errno::result(unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, above) })?;
         }
@@ -84,8 +85,8 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
     unsafe { command.pre_exec(place) };
 }
 
-/// Runs `command` in place of this process. Returns only if that fails: what it was to have at `numbers`
-/// is then replaced by what this process has there, so that the error goes to the former stderr.
+/// Replaces this process by `command`; execve(2). Returns only if that fails. Then it restores the
+/// descriptors at `numbers`, so that the error is printed on the former stderr.
 pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::Error {
     let above = numbers.iter().max().map_or(0, |number| number + 1);
     let mut saved = Vec::new();
@@ -105,7 +106,7 @@ pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::E
     let error = command.exec();
     for (copy, number, flags) in saved {
         let flags = if flags == 0 { 0 } else { libc::O_CLOEXEC };
-        // SAFETY: the call takes numbers and checks them. It gives `number` back to its former owner.
+        // SAFETY: the call takes numbers and checks them. It restores the former descriptor at `number`.
         unsafe { libc::dup3(copy, number, flags) };
     }
     error
@@ -116,7 +117,7 @@ pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::E
 pub(crate) fn close_others(command: &mut Command, first: RawFd) {
     let close = move || {
         let from = libc::c_uint::try_from(first).unwrap_or(0);
-        // Close-on-exec, because std reports a failing execve(2) through a descriptor of its own.
+        // Close them at execve(2), not before: std reports a failure of execve(2) through a pipe.
         let flags = libc::CLOSE_RANGE_CLOEXEC;
         // SAFETY: the call takes three numbers and checks them.
         let closed =
@@ -131,7 +132,7 @@ pub(crate) fn close_others(command: &mut Command, first: RawFd) {
     unsafe { command.pre_exec(close) };
 }
 
-/// Makes the descriptors from `first` up close-on-exec, one by one. It allocates nothing.
+/// Makes the descriptors from `first` up close-on-exec, one by one. Allocates nothing.
 fn close_each_on_exec(first: RawFd) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -139,7 +140,7 @@ fn close_each_on_exec(first: RawFd) {
     };
     // SAFETY: the call fills the structure that it is given.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    // The kernel's own limit, unless fs.nr_open is raised.
+    // 1,048,576 is the default of fs.nr_open, the kernel's limit for RLIMIT_NOFILE.
     let end = RawFd::try_from(limit.rlim_cur.min(1 << 20)).unwrap_or(1 << 20);
     for number in first..end {
         // SAFETY: the call takes numbers and checks them.
@@ -155,10 +156,10 @@ pub(crate) fn bytes_in_pipe(pipe: BorrowedFd<'_>) -> io::Result<usize> {
     Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// Sets `LISTEN_PID` to the number of the command's own process, which is known only after fork(2).
+/// Sets `LISTEN_PID` to the process id of the command, which is known only after fork(2).
 ///
-/// Call it last: it takes the program, the arguments and the environment as they are set now, and
-/// later changes have no effect. Fails if any of them contains a NUL.
+/// Call it last: it copies the program, the arguments and the environment, and later changes have no
+/// effect. Fails if one of them contains a NUL.
 pub(crate) fn set_listen_pid(command: &mut Command) -> io::Result<()> {
     const NAME: &[u8] = b"LISTEN_PID=";
     let mut environment: Vec<CString> = Vec::new();
@@ -216,7 +217,7 @@ pub(crate) fn set_listen_pid(command: &mut Command) -> io::Result<()> {
 
 /// Removes `UDGRAM_SOCKET_FD`, `UDGRAM_SOCKET_INODE` and `UDGRAM_PEER` from the environment of `command` if one of `numbers`
 /// replaces the inherited socket that they describe.
-pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
+pub(crate) fn unset_overwritten(command: &mut Command, numbers: &[RawFd]) {
     let inherited = std::env::var("UDGRAM_SOCKET_FD")
         .ok()
         .and_then(|number| number.parse().ok());
@@ -228,8 +229,7 @@ pub(crate) fn forget_overwritten(command: &mut Command, numbers: &[RawFd]) {
     }
 }
 
-/// Returns the error of a command that could not be run: status 127 if it was not found, 126
-/// otherwise.
+/// Makes the error of a command that could not be run: status 127 if it was not found, 126 otherwise.
 pub(crate) fn spawn_failure(command: &OsStr, error: &io::Error) -> anyhow::Error {
     let exit = if error.kind() == io::ErrorKind::NotFound {
         Exit::NotFound
@@ -243,15 +243,15 @@ pub(crate) fn spawn_failure(command: &OsStr, error: &io::Error) -> anyhow::Error
     Failure::error(exit, format!("cannot run {}: {cause}", Quoted(command)))
 }
 
-/// Fails if execvp(3) would not find `command`, or not be permitted to run it: status 127 or 126. To be
-/// called before anything is done for the command.
+/// Fails if execvp(3) would not find `command` or may not run it: status 127 or 126. Call it before a
+/// packet is received for the command.
 pub(crate) fn require_command(command: &OsStr) -> anyhow::Result<()> {
     let checked = if command.as_bytes().contains(&b'/') {
         check_executable(Path::new(command))
     } else if command.is_empty() {
         Err(Errno::ENOENT)
     } else {
-        // What execvp(3) takes if there is no PATH.
+        // The default of execvp(3) without PATH.
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
         // An empty entry is the current directory.
         find_executable(std::env::split_paths(&path).map(|directory| directory.join(command)))
@@ -259,8 +259,8 @@ pub(crate) fn require_command(command: &OsStr) -> anyhow::Result<()> {
     checked.map_err(|errno| spawn_failure(command, &errno.into()))
 }
 
-/// Fails if none of the files can be run. One that is there and may not be run is the reason then, as for
-/// execvp(3).
+/// Fails if none of the files can be run: with EACCES if one exists and may not be run, as execvp(3) does,
+/// otherwise with ENOENT.
 fn find_executable(files: impl Iterator<Item = PathBuf>) -> nix::Result<()> {
     let mut failure = Errno::ENOENT;
     for file in files {
@@ -275,7 +275,7 @@ fn find_executable(files: impl Iterator<Item = PathBuf>) -> nix::Result<()> {
 
 fn check_executable(file: &Path) -> nix::Result<()> {
     faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
-    // A directory has the same permission bit; execve(2) of one is EACCES.
+    // A directory may have the permission bit, too; execve(2) of one fails with EACCES.
     if file.is_file() {
         Ok(())
     } else {

@@ -1,6 +1,6 @@
-//! The actions of signals, and how the process ends, stops and passes signals on.
+//! Sets the actions of signals, ends or stops the process by a signal, and forwards signals.
 
-use super::start::{CHANGED, found};
+use super::start::{CHANGED, initial_state};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::prctl;
@@ -19,7 +19,7 @@ fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
     } else {
         libc::SIG_DFL
     };
-    // SAFETY: neither action runs code of ours.
+    // SAFETY: neither action runs a handler.
     let before = unsafe { libc::signal(number, action) };
     if before == libc::SIG_ERR {
         return Err(Errno::last());
@@ -29,30 +29,31 @@ fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
 
 /// Sets the actions of signals that the program relies on.
 pub(crate) fn set_actions() {
-    let [pipe_ignored, ..] = found().ignored;
-    // None of these can fail: the signals exist and can be caught.
+    let [pipe_ignored, ..] = initial_state().ignored;
+    // None of these calls can fail: the signals exist and can be caught.
     // The Rust runtime ignores SIGPIPE. Commands that clean up block it in `Signals::install`.
     let _ = set_action(libc::SIGPIPE, pipe_ignored);
-    // If SIGCHLD is ignored, waitpid(2) fails with ECHILD.
+    // The parent may have ignored SIGCHLD, which is inherited: waitpid(2) would fail with ECHILD.
     let _ = set_action(libc::SIGCHLD, false);
-    // Beyond the limit of RLIMIT_FSIZE, write(2) then fails with EFBIG, which is reported.
+    // The default action of SIGXFSZ ends the process. If the signal is ignored, a write(2) beyond
+    // RLIMIT_FSIZE fails with EFBIG, which is reported.
     let _ = set_action(libc::SIGXFSZ, true);
 }
 
-/// Makes `command` start with the signals blocked and ignored that udgram found so.
+/// Makes `command` start with those signals blocked and ignored that were so when udgram started.
 pub(crate) fn hand_on_signals(command: &mut Command) {
-    let found = found();
+    let initial = initial_state();
     let restore = move || {
-        for (signal, ignored) in CHANGED.into_iter().zip(found.ignored) {
+        for (signal, ignored) in CHANGED.into_iter().zip(initial.ignored) {
             set_action(signal as c_int, ignored)?;
         }
-        Ok(found.blocked.thread_set_mask()?)
+        Ok(initial.blocked.thread_set_mask()?)
     };
     // SAFETY: the closure makes system calls and allocates nothing.
     unsafe { command.pre_exec(restore) };
 }
 
-/// Sends a signal to this thread and lets it act, although it is blocked.
+/// Sends a signal to this thread and unblocks it, so that it takes effect.
 fn raise_unblocked(number: c_int) {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the call initializes the live set.
@@ -65,29 +66,29 @@ fn raise_unblocked(number: c_int) {
     unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut()) };
 }
 
-/// Ends the process by a signal, as if it had never been blocked. Returns only where the signal does not
-/// do that: in PID 1, which a default action does not end.
-pub(crate) fn die_of(number: c_int) {
-    // The core dump would take the place of the one of the command that died of the same signal.
-    // RLIMIT_CORE does not prevent a dump that core_pattern pipes to a program.
+/// Ends the process by a signal, whose action it sets to the default and which it unblocks. Returns only if
+/// the signal does not end the process: in PID 1, for which the kernel drops it.
+pub(crate) fn end_by_signal(number: c_int) {
+    // A core dump would overwrite that of the command that ended by the same signal. RLIMIT_CORE does
+    // not prevent a dump that core_pattern pipes to a program; PR_SET_DUMPABLE does.
     let _ = prctl::set_dumpable(false);
-    // It fails for SIGKILL, which needs no action.
+    // EINVAL for SIGKILL, whose action cannot be changed.
     let _ = set_action(number, false);
     raise_unblocked(number);
 }
 
-/// Stops the process by a signal that stopped a command of it: a shell with job control watches this
-/// process. Returns when the process continues, or at once if nothing would continue it: in an orphaned
-/// process group the kernel does not let the signals of a terminal stop a process.
+/// Stops the process by a signal that has stopped its command, so that a shell with job control notices.
+/// Returns when the process continues. Returns at once in an orphaned process group, in which the kernel
+/// drops SIGTSTP, SIGTTIN and SIGTTOU, since no shell would continue the process.
 pub(crate) fn stop_by(number: c_int) {
     if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&number) {
         raise_unblocked(number);
-        // This cannot fail: the set is valid.
+        // It cannot fail: the set is valid.
         let _ = SigSet::all().thread_block();
     }
 }
 
-/// Sends a signal that came to this process on to another one, with the value that sigqueue(3) gave it.
+/// Forwards a received signal to another process, with its value if sigqueue(3) sent it.
 pub(crate) fn pass_on(info: &siginfo, to: Pid) -> nix::Result<()> {
     let number = c_int::try_from(info.ssi_signo).map_err(|_| Errno::EINVAL)?;
     let sent = if info.ssi_code == libc::SI_QUEUE {
@@ -95,7 +96,7 @@ pub(crate) fn pass_on(info: &siginfo, to: Pid) -> nix::Result<()> {
         let value = libc::sigval {
             sival_ptr: ptr::without_provenance_mut(address),
         };
-        // SAFETY: the call takes numbers and checks them; the value is for the receiver alone.
+        // SAFETY: the call takes numbers and checks them, and does not use the value as a pointer.
         unsafe { libc::sigqueue(to.as_raw(), number, value) }
     } else {
         // SAFETY: the call takes numbers and checks them.
