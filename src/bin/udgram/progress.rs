@@ -97,9 +97,14 @@ fn erase(shown: &mut usize) {
 
 /// Erases the line and ends the program by SIGINT. Runs in the thread of ctrlc.
 fn erase_and_die() {
-    // Hold the lock to the end, so that no new line is written. Do not wait for it: the terminal may
-    // have stopped (Ctrl-S) while a line is written.
+    // Hold the lock to the end, so that no new line is written. Do not wait for it long: without /proc,
+    // a line that is written to a stopped terminal (Ctrl-S) blocks.
+    let until = Instant::now() + REDRAW_INTERVAL;
     let mut line = SHOWN.try_lock();
+    while line.is_err() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+        line = SHOWN.try_lock();
+    }
     if let Ok(shown) = &mut line {
         erase(shown);
     }
