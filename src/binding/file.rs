@@ -100,7 +100,7 @@ impl SocketFile {
         let own = status.ok().and_then(|own| u32::try_from(own.st_ino).ok());
         if own
             .and_then(|own| unix_socket(own).ok())
-            .is_some_and(|socket| socket.has_file(self.identity.inode))
+            .is_some_and(|socket| socket.has_inode(self.identity.inode))
         {
             return true;
         }
@@ -108,7 +108,7 @@ impl SocketFile {
         // this one shows that the file is not ours.
         let sockets = unix_sockets().unwrap_or_default();
         let mut others = sockets.iter().filter(|other| Some(other.inode) != own);
-        !others.any(|other| other.has_file(self.identity.inode))
+        !others.any(|other| other.has_inode(self.identity.inode))
     }
 
     pub(super) fn set_owner(&self, user: u32, group: Option<u32>) -> Result<(), Errno> {

@@ -89,6 +89,11 @@ impl Output {
         Ok(())
     }
 
+    /// Returns how many columns the terminal has: 80 if it does not say.
+    pub(crate) fn width() -> usize {
+        process::terminal_width(STDOUT.as_fd()).unwrap_or(80)
+    }
+
     /// Returns what a wait watches to end when the reader of stdout goes away.
     pub(crate) fn watched(&self) -> Option<BorrowedFd<'static>> {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
