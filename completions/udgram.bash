@@ -1,22 +1,8 @@
 # Made from the definitions of the command line by tests/generated.
 
-# The addresses of the datagram sockets that are bound now.
+# The addresses of the datagram sockets that are bound now, each with a tab and its state and owner.
 _udgram_addresses() {
-    local address
-    LC_ALL=C awk 'NR > 1 && $5 == "0002" && NF > 7 {
-    for (i = 0; i < 7; i++) sub(/^ *[^ ]+ +/, "")
-    if (/^@/) {
-        gsub(/\\/, "&&")
-        if (length($0) == 108 && match($0, /@@*$/)) {
-            padding = RLENGTH
-            $0 = substr($0, 1, RSTART - 1)
-            while (padding--) $0 = $0 "\\0"
-        }
-    }
-    if (!seen[$0]++) print
-}' /proc/net/unix 2>/dev/null | while IFS= read -r address; do
-        [[ $address == @* || -S $address ]] && printf '%s\n' "$address"
-    done
+    "$1" ls --candidates 2>/dev/null
 }
 
 # The descriptors that udgram would inherit, or those of the process named in $1.
@@ -131,8 +117,9 @@ _udgram() {
         case $command$option in
             recv--fd) ;;
             *--bind | *--connect | *--to | *-b | *-c) kind=address ;;
-            *--fd | *--socket-fd | *-s) kind=descriptor ;;
+            *--fd) kind=descriptor ;;
             *--protocol | *-p) kind=protocol ;;
+            *--socket-fd | *-s) kind=socket ;;
             *--sockopt | *-o) kind=sockopt ;;
             *--allow-uid) kind=user ;;
         esac
@@ -150,6 +137,7 @@ _udgram() {
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
+            ls:*) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
             help:0) kind=command ;;
@@ -160,7 +148,11 @@ _udgram() {
     case $kind in
         address)
             compopt -o filenames 2>/dev/null
-            mapfile -t candidates < <(_udgram_addresses; compgen -f -- "$value")
+            mapfile -t candidates < <(_udgram_addresses "$1"; compgen -f -- "$value")
+            ;;
+        socket)
+            compopt -o filenames 2>/dev/null
+            mapfile -t candidates < <(_udgram_descriptors "$value"; _udgram_addresses "$1"; compgen -f -- "$value")
             ;;
         descriptor) mapfile -t candidates <<<"$(_udgram_descriptors "$value")" ;;
         sockopt)
@@ -184,21 +176,35 @@ _udgram() {
                 'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'ls') candidates=(--all --color --help --quiet --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
                 'completions') candidates=(--help --quiet --verbose) ;;
                 'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
-        command) candidates=(send recv listen iter sockopt exec completions help) ;;
+        command) candidates=(send recv listen iter ls sockopt exec completions help) ;;
         protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac
     # What stands before the word as readline has it (after '=' or ':') is not completed again.
     local kept=${value%"$2"}
     COMPREPLY=()
+    local -A seen=()
     for word in "${candidates[@]}"; do
-        [[ $word == "$value"* ]] && COMPREPLY+=("${word#"$kept"}")
+        [[ $word == "$value"* && ! ${seen[${word%%$'\t'*}]} ]] || continue
+        seen[${word%%$'\t'*}]=yes
+        COMPREPLY+=("${word#"$kept"}")
+    done
+    # Descriptions are shown in a list only: what is inserted must not have them.
+    local index
+    for index in "${!COMPREPLY[@]}"; do
+        word=${COMPREPLY[index]}
+        if [[ $word == *$'\t'* && ${#COMPREPLY[@]} -gt 1 && ${COMP_TYPE:-9} == @(33|63) ]]; then
+            COMPREPLY[index]="${word%%$'\t'*}  (${word#*$'\t'})"
+        else
+            COMPREPLY[index]=${word%%$'\t'*}
+        fi
     done
 }
 

@@ -1,23 +1,8 @@
 # Made from the definitions of the command line by tests/generated.
 
-# The addresses of the datagram sockets that are bound now.
+# The addresses of the datagram sockets that are bound now, with their states and owners.
 function __fish_udgram_addresses
-    for address in (LC_ALL=C awk 'NR > 1 && $5 == "0002" && NF > 7 {
-    for (i = 0; i < 7; i++) sub(/^ *[^ ]+ +/, "")
-    if (/^@/) {
-        gsub(/\\\\/, "&&")
-        if (length($0) == 108 && match($0, /@@*$/)) {
-            padding = RLENGTH
-            $0 = substr($0, 1, RSTART - 1)
-            while (padding--) $0 = $0 "\\\\0"
-        }
-    }
-    if (!seen[$0]++) print
-}' /proc/net/unix 2>/dev/null)
-        if string match -q '@*' -- $address; or test -S $address
-            printf '%s\tbound datagram socket\n' $address
-        end
-    end
+    command udgram ls --candidates 2>/dev/null
 end
 
 # The descriptors that udgram would inherit, or those of the process before the colon.
@@ -107,7 +92,7 @@ function __fish_udgram_wants_address
     contains -- -- $words
     and return 1
     set -e words[1..2]
-    argparse -i 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
+    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
     or return 1
     set -q _flag_to[1]; or set -q _flag_socket_fd[1]
     and return 1
@@ -155,12 +140,13 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packet
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the queued packets, within a total time limit'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "ls" -d 'List datagram sockets: whose, how full, stale or stuck'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket and run CMD with it as descriptor 3'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "help" -d 'Print the help of udgram or of a command'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -187,7 +173,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wai
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -213,7 +199,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -242,7 +228,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to another process\'s socket'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -267,9 +253,16 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s v -l verbose -d 'Also print the local and the peer address'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s a -l all -d 'Count each queue; list sockets without a name, too'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
@@ -281,7 +274,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d '
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, of udgram or of process PID' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -297,5 +290,6 @@ complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d '
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
 complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
 complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"

@@ -84,6 +84,15 @@ impl<'a> Address<'a> {
         }
     }
 
+    /// Decodes the bytes of a `sun_path`, which may be fewer than it has room for.
+    pub(crate) fn from_sun_path(bytes: &[u8]) -> Address<'static> {
+        let mut sun_path = [0; SUN_PATH_LEN];
+        let used = bytes.len().min(SUN_PATH_LEN);
+        sun_path[..used].copy_from_slice(&bytes[..used]);
+        let len = size_of::<libc::sa_family_t>() + used;
+        Address::from_raw(&sun_path, len).into_owned()
+    }
+
     /// Returns the same address, owning its bytes.
     #[must_use]
     pub fn into_owned(self) -> Address<'static> {

@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::error::{Error, ErrorKind, Subject};
 use crate::quoted::Quoted;
-use crate::sock_diag::{UnixSocket, unix_sockets};
+use crate::sock_diag::{self, UnixSocket, unix_sockets};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::SFlag;
@@ -58,39 +58,6 @@ pub(crate) fn has_proc() -> bool {
     std::fs::metadata("/proc/self/fd").is_ok()
 }
 
-/// Returns a process that has a socket open which is bound to the file with this inode number and name, in
-/// the form `python3 (process 812)`. Returns `None` if it is in another network namespace, or if this
-/// process may not read its descriptors in /proc.
-pub(crate) fn holder(file: u64, name: &OsStr) -> Option<String> {
-    let sockets = unix_sockets().ok()?;
-    // Files on different file systems may have the same inode number: use only an unambiguous match.
-    let mut bound = sockets.iter().filter(|socket| {
-        let path = socket.name.as_deref().unwrap_or_default();
-        let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-        socket.has_file(file) && Path::new(OsStr::from_bytes(path)).file_name() == Some(name)
-    });
-    let socket = bound.next().filter(|_| bound.next().is_none())?;
-    let wanted = format!("socket:[{}]", socket.inode);
-    let process = std::fs::read_dir("/proc").ok()?.flatten().find(|process| {
-        let descriptors = std::fs::read_dir(process.path().join("fd"));
-        descriptors.into_iter().flatten().flatten().any(|open| {
-            std::fs::read_link(open.path())
-                .is_ok_and(|target| target.as_os_str() == wanted.as_str())
-        })
-    })?;
-    let command = std::fs::read(process.path().join("comm")).ok()?;
-    let command = String::from_utf8_lossy(command.trim_ascii_end()).into_owned();
-    let shown = if command.contains(char::is_control) {
-        Quoted(OsStr::new(&command)).to_string()
-    } else {
-        command
-    };
-    Some(format!(
-        "{shown} (process {})",
-        process.file_name().to_string_lossy()
-    ))
-}
-
 /// Makes the error of a path that is longer than `sun_path` and was not found (ENOENT): the cause may be
 /// that /proc is not mounted.
 pub(crate) fn proc_missing(operation: &'static str, peer: &Address<'_>) -> Error {
@@ -127,7 +94,7 @@ fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
         return Some(format!("it is a {kind}, not a socket"));
     }
     // The kernel finds an abstract name only among sockets of the same type (`unix_find_abstract`).
-    let kind = type_name(find(peer, |socket| socket.kind != libc::SOCK_DGRAM)?.kind);
+    let kind = type_name(find(peer, |socket| !socket.is_datagram())?.kind);
     Some(format!("it is a {kind} socket, not a datagram socket"))
 }
 
@@ -151,7 +118,7 @@ fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String
             format!("it is a {kind} socket, not a datagram socket")
         }
         (Errno::EACCES, Address::Pathname(path)) => denied(Path::new(OsStr::from_bytes(path)))?,
-        (Errno::EPERM, _) => match find(peer, |socket| socket.kind == libc::SOCK_DGRAM) {
+        (Errno::EPERM, _) => match find(peer, UnixSocket::is_datagram) {
             Some(UnixSocket { peer: Some(_), .. }) => {
                 "that socket is connected to another peer and takes datagrams from it alone"
                     .to_owned()
@@ -176,18 +143,9 @@ fn type_name(kind: libc::c_int) -> &'static str {
 
 /// Finds a socket that is bound to `address` in this network namespace and that `fits` accepts.
 fn find(address: &Address<'_>, fits: impl Fn(&UnixSocket) -> bool) -> Option<UnixSocket> {
-    let sockets = unix_sockets().ok()?;
-    let mut fitting = sockets.into_iter().filter(fits);
-    match address {
-        Address::Unnamed => None,
-        Address::Pathname(path) => {
-            let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
-            fitting.find(|socket| socket.has_file(file.ino()))
-        }
-        Address::Abstract(name) => fitting.find(|socket| {
-            (socket.name.as_deref()).is_some_and(|bound| bound.strip_prefix(b"\0") == Some(name))
-        }),
-    }
+    let mut sockets = unix_sockets().ok()?;
+    sockets.retain(fits);
+    sock_diag::find(sockets.iter(), address).cloned()
 }
 
 /// Returns a hint if a socket is bound to the same abstract name, padded with NULs to 108 bytes: a program

@@ -416,6 +416,8 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod holder;
+pub mod inventory;
 mod observer;
 mod outgoing;
 mod peer;
@@ -438,6 +440,7 @@ pub use credentials::Credentials;
 pub use descriptor::{Access, Description, describe_descriptor, duplicate};
 pub use endpoint::{Message, UnixDatagramEndpoint};
 pub use error::{Error, ErrorKind, Result, Subject, strerror};
+pub use holder::Holder;
 pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_come};

@@ -2,21 +2,34 @@
 //!
 //! Unlike in /proc/net/unix, a name with a line end cannot forge entries: each name comes with its length.
 
+use crate::address::Address;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fstat, major, minor};
+use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_VFS: u32 = 2;
 const UDIAG_SHOW_PEER: u32 = 4;
+const UDIAG_SHOW_RQLEN: u32 = 0x10;
 const UNIX_DIAG_NAME: u16 = 0;
 const UNIX_DIAG_VFS: u16 = 1;
 const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_RQLEN: u16 = 4;
+const UNIX_DIAG_SHUTDOWN: u16 = 6;
+/// Of `sk_shutdown`: nothing can be sent any more.
+const SEND_SHUTDOWN: u8 = 2;
 /// The size of `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// The size of `struct unix_diag_msg`.
@@ -37,6 +50,12 @@ pub(crate) struct UnixSocket {
     pub(crate) name: Option<Vec<u8>>,
     /// The low 32 bits of the inode number of its file.
     pub(crate) file: Option<u32>,
+    /// The device number of its file, in the kernel's own encoding (`s_dev`).
+    pub(crate) device: Option<u32>,
+    /// The size of the first datagram in its queue; 0 if there is none, or if that one is empty.
+    pub(crate) queued: u32,
+    /// Which of its sides are shut down.
+    pub(crate) shutdown: u8,
     /// The inode number of its peer; 0 if the peer has closed its socket; `None` if it is not connected.
     pub(crate) peer: Option<u32>,
 }
@@ -63,6 +82,20 @@ pub(crate) fn inode_of(socket: impl AsFd) -> Option<u32> {
     u32::try_from(fstat(socket).ok()?.st_ino).ok()
 }
 
+/// Lists the Unix sockets of the network namespace that a file such as /proc/PID/ns/net stands for;
+/// EPERM without CAP_SYS_ADMIN. A thread of its own enters the namespace.
+pub(crate) fn unix_sockets_of(namespace: &Path) -> Result<Vec<UnixSocket>, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let namespace = nix::fcntl::open(namespace, flags, Mode::empty())?;
+    std::thread::scope(|scope| {
+        let listing = scope.spawn(|| {
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            unix_sockets()
+        });
+        listing.join().unwrap_or(Err(Errno::EAGAIN))
+    })
+}
+
 /// Describes the Unix socket with this inode number. Fails with ENOENT if this network namespace has none.
 pub(crate) fn unix_socket(inode: u32) -> Result<UnixSocket, Errno> {
     let netlink = open(inode, libc::NLM_F_REQUEST)?;
@@ -73,6 +106,33 @@ pub(crate) fn unix_socket(inode: u32) -> Result<UnixSocket, Errno> {
         libc::NLMSG_ERROR => Err(error(message.body)),
         _ => UnixSocket::decode(message.body).ok_or(Errno::EBADMSG),
     }
+}
+
+/// Finds the socket that is bound to an abstract name, or to the file that a pathname leads to.
+pub(crate) fn find<'s>(
+    sockets: impl Iterator<Item = &'s UnixSocket> + Clone,
+    address: &Address<'_>,
+) -> Option<&'s UnixSocket> {
+    match address {
+        Address::Unnamed => None,
+        Address::Abstract(name) => sockets.clone().find(|socket| {
+            (socket.name.as_deref()).is_some_and(|bound| bound.strip_prefix(b"\0") == Some(name))
+        }),
+        Address::Pathname(path) => {
+            let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
+            let certain = sockets.clone().find(|socket| socket.has_file(&file));
+            certain.or_else(|| {
+                let mut likely = sockets.filter(|socket| socket.has_inode(file.ino()));
+                likely.next().filter(|_| likely.next().is_none())
+            })
+        }
+    }
+}
+
+/// Returns the number of a file's device as the kernel has it (`s_dev`): 20 bits are the minor number.
+fn kernel_device(file: &Metadata) -> Option<u32> {
+    let (major, minor) = (major(file.dev()), minor(file.dev()));
+    u32::try_from(major << 20 | minor).ok()
 }
 
 /// Opens a netlink socket, and sends the request for one socket or, with `NLM_F_DUMP`, for all.
@@ -97,7 +157,8 @@ fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     request.extend([u8::try_from(libc::AF_UNIX).unwrap_or(1), 0, 0, 0]);
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(inode.to_ne_bytes());
-    request.extend((UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER).to_ne_bytes());
+    let show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
+    request.extend(show.to_ne_bytes());
     request.extend([0xff; 8]);
     send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
     Ok(netlink)
@@ -142,9 +203,29 @@ impl<'b> Iterator for Messages<'b> {
 }
 
 impl UnixSocket {
-    /// Returns whether it is bound to a file with this inode number. Compares the low 32 bits only: the
-    /// kernel reports no more.
-    pub(crate) fn has_file(&self, inode: u64) -> bool {
+    /// Returns the address that it is bound to.
+    pub(crate) fn address(&self) -> Option<Address<'static>> {
+        self.name.as_deref().map(Address::from_sun_path)
+    }
+
+    /// Returns whether it is a datagram socket.
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.kind == libc::SOCK_DGRAM
+    }
+
+    /// Returns whether it can send.
+    pub(crate) fn can_send(&self) -> bool {
+        self.shutdown & SEND_SHUTDOWN == 0
+    }
+
+    /// Returns whether it is bound to this file. Some file systems (btrfs, overlayfs) have another device
+    /// number for stat(2) than for themselves: `false` is not certain there.
+    pub(crate) fn has_file(&self, file: &Metadata) -> bool {
+        self.has_inode(file.ino()) && self.device == kernel_device(file)
+    }
+
+    /// Returns whether its file has this inode number, of which the kernel reports the low half.
+    pub(crate) fn has_inode(&self, inode: u64) -> bool {
         self.file
             .is_some_and(|file| u64::from(file) == inode & 0xffff_ffff)
     }
@@ -164,7 +245,13 @@ impl UnixSocket {
             let number = || Some(u32::from_ne_bytes(*value.first_chunk()?));
             match u16::from_ne_bytes(kind) {
                 UNIX_DIAG_NAME => socket.name = Some(value.to_vec()),
-                UNIX_DIAG_VFS => socket.file = number(),
+                UNIX_DIAG_VFS => {
+                    socket.file = number();
+                    let device = value.get(4..).and_then(<[u8]>::first_chunk);
+                    socket.device = device.map(|device| u32::from_ne_bytes(*device));
+                }
+                UNIX_DIAG_RQLEN => socket.queued = number().unwrap_or(0),
+                UNIX_DIAG_SHUTDOWN => socket.shutdown = value.first().copied().unwrap_or(0),
                 UNIX_DIAG_PEER => socket.peer = number(),
                 _ => {}
             }

@@ -94,7 +94,7 @@ impl SocketFile {
         let own = inode_of(socket.as_fd());
         if own
             .and_then(|own| unix_socket(own).ok())
-            .is_some_and(|socket| socket.has_file(self.identity.inode))
+            .is_some_and(|socket| socket.has_inode(self.identity.inode))
         {
             return true;
         }
@@ -102,7 +102,7 @@ impl SocketFile {
         // another socket only if another socket is listed with this number.
         let sockets = unix_sockets().unwrap_or_default();
         let mut others = sockets.iter().filter(|other| Some(other.inode) != own);
-        !others.any(|other| other.has_file(self.identity.inode))
+        !others.any(|other| other.has_inode(self.identity.inode))
     }
 
     /// Sets the owner, and the group if there is one.

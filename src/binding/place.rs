@@ -4,8 +4,9 @@
 use super::file::{Identity, SocketFile};
 use super::{Lost, Occupied};
 use crate::address::{Address, SUN_PATH_LEN};
-use crate::diagnose::{has_proc, holder};
+use crate::diagnose::has_proc;
 use crate::error::{Error, Result, Subject, describe};
+use crate::holder::Holder;
 use crate::socket::DatagramSocket;
 use crate::sys::{self, SockAddr};
 use nix::errno::Errno;
@@ -305,7 +306,8 @@ impl Place {
             match self.occupant(name, &there) {
                 Occupant::None => {}
                 Occupant::Live => {
-                    let holder = holder(there.identity().inode, name);
+                    let file = Address::Pathname(there.link().into_bytes().into());
+                    let holder = Holder::bound_to(&file).ok();
                     return Err(in_use.replaceable().with_cause(match holder {
                         Some(holder) => format!("it is in use by {holder}"),
                         None => "it is in use".to_owned(),

@@ -4,18 +4,18 @@
 //! observer attaches one to a copy of the socket, which copies each datagram into a ring buffer and
 //! lets it pass whole; then it closes the copy, so that the socket ends with its owner.
 
-mod holder;
 mod program;
 mod refusal;
 
 use crate::address::ToAddress;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result, Subject};
+use crate::holder::Holder;
+use crate::socket::DatagramSocket;
 use crate::sockopt;
 use crate::sys::{self, bpf};
 use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use bpf::{MapKind, Ring, Shelf, Slot};
-use holder::Holder;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{fstat, stat};
@@ -140,8 +140,8 @@ impl Observer {
     /// `address`, and with [`ErrorKind::System`](crate::ErrorKind::System) if no process that has it can be seen or looked into.
     pub fn attach_to(address: impl ToAddress) -> Result<Self> {
         let address = address.to_address()?;
-        let holder = Holder::bound_to(&address)?;
-        Self::new(holder, Subject::Address(address.into_owned()))
+        let (socket, holder) = Holder::copy_bound(&address)?;
+        Self::new(&socket, holder, Subject::Address(address.into_owned()))
     }
 
     /// Attaches an observer to the socket that is descriptor `number` of process `pid`.
@@ -153,10 +153,15 @@ impl Observer {
     /// telling that from others takes CAP_SYS_ADMIN.
     pub fn attach(pid: i32, number: RawFd) -> Result<Self> {
         let holder = Holder { pid, number };
-        Self::new(holder, holder.subject())
+        let pid = Some(pid);
+        Self::new(
+            &holder.socket()?,
+            holder,
+            Subject::Descriptor { pid, number },
+        )
     }
 
-    fn new(holder: Holder, subject: Subject) -> Result<Self> {
+    fn new(socket: &DatagramSocket, holder: Holder, subject: Subject) -> Result<Self> {
         let failed = |step| {
             let subject = subject.clone();
             move |errno| refused(step, subject, errno)
@@ -164,7 +169,6 @@ impl Observer {
         if cfg!(not(target_pointer_width = "64")) {
             return Err(failed(Step::Map)(Errno::ENOSYS));
         }
-        let socket = holder.socket()?;
         let identity = Identity::of(socket.as_fd()).map_err(failed(Step::Attach))?;
         refuse_filtered(socket.as_fd(), &identity, &subject)?;
         let map = |kind, step| bpf::create_map(kind, NAME).map_err(failed(step));

@@ -153,11 +153,15 @@ impl DatagramSocket {
     /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket. After a failure, an earlier
     /// connection remains.
     pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
-        let peer = &peer.to_address()?;
-        let failed = |errno| peer_error("connect to", peer, errno);
+        self.connect_for("connect to", &peer.to_address()?)
+    }
+
+    /// Connects as [`connect`](Self::connect) does, in the course of `operation`.
+    pub(crate) fn connect_for(&self, operation: &'static str, peer: &Address<'_>) -> Result<()> {
+        let failed = |errno| peer_error(operation, peer, errno);
         let name = SocketName::of(peer).map_err(failed)?;
         sys::connect(self.as_fd(), &name.raw).map_err(|errno| match errno {
-            Errno::ENOENT if name.needs_proc() => proc_missing("connect to", peer),
+            Errno::ENOENT if name.needs_proc() => proc_missing(operation, peer),
             errno => failed(errno),
         })
     }

@@ -44,6 +44,7 @@ fn options_about_a_socket_file_need_a_pathname_that_is_bound() {
         (&["iter", "-t", "1", "@x"], abstract_name),
         (&["iter", "-s", "0"], open),
         (&["iter", "--peek", "-s", "0"], open),
+        (&["iter", "--peek", "s"], "--peek binds nothing"),
         (&["sockopt"], "no pathname is bound without --bind"),
         (&["sockopt", "--bind", "@x"], abstract_name),
         (&["sockopt", "--bind", ""], unnamed),
@@ -150,8 +151,8 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             "a socket bound just now has nothing waiting",
         ),
         (
-            &["iter", "--peek", "s"],
-            "--peek with ADDR: a socket bound just now has nothing waiting",
+            &["iter", "--peek", "-s", "0", "s"],
+            "ADDR and --socket-fd exclude each other",
         ),
         (
             &["iter", "--peek", "-c", "s", "-s", "0"],

@@ -188,7 +188,7 @@ fn a_wrong_descriptor_is_a_usage_error_that_says_what_is_wrong() {
         run(&[command, "--socket-fd", "4"]).refuses(2, &["4", "not a socket"]);
         run(&[command, "--socket-fd", "5"]).refuses(2, &["5", "SOCK_STREAM"]);
         run(&[command, "--socket-fd", "6"]).refuses(2, &["6", "AF_UNIX"]);
-        for number in ["x", "-1", "", "1:", ":1", "1:2:3"] {
+        for number in ["-1", "", "1:", ":1", "1:2:3", "1 2"] {
             let option = format!("--socket-fd={number}");
             run(&[command, &option]).refuses(2, &["--socket-fd"]);
         }

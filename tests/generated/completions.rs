@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use udgram::sockopt::OPTIONS;
 
-const ADDRESSES: &str = include_str!("shell/addresses.awk");
 /// For a shell of its own, which has open what udgram will have open.
 const DESCRIPTORS: &str = include_str!("shell/descriptors.in");
 const NOTE: &str = "# Made from the definitions of the command line by tests/generated.\n";
@@ -41,10 +40,17 @@ fn of_clap(shell: ClapShell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "udgram", &mut script);
     let script = String::from_utf8(script).unwrap();
-    // It leaves blanks at the end of lines.
+    let mut hidden = Vec::new();
+    for subcommand in command().get_subcommands() {
+        let arguments = subcommand.get_arguments();
+        let arguments = arguments.filter(|argument| argument.is_hide_set());
+        hidden.extend(arguments.filter_map(|argument| argument.get_long().map(str::to_owned)));
+    }
+    // It leaves blanks at the end of lines, and has lines for hidden options, too.
     script
         .lines()
         .map(str::trim_end)
+        .filter(|line| !hidden.iter().any(|option| line.contains(option)))
         .fold(String::new(), |script, line| script + line + "\n")
 }
 
@@ -60,7 +66,8 @@ fn value_name(argument: &Arg) -> Option<&str> {
 fn kind(value: &str) -> &'static str {
     match value {
         "ADDR" => "address",
-        "[PID:]FD" | "[PID:]N" => "descriptor",
+        "FD|ADDR" => "socket",
+        "[PID:]N" => "descriptor",
         "NAME=VALUE" => "sockopt",
         "UID|NAME" => "user",
         "NAME" => "protocol",
@@ -102,7 +109,7 @@ fn bash() -> String {
         let is_root = subcommand.get_name() == "udgram";
         let name = if is_root { "" } else { subcommand.get_name() };
         let mut own = Vec::new();
-        for argument in subcommand.get_arguments() {
+        for argument in arguments(subcommand) {
             let spellings = spellings(argument);
             own.extend(
                 spellings
@@ -119,7 +126,8 @@ fn bash() -> String {
                     Some("COMMAND") => "command",
                     other => panic!("what is {other:?}?"),
                 };
-                let count = if kind == "name" { "*" } else { "0" };
+                let many = kind == "name" || name == "ls";
+                let count = if many { "*" } else { "0" };
                 let _ = writeln!(positionals, "            {name}:{count}) kind={kind} ;;");
             }
             let Some(value) = value_name(argument).filter(|_| !argument.is_positional()) else {
@@ -162,13 +170,19 @@ fn bash() -> String {
         .replace("@PROTOCOLS@", &protocols())
         .replace("@SHELLS@", &names(Shell::value_variants()))
         .replace("@SOCKOPTS@", &sockopts.join("\n"))
-        .replace("@ADDRESSES@", ADDRESSES.trim_end())
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
     format!("{NOTE}\n{script}")
 }
 
 fn join(words: BTreeSet<String>, between: &str) -> String {
     Vec::from_iter(words).join(between)
+}
+
+/// The arguments of a command that its help shows.
+fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
+    command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set())
 }
 
 /// An option as it is written: `-b`, `--bind`.
@@ -183,7 +197,7 @@ fn zsh() -> String {
     // The colon of a value's name ends it, unless it is escaped; and only some values are files.
     let script = [
         (":ADDR:_default", ":address:_udgram_addresses"),
-        (":[PID:]FD:_default", ":descriptor:_udgram_descriptors"),
+        (":FD|ADDR:_default", ":socket:_udgram_open_sockets"),
         (":[PID:]N:_default", ":descriptor:_udgram_descriptors"),
         (":NAME=VALUE:_default", ":setting:_udgram_settings"),
         (":UID[:GID]:_default", ":owner: "),
@@ -203,6 +217,7 @@ fn zsh() -> String {
             let own = [
                 ("'*::command ", "_normal' \\"),
                 ("'::address ", "_udgram_addresses' \\"),
+                ("'*::addresses ", "_udgram_addresses' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
@@ -225,7 +240,6 @@ fn zsh() -> String {
         .collect();
     let candidates = include_str!("shell/zsh.in")
         .replace("@SOCKOPTS@\n", &options)
-        .replace("@ADDRESSES@", ADDRESSES.trim_end())
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
     // The first line says what it is; the last one calls the function that all others must precede.
     let (first, rest) = script.split_once('\n').unwrap();
@@ -250,6 +264,7 @@ fn fish() -> String {
             };
             let own = match value_name(argument).map(kind) {
                 Some("address") => " -a \"(__fish_udgram_addresses)\"",
+                Some("socket") => " -a \"(__fish_udgram_addresses; __fish_udgram_descriptors)\"",
                 Some("descriptor") => " -f -a \"(__fish_udgram_descriptors)\"",
                 Some("sockopt") => " -f -a \"(__fish_udgram_settings)\"",
                 Some("user") => " -f -a \"(__fish_complete_users)\"",
@@ -260,10 +275,7 @@ fn fish() -> String {
         })
         .collect::<String>();
     for subcommand in command.get_subcommands() {
-        for argument in subcommand
-            .get_arguments()
-            .filter(|argument| !argument.is_positional())
-        {
+        for argument in arguments(subcommand).filter(|argument| !argument.is_positional()) {
             let names = match (argument.get_short(), argument.get_long()) {
                 (Some(short), Some(long)) => format!("{short}/{long}"),
                 (None, Some(long)) => long.to_owned(),
@@ -299,7 +311,6 @@ fn fish() -> String {
                 .unwrap(),
         )
         .replace("@SPECS@", &specs.join(" "))
-        .replace("@ADDRESSES@", &escaped(ADDRESSES))
         .replace("@DESCRIPTORS@", &escaped(DESCRIPTORS));
     let _ = writeln!(
         script,
@@ -308,6 +319,7 @@ fn fish() -> String {
     );
     script.push_str(
         "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",
     );

@@ -2,6 +2,7 @@
 
 use crate::installed;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
@@ -76,12 +77,18 @@ impl World {
                 format!("udgram listen --connect @{prefix}-"),
                 abstracts.clone(),
             ),
-            (format!("udgram send -wb @{prefix}-"), abstracts),
+            (format!("udgram send -wb @{prefix}-"), abstracts.clone()),
             question("udgram iter docu", &["document"]),
             question("udgram recv --sockopt passc", &["passcred="]),
             question("udgram sockopt rcvbuf", &["rcvbuf", "rcvbufforce"]),
             question("udgram listen --allow-uid roo", &["root"]),
             question("udgram listen -s 7", &["7"]),
+            (format!("udgram recv -s @{prefix}-"), abstracts.clone()),
+            (
+                format!("udgram ls @{prefix}- @{prefix}-"),
+                abstracts.clone(),
+            ),
+            (format!("udgram iter --peek @{prefix}-"), abstracts),
             question("udgram send --fd 7", &["7"]),
         ]
     }
@@ -94,7 +101,7 @@ impl World {
                 .arg(question(&line))
                 .current_dir(&self.directory)
                 .env_clear()
-                .env("PATH", std::env::var_os("PATH").unwrap())
+                .env("PATH", search_path())
                 .env("HOME", &self.directory)
                 .env("LC_ALL", "C.UTF-8")
                 .env("TERM", "dumb")
@@ -122,6 +129,15 @@ impl Drop for World {
     }
 }
 
+/// The search path with the program in front: the scripts ask it for sockets.
+fn search_path() -> OsString {
+    let own = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
+    let mut path = own.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    path
+}
+
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
@@ -143,6 +159,55 @@ fn bash_offers_what_fits() {
             word = quoted(word),
         )
     });
+}
+
+#[test]
+fn a_socket_is_offered_with_its_state_and_its_owner() {
+    let (bash, fish) = (installed("bash"), installed("fish"));
+    let world = World::new("owner");
+    let line = format!("udgram send @{}-", world.prefix);
+    let owner = fs::read_to_string("/proc/self/comm").unwrap();
+    let what = format!("live, {} ({})", owner.trim_end(), std::process::id());
+    let plain = format!("@{}-plain", world.prefix);
+    let list = format!(
+        "source {SCRIPTS}/udgram.bash
+         COMP_LINE={line} COMP_POINT=${{#COMP_LINE}} COMP_TYPE=63
+         _udgram udgram @{prefix}-
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        line = quoted(&line),
+        prefix = world.prefix,
+    );
+    let complete = format!(
+        "source {SCRIPTS}/udgram.fish; complete -C {}",
+        quoted(&line)
+    );
+    for (shell, there, script, offered) in [
+        (
+            &["bash", "--norc", "-c"],
+            bash,
+            list,
+            format!("{plain}  ({what})"),
+        ),
+        (
+            &["fish", "--no-config", "-c"],
+            fish,
+            complete,
+            format!("{plain}\t{what}"),
+        ),
+    ] {
+        if !there {
+            continue;
+        }
+        let printed = Command::new(shell[0])
+            .args(&shell[1..])
+            .arg(script)
+            .env("PATH", search_path())
+            .env("HOME", &world.directory)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        assert!(printed.lines().any(|line| line == offered), "{printed}");
+    }
 }
 
 #[test]

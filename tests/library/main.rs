@@ -6,6 +6,7 @@
 mod asynchronous;
 mod bound;
 mod client;
+mod inventory;
 mod json;
 mod model;
 mod observer;

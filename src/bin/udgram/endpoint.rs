@@ -2,28 +2,19 @@
 //! inherited one. Undoes the changes when the command ends.
 
 use crate::cli::setting::Setting;
-use crate::cli::value::{Descriptor, parse_peer};
 use crate::cli::{Inherited, Receive, SocketFile};
 use crate::exit::{Exit, Failure};
-use crate::process::require_open_at_start;
+use crate::inherited::{InheritedSocket, OpenedCopy};
 use crate::report::Report;
 use anyhow::{Context, Result};
 use nix::libc::{self, c_int};
-use nix::sys::stat::fstat;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
     Address, BindOptions, Binding, DatagramSocket, Destination, Error, ErrorKind, Occupied,
-    PeerName, PeerWatch, Quoted, bind, duplicate, may_come, sockopt,
+    PeerName, PeerWatch, bind, may_come, sockopt,
 };
-
-/// The environment variable in which `udgram exec` passes the address of the peer that the socket of
-/// `UDGRAM_SOCKET_FD` is connected to.
-pub(crate) const PEER_VARIABLE: &str = "UDGRAM_PEER";
-/// The variable in which it passes the inode number of that socket: CMD may have closed the descriptor and
-/// opened another socket with its number.
-pub(crate) const INODE_VARIABLE: &str = "UDGRAM_SOCKET_INODE";
 
 // From asm-generic/socket.h; libc defines them for some targets only.
 const SO_TIMESTAMP_NEW: c_int = 63;
@@ -86,6 +77,22 @@ impl<'r> Request<'r> {
             purpose: Purpose::Take,
         })
     }
+
+    /// Returns the request of a command that looks into the queue of the socket which is bound to
+    /// `address`.
+    pub(crate) fn to_peek(address: &'r Address<'static>, receive: &'r Receive) -> Result<Self> {
+        if receive.socket.inherited.socket_fd.is_some() {
+            return Err(Failure::usage("ADDR and --socket-fd exclude each other"));
+        }
+        Ok(Self {
+            source: Source::Inherited(InheritedSocket::bound(address)),
+            connect: receive.connect.as_ref().map(Connect::now),
+            settings: &receive.socket.sockopt,
+            file: &receive.file,
+            needs: &[],
+            purpose: Purpose::Leave,
+        })
+    }
 }
 
 /// The source of the socket.
@@ -99,16 +106,6 @@ pub(crate) enum Source<'r> {
     Inherited(InheritedSocket),
 }
 
-/// A socket that is open already.
-#[derive(Debug, Clone)]
-pub(crate) struct InheritedSocket {
-    descriptor: Descriptor,
-    /// The peer that `udgram exec` connected it to.
-    peer: Option<Address<'static>>,
-    /// The number of sockets that socket activation passed; only this one is used.
-    passed: usize,
-}
-
 impl<'r> Source<'r> {
     /// Returns the source for a command that binds `address`, if one is given. `connected` says whether
     /// the command has a peer to connect to.
@@ -117,12 +114,12 @@ impl<'r> Source<'r> {
         connected: bool,
         named: &Inherited,
     ) -> Result<Self> {
-        match (address, named.socket_fd) {
+        match (address, &named.socket_fd) {
             (Some(_), Some(_)) => Err(Failure::usage(
                 "an address to bind and --socket-fd exclude each other",
             )),
             (Some(address), None) => Ok(Self::Bound(address)),
-            (None, Some(descriptor)) => Ok(Self::Inherited(InheritedSocket::named(descriptor)?)),
+            (None, Some(socket)) => Ok(Self::Inherited(InheritedSocket::named(socket)?)),
             // Connecting the environment's socket would send all its users to this peer.
             (None, None) if connected => Ok(Self::Autobound),
             (None, None) => match InheritedSocket::from_environment()? {
@@ -133,92 +130,6 @@ impl<'r> Source<'r> {
             },
         }
     }
-}
-
-impl InheritedSocket {
-    /// Returns the socket of `--socket-fd`.
-    pub(crate) fn named(descriptor: Descriptor) -> Result<Self> {
-        let own = descriptor.pid.is_none();
-        let session = own
-            && number("UDGRAM_SOCKET_FD")? == Some(descriptor.number)
-            && is_session_socket(descriptor.number);
-        Ok(Self {
-            descriptor,
-            peer: if session { session_peer()? } else { None },
-            passed: 1,
-        })
-    }
-
-    /// Returns the peer that `udgram exec` connected the socket to.
-    pub(crate) fn session_peer(&self) -> Option<&Address<'static>> {
-        self.peer.as_ref()
-    }
-
-    /// Returns the socket that the environment passes: that of `udgram exec`, or else the first Unix
-    /// datagram socket of socket activation (sd_listen_fds(3)).
-    pub(crate) fn from_environment() -> Result<Option<Self>> {
-        if let Some(number) = number("UDGRAM_SOCKET_FD")? {
-            return Self::named(Descriptor { pid: None, number }).map(Some);
-        }
-        let own = i32::try_from(std::process::id()).ok();
-        let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
-        if !activated {
-            // The variables are meant for another process.
-            return Ok(None);
-        }
-        let count = match number("LISTEN_FDS")? {
-            Some(count) if count > 0 => count,
-            _ => return Ok(None),
-        };
-        let open = |number: &i32| duplicate(None, *number).is_ok();
-        let usable = |number: &i32| DatagramSocket::from_number(None, *number).is_ok();
-        // Passed descriptors are consecutive. If none is usable, the first fails later with its cause.
-        let mut passed = (3..3_i32.saturating_add(count)).take_while(open);
-        let number = passed.find(usable).unwrap_or(3);
-        Ok(Some(Self {
-            descriptor: Descriptor { pid: None, number },
-            peer: None,
-            passed: usize::try_from(count).unwrap_or(1),
-        }))
-    }
-}
-
-/// Reads a number from an environment variable.
-fn number(name: &str) -> Result<Option<i32>> {
-    let Some(value) = std::env::var_os(name) else {
-        return Ok(None);
-    };
-    let number = value
-        .to_str()
-        .and_then(|value| value.parse().ok())
-        .filter(|number| *number >= 0);
-    number
-        .map(Some)
-        .ok_or_else(|| Failure::usage(format!("{name} is not a number: {}", Quoted(&value))))
-}
-
-/// Returns whether a descriptor is the socket that `udgram exec` connected to its peer.
-fn is_session_socket(number: RawFd) -> bool {
-    let inode = duplicate(None, number).ok().and_then(|fd| inode(fd).ok());
-    let written = std::env::var(INODE_VARIABLE).ok();
-    written.is_some_and(|written| inode.is_some_and(|inode| written == inode.to_string()))
-}
-
-/// Returns the inode number of a socket, which identifies it.
-pub(crate) fn inode(socket: impl AsFd) -> Result<u64> {
-    let status = fstat(socket).context("cannot look at the socket")?;
-    Ok(status.st_ino)
-}
-
-/// Reads the peer that `udgram exec` passes. Ignores a relative pathname: the directory may differ.
-fn session_peer() -> Result<Option<Address<'static>>> {
-    let Some(written) = std::env::var_os(PEER_VARIABLE) else {
-        return Ok(None);
-    };
-    let peer = parse_peer(&written)
-        .map_err(|cause| Failure::usage(format!("{PEER_VARIABLE}: {cause}")))?;
-    let relative = matches!(&peer, Address::Pathname(path) if !path.starts_with(b"/"));
-    Ok((!relative).then_some(peer))
 }
 
 /// The origin of a socket.
@@ -369,16 +280,8 @@ impl Endpoint {
         settings: &[Setting],
         report: Report,
     ) -> Result<Self> {
-        let Descriptor { pid, number } = inherited.descriptor;
-        require_open_at_start(pid, number)?;
-        let socket = DatagramSocket::from_number(pid, number)?;
-        if inherited.passed > 1 {
-            report.warning(format_args!(
-                "LISTEN_FDS passes {} sockets; only descriptor {number} is used",
-                inherited.passed
-            ));
-        }
-        if let (Some(pid), Purpose::Take | Purpose::Answers) = (pid, request.purpose) {
+        let OpenedCopy { socket, of } = inherited.open(report)?;
+        if let (Some(pid), Purpose::Take | Purpose::Answers) = (of, request.purpose) {
             report.warning(format_args!(
                 "packets taken from the socket of process {pid} are gone for it; iter --peek leaves them"
             ));
@@ -388,8 +291,8 @@ impl Endpoint {
         let mut only_from = connection.peer_name();
         let mut peer = connection.destination;
         if peer.is_none() {
-            peer = inherited.destination(&socket)?;
-            if let Some(peer) = peer.as_mut().filter(|_| inherited.peer.is_some()) {
+            peer = inherited.destination(&socket, of)?;
+            if let Some(peer) = peer.as_mut().filter(|_| inherited.session_peer().is_some()) {
                 // The kernel has disconnected the socket, so any process can send to it. Connect it
                 // again before receiving.
                 if peer.peer_name().is_none() && request.purpose == Purpose::Take {
@@ -429,21 +332,6 @@ impl Endpoint {
         if let Some(peer) = &self.peer {
             report.note(format_args!("the peer is {}", peer.address().quoted()));
         }
-    }
-}
-
-impl InheritedSocket {
-    /// Returns the peer of the socket: the one that `udgram exec` passed, or the one that the kernel
-    /// reports.
-    fn destination(&self, socket: &DatagramSocket) -> Result<Option<Destination>> {
-        let name = socket.peer_name()?;
-        Ok(match (&self.peer, name) {
-            (Some(peer), Some(name)) => Some(Destination::connected_as(peer, name)),
-            // The kernel disconnects a socket when it finds its peer closed (`unix_dgram_sendmsg`).
-            (Some(peer), None) => Some(Destination::connected(peer)),
-            (None, name) if self.descriptor.pid.is_some() => name.map(Destination::found_elsewhere),
-            (None, name) => name.map(Destination::found),
-        })
     }
 }
 

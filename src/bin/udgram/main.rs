@@ -10,11 +10,14 @@ mod endpoint;
 mod envelope;
 mod exit;
 mod handler;
+mod inherited;
 mod input;
 mod invalid;
 mod json;
+mod listing;
 mod notify;
 mod output;
+mod overview;
 mod peek;
 mod printer;
 mod process;
@@ -31,6 +34,7 @@ mod shell_command;
 mod signal;
 mod stats;
 mod stderr;
+mod table;
 mod terminal;
 mod unanswered;
 mod users;
@@ -101,6 +105,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
         Command::Completions(options) => cmd::completions::run(options),

@@ -92,6 +92,11 @@ impl Output {
         Ok(())
     }
 
+    /// Returns how many columns the terminal has: 80 if it does not say.
+    pub(crate) fn width() -> usize {
+        process::terminal_width(STDOUT.as_fd()).unwrap_or(80)
+    }
+
     /// Returns the descriptor that a wait watches to notice that the reader of stdout has exited.
     pub(crate) fn watched(&self) -> Option<BorrowedFd<'static>> {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())

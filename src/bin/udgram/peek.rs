@@ -1,8 +1,9 @@
 //! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK, at the offset
 //! of SO_PEEK_OFF, which the kernel advances.
 
-use crate::endpoint::{Cleanup, Endpoint, inode};
+use crate::endpoint::{Cleanup, Endpoint};
 use crate::exit::{Exit, Failure, has_kind};
+use crate::inherited::inode;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::receive::{STOP_CHECK_INTERVAL, keep_time_of_arrival};
 use crate::report::Report;

@@ -3,8 +3,8 @@
 
 use super::value::Replies;
 use super::{
-    Cli, Command, Exec, Inherited, Iter, Listen, Protocol, Receive, Recv, Send, Shown, SocketFile,
-    Sockopt, When,
+    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, Shown,
+    SocketFile, Sockopt, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -30,6 +30,7 @@ impl Cli {
             Command::Recv(recv) => recv.check(),
             Command::Listen(listen) => listen.check(),
             Command::Iter(iter) => iter.check(),
+            Command::Ls(ls) => ls.check(),
             Command::Sockopt(sockopt) => sockopt.check(),
             Command::Exec(exec) => exec.check(),
             Command::Completions(_) | Command::Help(_) => Ok(()),
@@ -45,7 +46,11 @@ impl Command {
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
-            Self::Sockopt(_) | Self::Exec(_) | Self::Completions(_) | Self::Help(_) => false,
+            Self::Ls(_)
+            | Self::Sockopt(_)
+            | Self::Exec(_)
+            | Self::Completions(_)
+            | Self::Help(_) => false,
         }
     }
 }
@@ -177,14 +182,14 @@ impl Listen {
 
 impl Iter {
     fn check(&self) -> Result<()> {
+        if self.peek
+            && self.address.is_some()
+            && let Some(option) = self.receive.file.given().next()
+        {
+            return refuse(format!("{option} has no effect: --peek binds nothing"));
+        }
         self.receive.check(self.address.as_ref(), false)?;
         if self.peek {
-            if self.address.is_some() {
-                return refuse_with_hint(
-                    "--peek with ADDR: a socket bound just now has nothing waiting",
-                    "--peek -s FD or PID:FD looks into an open one",
-                );
-            }
             if self.receive.connect.is_some() {
                 return refuse("--peek leaves the socket as it is, --connect does not");
             }
@@ -195,10 +200,24 @@ impl Iter {
         if new && self.timeout.is_none() {
             return refuse_with_hint(
                 "a socket bound just now has nothing waiting",
-                "--timeout waits for packets, -s FD or PID:FD takes those of an open socket",
+                "--timeout waits for packets, --peek shows those of a bound socket, -s takes them",
             );
         }
         Ok(())
+    }
+}
+
+impl Ls {
+    fn check(&self) -> Result<()> {
+        if !self.candidates {
+            return Ok(());
+        }
+        if self.all || !self.addresses.is_empty() {
+            return refuse(
+                "--candidates lists what can be sent to, and takes neither ADDR nor --all",
+            );
+        }
+        self.shown.check("candidates are not JSON")
     }
 }
 

@@ -29,11 +29,12 @@ use value::{
 };
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "send",
     "recv",
     "listen",
     "iter",
+    "ls",
     "sockopt",
     "exec",
     "completions",
@@ -70,14 +71,21 @@ Examples:
 
 const ITER_EXAMPLES: &str = "\
 Examples:
-  udgram iter --peek -e -s 812:3                  show the queue of a daemon
+  udgram iter --peek -e app.sock                  show the queue of a daemon
   udgram iter -t 1s app.sock                      packets of one second
   udgram iter -s 3                                empty an inherited queue";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  udgram ls                                       all, sockets in trouble first
+  udgram ls /dev/log                              whose it is, and whether it is full
+  udgram ls --all /run/app.sock | jq .queued      number of queued datagrams
+  udgram ls | jq -r 'select(.full).address'       sockets whose queue is full";
 
 const SOCKOPT_EXAMPLES: &str = "\
 Examples:
   udgram sockopt                                  options of a new socket
-  udgram sockopt -s 812:3                         options of a daemon's socket
+  udgram sockopt -s /run/app.sock queue           queue of a daemon's socket
   udgram sockopt -s 3 sndbuf=1MiB passcred=on     set, and print the result";
 
 const EXEC_EXAMPLES: &str = "\
@@ -177,6 +185,8 @@ pub(crate) enum Command {
     Listen(Box<Listen>),
     /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
+    /// List datagram sockets: whose, how full, stale or stuck
+    Ls(Box<Ls>),
     /// Show or set the options of a socket
     Sockopt(Box<Sockopt>),
     /// Open a socket and run CMD with it as descriptor 3
@@ -190,7 +200,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(
     after_help = SEND_EXAMPLES,
-    override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] - [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD [PACKET]..."
+    override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] - [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD|ADDR [PACKET]..."
 )]
 pub(crate) struct Send {
     /// Destination, then packets [default: lines of stdin]
@@ -383,11 +393,13 @@ pub(crate) struct Listen {
 #[derive(Debug, Args)]
 #[command(after_help = ITER_EXAMPLES, override_usage = "udgram iter [OPTIONS] [ADDR]")]
 pub(crate) struct Iter {
-    /// The address to bind
+    /// Address to bind; with --peek, of a bound socket
     ///
     /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
     /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
     /// socket.
+    /// With --peek nothing is bound: the command shows the queue of the socket that is bound to ADDR,
+    /// whichever process holds it.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
@@ -423,11 +435,37 @@ impl Iter {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = LS_EXAMPLES, override_usage = "udgram ls [OPTIONS] [ADDR]...")]
+pub(crate) struct Ls {
+    /// List the sockets bound to ADDR [default: all with a name]
+    ///
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. If no socket is bound to
+    /// it, the exit status is 4.
+    #[arg(value_name = "ADDR", value_parser = peer())]
+    pub(crate) addresses: Vec<Address<'static>>,
+
+    /// Count each queue; list sockets without a name, too
+    ///
+    /// udgram looks through each queue in a copy of the socket (pidfd_getfd(2), which needs the right to
+    /// trace a process that holds it); if that is refused, 'queued' is absent. No packet is removed.
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) all: bool,
+
+    /// Print an address and a description a line, for completion scripts
+    #[arg(long, hide = true)]
+    pub(crate) candidates: bool,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = SOCKOPT_EXAMPLES, override_usage = "udgram sockopt [OPTIONS] [NAME[=VALUE]]...")]
 pub(crate) struct Sockopt {
     /// Options to print (NAME) or set (NAME=VALUE) [default: print all]
     ///
-    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for an option that udgram does not know. VALUE
+    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for an option that udgram does not know; local, peer
+    /// and queue print these parts of the listing. VALUE
     /// depends on the option: an integer, on or off, a size (1MiB), a duration, or hex:BYTES. After
     /// setting an option, its value is read back from the kernel and printed.
     #[arg(value_name = "NAME[=VALUE]")]

@@ -1,6 +1,7 @@
 //! Socket options as arguments: `NAME` and `NAME=VALUE`, parsed into options and values, and values
 //! formatted the same way. Nothing here touches a socket.
 
+use super::usage::shell_word;
 use super::value::parse_duration;
 use crate::terminal::{Controls, escape_controls};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -22,13 +23,11 @@ impl Setting {
     pub(crate) fn parse(written: &str) -> udgram::Result<Self> {
         match Request::parse(written)? {
             Request::Set(setting) => Ok(setting),
-            Request::Show(option) => Err(Error::new(
-                ErrorKind::Unusable,
-                "set the socket option",
-                Subject::Option(option.name().to_owned()),
-                "no value is given",
-            )
-            .with_hint(format!("write {}=VALUE", option.name()))),
+            Request::Show(option) => {
+                let error = unusable(option.name(), "no value is given");
+                Err(error.with_hint(format!("write {}=VALUE", option.name())))
+            }
+            Request::Part(part) => Err(unusable(part.name(), "it can only be read")),
         }
     }
 }
@@ -40,14 +39,57 @@ pub(crate) enum Request {
     Show(SocketOption),
     /// `NAME=VALUE`: set the option, then show it.
     Set(Setting),
+    /// `local`, `peer`, `queue`: show this part of what the listing has beside options.
+    Part(Part),
+}
+
+/// What the listing of a socket has beside its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The address that it is bound to.
+    Local,
+    /// The address of its peer.
+    Peer,
+    /// What waits in its queue, and what it has sent that waits elsewhere.
+    Queue,
+}
+
+impl Part {
+    /// All, in the order of the listing.
+    pub(crate) const ALL: [Self; 3] = [Self::Local, Self::Peer, Self::Queue];
+
+    /// Returns its name in the listing.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Peer => "peer",
+            Self::Queue => "queue",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        let known = |part: &Self| part.name().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(known)
+    }
+}
+
+/// Returns the error of something that cannot be set so.
+fn unusable(name: &str, cause: &'static str) -> Error {
+    let subject = Subject::Option(name.to_owned());
+    Error::new(ErrorKind::Unusable, "set the socket option", subject, cause)
 }
 
 impl Request {
     /// Parses `NAME` or `NAME=VALUE`.
     pub(crate) fn parse(written: &str) -> udgram::Result<Self> {
-        let Some((name, written)) = written.split_once('=') else {
-            return sockopt::find(written).map(Self::Show);
+        let (name, written) = match (written.split_once('='), Part::named(written)) {
+            (Some(setting), _) => setting,
+            (None, Some(part)) => return Ok(Self::Part(part)),
+            (None, None) => return sockopt::find(written).map(Self::Show),
         };
+        if let Some(part) = Part::named(name) {
+            return Err(unusable(part.name(), "it can only be read"));
+        }
         let option = sockopt::find(name)?;
         let value = parse_value(option.kind(), written).unwrap_or(Value::None);
         match option.check(&value) {
@@ -72,9 +114,10 @@ impl Request {
                     let name = &written[requests.len() - 1];
                     error.with_hint(format!("did you mean {name}={word}?"))
                 }
-                _ if is_address(word) => {
-                    error.with_hint("that is an address: --connect takes one, -s an open socket")
-                }
+                _ if is_address(word) => error.with_hint(format!(
+                    "that is an address: -s {}",
+                    shell_word(word.as_ref())
+                )),
                 _ => error,
             })?;
             requests.push(request);

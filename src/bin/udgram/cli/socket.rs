@@ -1,6 +1,6 @@
 //! Arguments about the socket that commands share: which one it is, its options, its file.
 
-use super::value::{Descriptor, descriptor, mode, owner};
+use super::value::{OpenSocket, mode, open_socket, owner};
 use clap::Args;
 
 // Where the socket comes from, and how it is set up.
@@ -21,14 +21,15 @@ pub(crate) struct Socket {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct Inherited {
-    /// Use this open socket, of udgram or of process PID
+    /// Use this open socket, or the one bound to ADDR
     ///
-    /// Uses descriptor FD of udgram, or a copy of descriptor FD of process PID (pidfd_getfd(2), which
-    /// needs the right to trace that process). A descriptor that is not a Unix datagram socket is a
-    /// usage error. Without this option and an address (send: with PEER -), commands other than
+    /// Uses descriptor FD of udgram; with PID:FD, a copy of descriptor FD of process PID; or a copy of the
+    /// socket that is bound to ADDR now, whichever process holds it (pidfd_getfd(2), which needs the right
+    /// to trace that process). An ADDR contains a letter, /, . or @. Packets received from the socket of
+    /// another process are lost for it. A descriptor that is not a Unix datagram socket is a usage error. Without this option and an address (send: with PEER -), commands other than
     /// sockopt use the descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
-    #[arg(short, long, value_name = "[PID:]FD", value_parser = descriptor)]
-    pub(crate) socket_fd: Option<Descriptor>,
+    #[arg(short, long, value_name = "FD|ADDR", value_parser = open_socket())]
+    pub(crate) socket_fd: Option<OpenSocket>,
 }
 
 // The socket file that binding a pathname makes.

@@ -271,7 +271,7 @@ fn with_dashes(arguments: &[OsString], place: usize) -> String {
 }
 
 /// Returns a word as a shell takes it.
-fn shell_word(word: &OsStr) -> String {
+pub(super) fn shell_word(word: &OsStr) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-+=:,@%".contains(byte);
     match word.to_str() {
         Some(text) if !text.is_empty() && text.as_bytes().iter().all(plain) => text.to_owned(),

@@ -36,6 +36,15 @@ pub(crate) struct Descriptor {
     pub(crate) number: RawFd,
 }
 
+/// A socket that is open already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OpenSocket {
+    /// A descriptor.
+    Descriptor(Descriptor),
+    /// The one that is bound to this address, whichever process holds it.
+    Bound(Address<'static>),
+}
+
 /// Makes the parser of an address; the empty string is the unnamed one.
 pub(crate) fn address() -> ValueParser {
     OsStringValueParser::new()
@@ -146,6 +155,20 @@ pub(crate) fn descriptor(written: &str) -> Result<Descriptor, String> {
     })
 }
 
+/// Makes the parser of an open socket: `FD`, `PID:FD`, or an address, which has a letter, `/`, `.` or `@` in it.
+pub(crate) fn open_socket() -> ValueParser {
+    let marks_address =
+        |byte: &u8| byte.is_ascii_alphabetic() || b"/.@".contains(byte) || !byte.is_ascii();
+    OsStringValueParser::new()
+        .try_map(move |written| {
+            if written.as_bytes().iter().any(marks_address) {
+                return parse_peer(&written).map(OpenSocket::Bound);
+            }
+            descriptor(&written.to_string_lossy()).map(OpenSocket::Descriptor)
+        })
+        .into()
+}
+
 pub(crate) fn credentials(written: &str) -> Result<Claim, String> {
     if written == "own" {
         return Ok(Claim::Own);
@@ -218,6 +241,29 @@ mod tests {
         assert_eq!(parse_duration("1m 30s"), Some(Duration::from_secs(90)));
         for wrong in ["", ".", "-1", "1e3", "1 fortnight", "99999999999999999999"] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_open_socket_is_an_address_if_it_has_a_letter_or_a_mark_in_it() {
+        let parse = |written: &str| {
+            let command = clap::Command::new("").no_binary_name(true);
+            let argument = clap::Arg::new("socket")
+                .allow_hyphen_values(true)
+                .value_parser(open_socket());
+            let matches = command.arg(argument).try_get_matches_from([written]);
+            matches.map(|mut matches| matches.remove_one::<OpenSocket>("socket"))
+        };
+        for (written, pid, number) in [("3", None, 3), ("812:3", Some(812), 3)] {
+            let descriptor = OpenSocket::Descriptor(Descriptor { pid, number });
+            assert_eq!(parse(written).unwrap(), Some(descriptor), "{written}");
+        }
+        for written in ["a", "3a", "./3", "/3", "3.sock", "@3", "1:2:x", "\u{e9}"] {
+            let address = Address::parse(written.as_bytes()).unwrap().into_owned();
+            assert_eq!(parse(written).unwrap(), Some(OpenSocket::Bound(address)));
+        }
+        for wrong in ["", "-1", "1:", ":1", "1:2:3", "3 4", "@\\x"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

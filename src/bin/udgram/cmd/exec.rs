@@ -1,10 +1,9 @@
 //! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
 
 use crate::cli::Exec;
-use crate::endpoint::{
-    Connect, Endpoint, INODE_VARIABLE, PEER_VARIABLE, Purpose, Request, Source, inode,
-};
+use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::Exit;
+use crate::inherited::{INODE_VARIABLE, PEER_VARIABLE, inode};
 use crate::process::{
     self, hand_on_signals, place_descriptors, require_command, set_listen_pid, spawn_failure,
 };

@@ -48,8 +48,14 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
 fn peek(options: &Iter, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, false);
-    let mut request = Request::to_receive(options.address.as_ref(), receive, &[])?;
-    request.purpose = Purpose::Leave;
+    let request = match &options.address {
+        // ADDR names the socket that is bound to it: nothing is bound.
+        Some(address) => Request::to_peek(address, receive)?,
+        None => Request {
+            purpose: Purpose::Leave,
+            ..Request::to_receive(None, receive, &[])?
+        },
+    };
     Output::require()?;
     let signals = Signals::install()?;
     let endpoint = Endpoint::open(&request, report)?;

@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod exec;
 pub(crate) mod iter;
 pub(crate) mod listen;
+pub(crate) mod ls;
 pub(crate) mod peek;
 pub(crate) mod recv;
 pub(crate) mod send;

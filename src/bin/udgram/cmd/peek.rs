@@ -2,6 +2,7 @@
 //! receives them as before.
 
 use crate::cli::Listen;
+use crate::cli::value::OpenSocket;
 use crate::exit::{Exit, Failure, has_kind};
 use crate::notify::Service;
 use crate::output::Output;
@@ -54,9 +55,14 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
 
 /// Attaches an observer to the socket that the command line names. Returns it with that name.
 fn attach(options: &Listen) -> Result<(Observer, String)> {
-    match (&options.address, options.receive.socket.inherited.socket_fd) {
-        (Some(address), None) => Ok((Observer::attach_to(address)?, address.quoted().to_string())),
-        (None, Some(descriptor)) => {
+    match (
+        &options.address,
+        &options.receive.socket.inherited.socket_fd,
+    ) {
+        (Some(address), None) | (None, Some(OpenSocket::Bound(address))) => {
+            Ok((Observer::attach_to(address)?, address.quoted().to_string()))
+        }
+        (None, Some(OpenSocket::Descriptor(descriptor))) => {
             let own = nix::unistd::getpid().as_raw();
             let (pid, number) = (descriptor.pid.unwrap_or(own), descriptor.number);
             let name = format!("descriptor {number} of process {pid}");

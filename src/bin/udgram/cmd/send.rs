@@ -2,8 +2,9 @@
 
 use crate::cli::Send;
 use crate::cli::value::parse_peer;
-use crate::endpoint::{Connect, Endpoint, InheritedSocket, Purpose, Request, Source};
+use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
+use crate::inherited::InheritedSocket;
 use crate::printer::{DescriptorUse, ReceiveOptions};
 use crate::protocol::Client;
 use crate::receive::Receiver;
@@ -118,7 +119,7 @@ impl<'s> Route<'s> {
     fn of(options: &'s Send) -> Result<Self> {
         let arguments = options.arguments.as_slice();
         let envelope = options.packets.envelope;
-        let named = options.socket.inherited.socket_fd;
+        let named = &options.socket.inherited.socket_fd;
         let own = match &options.bind {
             Some(_) if named.is_some() => {
                 return Err(Failure::usage(
@@ -129,8 +130,8 @@ impl<'s> Route<'s> {
             None => Source::Autobound,
         };
         let (source, target, packets) = match (named, &options.to, arguments) {
-            (Some(descriptor), to, packets) => {
-                let source = Source::Inherited(InheritedSocket::named(descriptor)?);
+            (Some(socket), to, packets) => {
+                let source = Source::Inherited(InheritedSocket::named(socket)?);
                 let target = match to {
                     Some(to) => Target::Each(Some(to.clone())),
                     None => Target::Unchanged,

@@ -1,18 +1,19 @@
 //! `udgram sockopt`: shows and sets the options of a socket.
 
 use crate::cli::Sockopt;
-use crate::cli::setting::{Request, format_value};
+use crate::cli::setting::{Part, Request};
 use crate::color;
 use crate::endpoint::{self, Connect, Endpoint, Purpose, Source};
 use crate::exit::Exit;
 use crate::json::{Layout, Object, write_option_value};
 use crate::output::Output;
+use crate::overview::Shown;
 use crate::report::Report;
 use crate::signal::{Signals, stop_descriptor};
 use crate::terminal::{Controls, escape};
 use anyhow::Result;
 use nix::libc;
-use udgram::sockopt::{self, Value};
+use udgram::sockopt;
 use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket};
 
@@ -61,29 +62,31 @@ fn answer(
     lines: &mut Vec<u8>,
 ) -> Result<()> {
     if let [request] = asked {
-        let (_, value) = carry_out(request, socket)?;
-        match format_value(&value) {
-            Some(text) => lines.extend_from_slice(text.as_bytes()),
-            None => write_option_value(&value, lines),
-        }
+        let (_, shown) = carry_out(request, socket)?;
+        shown.write_alone(lines);
         return Ok(());
     }
     let start = lines.len();
     let mut object = Object::begin(lines, layout);
     if asked.is_empty() {
-        overview(socket, &mut object)?;
-    }
-    // An option asked for twice is one member, with the last value.
-    let mut members: Vec<(String, Value)> = Vec::new();
-    for request in asked {
-        let (name, value) = carry_out(request, socket)?;
-        match members.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value,
-            None => members.push((name.to_owned(), value)),
+        for part in Part::ALL {
+            Shown::of(part, socket)?.write(part.name(), &mut object);
+        }
+        for (option, value) in sockopt::list(socket) {
+            write_option_value(&value, object.member(option.name()));
         }
     }
-    for (name, value) in members {
-        write_option_value(&value, object.member(&name));
+    // An option asked for twice is one member, with the last value.
+    let mut members: Vec<(&str, Shown)> = Vec::new();
+    for request in asked {
+        let (name, shown) = carry_out(request, socket)?;
+        match members.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = shown,
+            None => members.push((name, shown)),
+        }
+    }
+    for (name, shown) in members {
+        shown.write(name, &mut object);
     }
     object.end();
     // Escape in every output, not only on a terminal: a pathname or a text may have DEL and C1 controls,
@@ -92,15 +95,19 @@ fn answer(
     Ok(())
 }
 
-/// Carries out one request. Returns the name of the option and its value. After setting it, reads the
-/// value back, for the kernel may change it; returns the given value if the option cannot be read
+/// Carries out one request. Returns its name and what it shows. After setting an option, reads the value
+/// back, for the kernel may change it; shows the given value if the option cannot be read
 /// (ENOPROTOOPT).
 fn carry_out<'r>(
     request: &'r Request,
     socket: &DatagramSocket,
-) -> udgram::Result<(&'r str, Value)> {
+) -> udgram::Result<(&'r str, Shown)> {
     match request {
-        Request::Show(option) => Ok((option.name(), sockopt::get(socket, option)?)),
+        Request::Part(part) => Ok((part.name(), Shown::of(*part, socket)?)),
+        Request::Show(option) => {
+            let value = sockopt::get(socket, option)?;
+            Ok((option.name(), Shown::Option(value)))
+        }
         Request::Set(setting) => {
             sockopt::set(socket, &setting.option, &setting.value)?;
             let value = match sockopt::get(socket, &setting.option) {
@@ -109,25 +116,9 @@ fn carry_out<'r>(
                 }
                 value => value?,
             };
-            Ok((setting.option.name(), value))
+            Ok((setting.option.name(), Shown::Option(value)))
         }
     }
-}
-
-/// Appends the addresses, the queue lengths and all options of a socket.
-fn overview(socket: &DatagramSocket, object: &mut Object<'_>) -> Result<()> {
-    object.address("local", &socket.local_address()?);
-    let peer = socket.peer_address()?.unwrap_or(Address::Unnamed);
-    object.address("peer", &peer);
-    let lengths = sockopt::queue(socket)?;
-    let mut queue = Object::begin(object.member("queue"), Layout::Compact);
-    queue.literal("inq", lengths.inq);
-    queue.literal("outq", lengths.outq);
-    queue.end();
-    for (option, value) in sockopt::list(socket) {
-        write_option_value(&value, object.member(option.name()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,308 @@
+//! Which process holds a socket, and under which number.
+//!
+//! A scratch socket is connected to the address, and the kernel says whose socket that reached
+//! (sock_diag(7)); /proc/PID/fd says which processes hold it. Nothing is sent.
+
+use crate::address::{Address, ToAddress};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::quoted::Quoted;
+use crate::sock_diag::{UnixSocket, find, unix_socket, unix_sockets, unix_sockets_of};
+use crate::socket::DatagramSocket;
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::stat::fstat;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const FIND: &str = "find the socket at";
+const FIND_HOLDER: &str = "find a process that holds";
+
+/// A descriptor of a process that refers to a socket.
+///
+/// `Display` names the process: `python3 (process 812)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: i32,
+    /// The number of the descriptor there.
+    pub number: RawFd,
+}
+
+impl Holder {
+    /// Copies the datagram socket that is bound to `address` now from a process that holds it, and
+    /// returns that process; pidfd_getfd(2). Of several holders any will do.
+    ///
+    /// A pathname leads to the socket whose file it names, in whichever network namespace that is. An
+    /// abstract name that nobody has in this namespace is looked for in those of the processes that may
+    /// be seen, which takes CAP_SYS_ADMIN.
+    ///
+    /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket, as
+    /// [`DatagramSocket::connect`] does if it is something else, and with [`ErrorKind::System`] if no
+    /// process that holds it may be seen or traced.
+    pub fn copy_bound(address: impl ToAddress) -> Result<(DatagramSocket, Self)> {
+        let address = address.to_address()?;
+        let inode = inode_bound_to(&address)?;
+        let subject = Subject::Address(address.into_owned());
+        copy(holders(inode.into()), inode, &subject)
+    }
+
+    /// Finds a process that holds the datagram socket which is bound to `address` now.
+    ///
+    /// Fails as [`copy_bound`](Self::copy_bound) does.
+    pub fn bound_to(address: impl ToAddress) -> Result<Self> {
+        let address = address.to_address()?;
+        let inode = inode_bound_to(&address)?;
+        let subject = Subject::Address(address.into_owned());
+        match Self::of_socket(inode.into()) {
+            Ok(Some(holder)) => Ok(holder),
+            Ok(None) => Err(unseen(subject, None)),
+            Err(errno) => Err(unseen(subject, Some(errno))),
+        }
+    }
+
+    /// Finds a process that holds the socket with this inode number; EACCES if none does, but some may
+    /// not be looked into.
+    pub(crate) fn of_socket(inode: u64) -> Result<Option<Self>, Errno> {
+        let mut hidden = false;
+        for holder in holders(inode) {
+            match holder {
+                Ok(holder) => return Ok(Some(holder)),
+                Err(_) => hidden = true,
+            }
+        }
+        if hidden { Err(Errno::EACCES) } else { Ok(None) }
+    }
+
+    /// Returns whether the descriptor still is the socket with this inode number.
+    pub(crate) fn has(self, inode: u64) -> bool {
+        let link = format!("/proc/{}/fd/{}", self.pid, self.number);
+        socket_inode(Path::new(&link)).is_ok_and(|socket| socket.map(u64::from) == Some(inode))
+    }
+
+    /// Copies the descriptor; pidfd_getfd(2).
+    ///
+    /// Fails as [`DatagramSocket::from_number`] does.
+    pub fn socket(self) -> Result<DatagramSocket> {
+        DatagramSocket::from_number(Some(self.pid), self.number)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let command = command(self.pid);
+        if command.contains(char::is_control) {
+            Quoted(OsStr::new(&command)).fmt(f)?;
+        } else {
+            f.write_str(&command)?;
+        }
+        write!(f, " (process {})", self.pid)
+    }
+}
+
+/// Copies the socket with this inode number from the first of `holders` that permits it.
+pub(crate) fn copy(
+    holders: impl IntoIterator<Item = io::Result<Holder>>,
+    inode: u32,
+    subject: &Subject,
+) -> Result<(DatagramSocket, Holder)> {
+    let mut refused = None;
+    let mut hidden = None;
+    for holder in holders {
+        let Ok(holder) = holder else {
+            hidden = Some(Errno::EACCES);
+            continue;
+        };
+        match holder.socket() {
+            Ok(socket) if inode_of(&socket) == Some(inode) => return Ok((socket, holder)),
+            // It has been closed since.
+            Ok(_) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.unwrap_or_else(|| unseen(subject.clone(), hidden)))
+}
+
+/// Makes the error of a socket whose holders are not seen.
+fn unseen(subject: Subject, errno: Option<Errno>) -> Error {
+    match errno {
+        None => Error::system(FIND_HOLDER, subject, Errno::ESRCH)
+            .with_cause("no process here holds it")
+            .with_hint("it may be in another pid namespace"),
+        Some(errno) => Error::system(FIND_HOLDER, subject, errno)
+            .with_cause("there are processes that may not be looked into")
+            .with_hint("looking into another user's processes needs CAP_SYS_PTRACE"),
+    }
+}
+
+/// Returns the inode number of the datagram socket that is bound to `address` now: the one that a
+/// connect(2) reaches.
+pub(crate) fn inode_bound_to(address: &Address<'_>) -> Result<u32> {
+    let failed = |errno| {
+        let subject = Subject::Address(address.clone().into_owned());
+        Error::system(FIND, subject, errno)
+    };
+    let probe = scratch_socket()?;
+    let error = match probe.connect_for(FIND, address) {
+        Ok(()) => {
+            // The socket may have been closed since.
+            let peer = peer_of(&probe).map_err(failed)?;
+            return peer
+                .ok_or_else(|| failed(Errno::ECONNREFUSED).with_kind(ErrorKind::NobodyThere));
+        }
+        Err(error) => error,
+    };
+    let listed = match (error.errno(), address) {
+        // A socket that is connected refuses everybody but its peer. One whose file may not be written
+        // to can be held by this user all the same.
+        (Some(Errno::EPERM | Errno::EACCES), _) => {
+            let sockets = unix_sockets().map_err(failed)?;
+            match find(
+                sockets.iter().filter(|socket| socket.is_datagram()),
+                address,
+            ) {
+                Some(socket) => Some(socket.inode),
+                None => elsewhere(address)?,
+            }
+        }
+        (Some(Errno::ECONNREFUSED), Address::Abstract(_)) => elsewhere(address)?,
+        _ => None,
+    };
+    listed.ok_or(error)
+}
+
+/// Makes a socket to be connected for a moment. Others tell it from a client: it cannot send.
+pub(crate) fn scratch_socket() -> Result<DatagramSocket> {
+    let socket = DatagramSocket::new()?;
+    shutdown(socket.as_fd().as_raw_fd(), Shutdown::Write)
+        .map_err(|errno| Error::system("shut down a socket", Subject::None, errno))?;
+    Ok(socket)
+}
+
+/// Returns the inode number of the socket's peer; `None` if that is closed, or if there is none.
+pub(crate) fn peer_of(socket: &DatagramSocket) -> Result<Option<u32>, Errno> {
+    let own = inode_of(socket).ok_or(Errno::EOVERFLOW)?;
+    Ok(unix_socket(own)?.peer.filter(|peer| *peer != 0))
+}
+
+/// Returns the inode number of a socket, which the kernel keeps in 32 bits.
+fn inode_of(socket: impl AsFd) -> Option<u32> {
+    fstat(socket)
+        .ok()
+        .and_then(|status| u32::try_from(status.st_ino).ok())
+}
+
+/// Finds the socket that is bound to `address` in the other network namespaces. Several are an error:
+/// nothing tells which one is meant.
+fn elsewhere(address: &Address<'_>) -> Result<Option<u32>> {
+    let found: BTreeSet<u32> = namespaces()
+        .iter()
+        .filter_map(|sockets| {
+            let datagrams = sockets.iter().filter(|socket| socket.is_datagram());
+            find(datagrams, address).map(|socket| socket.inode)
+        })
+        .collect();
+    if found.len() > 1 {
+        let subject = Subject::Address(address.clone().into_owned());
+        let cause = format!(
+            "{} other network namespaces have a socket of this name",
+            found.len()
+        );
+        return Err(Error::system(FIND, subject, Errno::ENOTUNIQ)
+            .with_cause(cause)
+            .with_hint("name one as PID:FD"));
+    }
+    Ok(found.first().copied())
+}
+
+/// Lists the sockets of each other network namespace that processes may be seen in; setns(2) needs
+/// CAP_SYS_ADMIN.
+fn namespaces() -> Vec<Vec<UnixSocket>> {
+    let own = fs::read_link("/proc/self/ns/net").ok();
+    let mut seen: BTreeSet<_> = own.into_iter().collect();
+    let mut namespaces = Vec::new();
+    for pid in processes() {
+        let link = format!("/proc/{pid}/ns/net");
+        if let Ok(namespace) = fs::read_link(&link)
+            && seen.insert(namespace)
+            && let Ok(sockets) = unix_sockets_of(Path::new(&link))
+        {
+            namespaces.push(sockets);
+        }
+    }
+    namespaces
+}
+
+/// Finds the processes that hold the socket with this inode number; an error for each that may not be
+/// looked into.
+pub(crate) fn holders(inode: u64) -> impl Iterator<Item = io::Result<Holder>> {
+    processes().into_iter().flat_map(move |pid| {
+        let descriptors = match socket_descriptors(pid) {
+            Ok(descriptors) => descriptors,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return vec![Err(error)];
+            }
+            // It has ended.
+            Err(_) => return Vec::new(),
+        };
+        let holders = descriptors
+            .into_iter()
+            .filter(|(_, socket)| u64::from(*socket) == inode);
+        holders
+            .map(|(number, _)| Ok(Holder { pid, number }))
+            .collect()
+    })
+}
+
+/// Returns the numbers of the processes in /proc.
+pub(crate) fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// Lists the descriptors of a process that are sockets, with their inode numbers.
+pub(crate) fn socket_descriptors(pid: i32) -> io::Result<Vec<(RawFd, u32)>> {
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let inode = match socket_inode(&entry.path()) {
+            Ok(Some(inode)) => inode,
+            // Root may list the descriptors of a process that it may not look into.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            _ => continue,
+        };
+        if let Some(number) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            sockets.push((number, inode));
+        }
+    }
+    Ok(sockets)
+}
+
+/// Returns the inode number of the socket that a link in /proc/PID/fd stands for: `socket:[INODE]`.
+pub(crate) fn socket_inode(link: &Path) -> io::Result<Option<u32>> {
+    let target = fs::read_link(link)?;
+    let inode = target
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(b"socket:[")
+        .and_then(|rest| rest.strip_suffix(b"]"));
+    Ok(inode
+        .and_then(|inode| str::from_utf8(inode).ok())
+        .and_then(|inode| inode.parse().ok()))
+}
+
+/// Returns the name of a process's command, of at most 15 bytes; empty if it has ended.
+pub(crate) fn command(pid: i32) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned()
+}

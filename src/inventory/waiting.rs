@@ -1,0 +1,82 @@
+//! Threads that wait to send a datagram: for room in the receiver's queue, or in the buffer of their own
+//! socket, which what the receiver has not taken fills.
+
+use crate::address::Address;
+use crate::holder::socket_inode;
+use nix::libc;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// The kernel functions that they sleep in (/proc/PID/wchan).
+const WAITS: [&[u8]; 2] = [b"unix_wait_for_peer", b"sock_alloc_send_pskb"];
+
+/// What a thread waits to send to.
+pub(super) enum Target {
+    /// The peer of the socket with this inode number.
+    PeerOf(u32),
+    /// The address, as this process reaches it.
+    Address(Address<'static>),
+}
+
+/// Finds the threads of a process that wait to send. Of several messages of one sendmmsg(2), the first
+/// one counts.
+pub(super) fn waiting_senders(pid: i32) -> Vec<Target> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let tasks = tasks.into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| {
+            let task = task.path();
+            let place = fs::read(task.join("wchan")).ok()?;
+            if !WAITS.contains(&place.as_slice()) {
+                return None;
+            }
+            let call = fs::read_to_string(task.join("syscall")).ok()?;
+            target(&task, &call)
+        })
+        .collect()
+}
+
+/// Decodes /proc/PID/syscall: the number of the call, and its arguments in hexadecimal digits.
+fn target(task: &Path, call: &str) -> Option<Target> {
+    let mut words = call.split(' ');
+    let number: libc::c_long = words.next()?.parse().ok()?;
+    let arguments: Vec<u64> = words
+        .map_while(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
+        .collect();
+    let sender = task.join("fd").join(arguments.first()?.to_string());
+    let sender = socket_inode(&sender).ok()??;
+    let (name, len) = match number {
+        libc::SYS_sendto => (*arguments.get(4)?, *arguments.get(5)?),
+        libc::SYS_sendmsg | libc::SYS_sendmmsg => {
+            // struct msghdr begins with a pointer to the name and its length.
+            let header = memory(task, *arguments.get(1)?, size_of::<usize>() + 4)?;
+            let (name, len) = header.split_first_chunk()?;
+            let len = u32::from_ne_bytes(*len.first_chunk()?);
+            (u64::try_from(usize::from_ne_bytes(*name)).ok()?, len.into())
+        }
+        _ => (0, 0),
+    };
+    if name == 0 || !(3..=110).contains(&len) {
+        return Some(Target::PeerOf(sender));
+    }
+    let raw = memory(task, name, usize::try_from(len).ok()?)?;
+    let address = Address::from_sun_path(raw.get(size_of::<libc::sa_family_t>()..)?);
+    Some(Target::Address(match address.as_path() {
+        Some(path) => {
+            let base = task.join(if path.is_absolute() { "root" } else { "cwd" });
+            let path = base.join(path.strip_prefix("/").unwrap_or(path));
+            Address::Pathname(path.as_os_str().as_bytes().to_vec().into())
+        }
+        None => address,
+    }))
+}
+
+/// Reads the memory of another process; ptrace(2) says who may.
+fn memory(task: &Path, address: u64, len: usize) -> Option<Vec<u8>> {
+    let memory = File::open(task.join("mem")).ok()?;
+    let mut bytes = vec![0; len];
+    memory.read_exact_at(&mut bytes, address).ok()?;
+    Some(bytes)
+}
