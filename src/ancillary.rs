@@ -49,7 +49,7 @@ pub struct Ancillary {
     /// ([`DatagramSocket::set_passpidfd`](crate::DatagramSocket::set_passpidfd)).
     #[doc(alias = "SCM_PIDFD")]
     pub pidfd: Option<OwnedFd>,
-    /// Whether control data was truncated, or descriptors were lost: `MSG_CTRUNC`.
+    /// True if control data was truncated, or descriptors were lost: `MSG_CTRUNC`.
     #[doc(alias = "MSG_CTRUNC")]
     pub truncated: bool,
 }

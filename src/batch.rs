@@ -17,7 +17,7 @@ const SLOT_LEN: NonZeroUsize = match NonZeroUsize::new((8 << 20) + 320) {
     None => NonZeroUsize::MIN,
 };
 
-/// How many bytes of large datagrams are received at a time, after the first of them.
+/// The number of bytes of large datagrams that are received at a time, after the first of them.
 const BURST: usize = 32 << 20;
 
 /// The largest number of datagrams that one system call sends or receives.
@@ -39,9 +39,9 @@ pub struct Batch {
     buffers: ReceiveBuffers,
     /// Ancillary data of each slot; empty if none arrived.
     ancillary: Vec<Ancillary>,
-    /// Whether an attempt to receive has found the queue empty.
+    /// True if an attempt to receive has found the queue empty.
     emptied: bool,
-    /// Whether to spin before sleeping: the last wait for a datagram was short.
+    /// True if it spins before it sleeps: the last wait for a datagram was short.
     pub(crate) spin: bool,
     /// The longest datagram since the last [`trim`](Self::trim).
     longest: usize,
@@ -196,7 +196,7 @@ impl Batch {
 
 /// Returns how many descriptors this process may receive now.
 fn free_descriptors() -> usize {
-    /// How many it keeps for other uses, such as starting a command.
+    /// The number that it keeps for other uses, such as starting a command.
     const KEPT: usize = 16;
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);

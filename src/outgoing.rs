@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Where datagrams go: the address that was meant, and how it is reached now.
+/// The destination of datagrams: the address given, and the way to reach it now.
 ///
 /// [`DatagramSocket::establish`](crate::DatagramSocket::establish) makes it reachable, at first and
 /// whenever its socket has gone away.
@@ -249,7 +249,7 @@ impl SocketName {
 pub struct Outgoing<'o> {
     /// Its bytes; an empty datagram is a datagram like any other.
     pub bytes: &'o [u8],
-    /// Where it goes; `None`: to the peer that the socket is connected to.
+    /// The destination; `None`: the peer that the socket is connected to.
     pub to: Option<&'o Destination>,
     /// Its control data.
     pub control: Option<&'o Control>,

@@ -47,7 +47,7 @@ pub struct Owner {
     pub uid: u32,
 }
 
-/// What the name of a socket leads to.
+/// The target of the name of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
@@ -81,23 +81,23 @@ pub struct Entry {
     /// The address that it is bound to, as it was bound. A relative pathname is made absolute if that
     /// leads to the socket.
     pub address: Address<'static>,
-    /// What the address leads to: for this process, or else for an owner, which may have another root or
+    /// The target of the address: for this process, or else for an owner, which may have another root or
     /// another working directory. `None` if that cannot be told, or if it is unnamed.
     pub state: Option<State>,
-    /// Whether the address leads this process to the socket; `None` if that cannot be told.
+    /// True if the address leads this process to the socket; `None` if that is unknown.
     pub reachable: Option<bool>,
     /// The processes that hold it, as far as they may be seen.
     pub owners: Vec<Owner>,
     /// The address of the peer that it is connected to. `None` if it is not connected, or if the peer is
     /// closed or in another network namespace.
     pub peer: Option<Address<'static>>,
-    /// How many sockets that can send are connected to it.
+    /// The number of sockets that are connected to it and can send.
     pub clients: usize,
-    /// Whether anything is queued, as far as the kernel tells. [`Inventory::count_queue`] counts.
+    /// True if anything is queued, as far as the kernel reports. [`Inventory::count_queue`] counts.
     pub queued: bool,
-    /// Whether a sender finds no room in the queue; `None` if that cannot be told.
+    /// True if a sender finds no room in the queue; `None` if that is unknown.
     pub full: Option<bool>,
-    /// How many threads wait to send to it, as far as they may be seen.
+    /// The number of threads that wait to send to it, as far as this process may see them.
     pub blocked: usize,
     inode: u32,
 }
@@ -106,10 +106,10 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Inventory {
     sockets: HashMap<u32, UnixSocket>,
-    /// How many sockets are connected to each.
+    /// The number of sockets that are connected to each.
     clients: HashMap<u32, usize>,
     owners: HashMap<u32, Vec<Owner>>,
-    /// How many threads wait to send to each, once that is asked for.
+    /// The number of threads that wait to send to each; counted on first use.
     blocked: OnceCell<HashMap<u32, usize>>,
     /// Tells how full queues are; `None` if no socket can be made.
     probe: Option<Probe>,

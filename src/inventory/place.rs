@@ -1,4 +1,4 @@
-//! Where the name of a socket leads, for this process or for one that holds the socket.
+//! Finds the file that the name of a socket leads to, for this process or for one that holds the socket.
 
 use super::{Owner, State, pathname};
 use crate::address::Address;
@@ -18,14 +18,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a name leads.
+/// The socket or file that a name leads to.
 pub(super) struct Place {
     /// The name, absolute if that leads to the socket.
     pub(super) address: Address<'static>,
     pub(super) state: Option<State>,
-    /// Whether it leads this process to the socket.
+    /// True if it leads this process to the socket.
     pub(super) reachable: Option<bool>,
-    /// What this process reaches the socket by, if at all.
+    /// The name by which this process reaches the socket, if it does.
     pub(super) reached: Address<'static>,
 }
 

@@ -1,4 +1,4 @@
-//! How many datagrams lie in a queue.
+//! Counts the datagrams in a queue.
 
 use crate::error::{Error, Result, Subject};
 use crate::socket::DatagramSocket;

@@ -12,7 +12,7 @@ use std::path::Path;
 /// The kernel functions that they sleep in (/proc/PID/wchan).
 const WAITS: [&[u8]; 2] = [b"unix_wait_for_peer", b"sock_alloc_send_pskb"];
 
-/// What a thread waits to send to.
+/// The socket that a thread waits to send to.
 pub(super) enum Target {
     /// The peer of the socket with this inode number.
     PeerOf(u32),

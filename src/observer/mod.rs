@@ -26,18 +26,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The room for datagrams that are not yet read; a power of two.
 const RING: u32 = 32 << 20;
-/// How many bytes of the ring are read before their room is given back.
+/// The number of bytes of the ring that are read before their room is given back.
 const BATCH: usize = 4 << 20;
-/// How long datagrams gather before they are read: a wake-up for each would take most of the
+/// The time that datagrams gather before they are read: a wake-up for each would take most of the
 /// senders' time. Those that fill more than so many bytes do not wait for others.
 const GATHERED: usize = 1 << 20;
 const GATHERING: Duration = Duration::from_millis(3);
-/// How many times in a row nothing has come in that time before the kernel is asked for a wake-up.
+/// The number of such times in a row without a datagram after which the kernel is asked for a wake-up.
 const IDLE_AFTER: u32 = 3;
-/// How often the observer looks whether the socket is still there; and for datagrams, should a
+/// The interval at which the observer checks that the socket still exists; and for datagrams, should a
 /// wake-up be missed.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the kernel may take to notice that a killed observer is gone.
+/// The time that the kernel may take to notice that a killed observer is gone.
 const EMPTYING: Duration = Duration::from_secs(1);
 /// The name of the filter, by which the next observer knows that of a killed one.
 const NAME: &str = "udgram_peek";
@@ -70,26 +70,26 @@ pub struct Observer {
     /// Has the recording program, as long as it is open.
     _slot: OwnedFd,
     holder: Holder,
-    /// What was asked for, for messages.
+    /// The socket as the caller named it, for messages.
     subject: Subject,
     socket: Identity,
     /// The id of the attached program.
     filter: u32,
     attached: bool,
-    /// Where the batch begins and ends in the ring.
+    /// The positions in the ring at which the batch begins and ends.
     batch: (usize, usize),
-    /// What `CLOCK_REALTIME` is ahead of the program's clock, in nanoseconds.
+    /// The nanoseconds by which `CLOCK_REALTIME` is ahead of the program's clock.
     ahead: i128,
-    /// How many times in a row nothing came.
+    /// The number of times in a row that nothing came.
     idle: u32,
-    /// When the last batch was found.
+    /// The time at which the last batch was found.
     found: Instant,
     looked: Instant,
     closed: bool,
     pids_are_ours: bool,
 }
 
-/// What distinguishes a socket from all others.
+/// The identity of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     inode: u64,
@@ -116,7 +116,7 @@ pub struct ObservedDatagram<'o> {
     pub bytes: &'o [u8],
     /// Its length: more than `bytes` has only where it could not be copied whole.
     pub size: usize,
-    /// When it was sent.
+    /// The time at which it was sent.
     pub time: SystemTime,
     /// The task that sent it, if [`Observer::sees_senders`].
     pub sender: Option<Sender<'o>>,

@@ -3,9 +3,9 @@
 use crate::sys::bpf::{Instruction, Shelf};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// What stands before a datagram's bytes in a record.
+/// The header of a record, before the bytes of the datagram.
 pub(super) const HEADER: usize = 48;
-/// Where the fields of that header are.
+/// The offsets of the fields of that header.
 pub(super) const TIME: usize = 0;
 pub(super) const SIZE: usize = 8;
 pub(super) const COPIED: usize = 12;
@@ -45,12 +45,12 @@ const LARGE: i32 = 32 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Helpers {
     pub(super) clock: Clock,
-    /// Whether there are those that name the sending task.
+    /// True if there are those that name the sending task.
     pub(super) task: bool,
 }
 
 impl Helpers {
-    /// What kernels have, the most first. The task takes CAP_PERFMON; `Clock::Tai` is there since
+    /// The sets of helpers that kernels have, the largest first. The task takes CAP_PERFMON; `Clock::Tai` is there since
     /// Linux 6.1.
     pub(super) const KNOWN: [Self; 3] = [
         Self {
@@ -85,7 +85,7 @@ const R3: u8 = 3;
 const R4: u8 = 4;
 /// The context, a `struct __sk_buff`.
 const CONTEXT: u8 = 6;
-/// How many bytes of the datagram are copied.
+/// The number of bytes of the datagram that are copied.
 const LEN: u8 = 7;
 /// The record.
 const RECORD: u8 = 8;

@@ -4,7 +4,7 @@ use crate::error::{Error, Subject};
 use nix::errno::Errno;
 use std::fs;
 
-/// What an observer needs besides the right to trace the process; capabilities(7).
+/// The capabilities that an observer needs besides the right to trace the process; capabilities(7).
 const CAP_BPF: u32 = 39;
 /// It includes CAP_BPF.
 const CAP_SYS_ADMIN: u32 = 21;

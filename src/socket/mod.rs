@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// yielding the processor. A peer that runs on another processor is usually faster than a wake-up.
 const YIELDS: usize = 16;
 
-/// How long to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
+/// The time to spin before sleeping if the last wait was shorter. Sleeping and waking cost about the
 /// same.
 const SPIN: Duration = Duration::from_micros(50);
 

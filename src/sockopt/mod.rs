@@ -139,7 +139,7 @@ fn pending_error(socket: impl AsFd) -> Result<Value> {
     })
 }
 
-/// How much is queued in and out of a socket.
+/// The queue lengths of a socket, in and out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queue {
     /// The length in bytes of the first datagram that waits to be received; 0 if none does, or if it

@@ -73,7 +73,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether an option is read, set, or both.
+/// The directions of an option: read, set, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Access {

@@ -443,15 +443,15 @@ impl Drop for Shared {
     }
 }
 
-/// What the program and its observer tell each other, in a [`MapKind::Value`] of [`Shelf::LEN`] bytes.
+/// The data that the program and its observer share, in a [`MapKind::Value`] of [`Shelf::LEN`] bytes.
 #[derive(Debug)]
 pub(crate) struct Shelf(Shared);
 
 impl Shelf {
     pub(crate) const LEN: u32 = 128;
-    /// Where the number of datagrams stands that found no room in the ring.
+    /// The offset of the number of datagrams that found no room in the ring.
     pub(crate) const LOST: i16 = 0;
-    /// Where it stands, in another line of the cache, whether the observer asks to be woken.
+    /// The offset, in another cache line, of the flag by which the observer asks to be woken.
     pub(crate) const ASLEEP: i16 = 64;
 
     pub(crate) fn new(map: BorrowedFd<'_>) -> Result<Self> {
@@ -481,7 +481,7 @@ pub(crate) struct Ring {
     len: usize,
 }
 
-/// What stands at a position of a ring.
+/// An entry of a ring.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slot<'r> {
     /// Nothing yet.

@@ -91,7 +91,7 @@ pub(crate) struct ReceiveBuffers {
     control_len: usize,
     data: Mapping,
     slot_len: usize,
-    /// How many headers the last call may have written to.
+    /// The number of headers that the last call may have written to.
     written: usize,
     received: usize,
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{Error, Outgoing, Subject};
 
-/// How long an answer waits for room before it is dropped.
+/// The time that an answer waits for room before it is dropped.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest number of answers that wait for one client, and of their bytes.
 const MAX_OF_CLIENT: (usize, usize) = (1024, 8 << 20);

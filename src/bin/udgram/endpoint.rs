@@ -158,7 +158,7 @@ pub(crate) struct Opened {
     pub(crate) origin: Origin,
     /// The only peer whose datagrams are accepted; `None`: any.
     pub(crate) only_from: Option<PeerName>,
-    /// Whether every queued datagram has its time of arrival, if the command needs it.
+    /// True if every queued datagram has its time of arrival, if the command needs it.
     pub(crate) stamped: bool,
 }
 

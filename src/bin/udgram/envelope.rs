@@ -20,7 +20,7 @@ use udgram::{Address, Datagram, ObservedDatagram, describe_descriptor};
 #[derive(Debug)]
 pub(crate) struct EnvelopeWriter {
     protocol: Protocol,
-    /// Whether envelopes have the sender's credentials.
+    /// True if envelopes have the sender's credentials.
     credentials: bool,
     clock: Clock,
 }

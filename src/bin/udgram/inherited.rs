@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, RawFd};
 use udgram::inventory::{Inventory, State};
 use udgram::{Address, DatagramSocket, Destination, Holder, Quoted, duplicate};
 
-/// Where `udgram exec` leaves the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
+/// The variable in which `udgram exec` passes the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
 /// connected to.
 pub(crate) const PEER_VARIABLE: &str = "UDGRAM_PEER";
-/// Where it leaves the inode number of that socket. A descriptor's number alone does not say which
+/// The variable in which it passes the inode number of that socket. A descriptor's number alone does not say which
 /// socket it is: CMD may have closed it and opened another.
 pub(crate) const INODE_VARIABLE: &str = "UDGRAM_SOCKET_INODE";
 
@@ -24,7 +24,7 @@ pub(crate) struct InheritedSocket {
     socket: OpenSocket,
     /// The peer that `udgram exec` connected it to.
     peer: Option<Address<'static>>,
-    /// How many sockets socket activation passed, of which this one is used.
+    /// The number of sockets that socket activation passed; only this one is used.
     passed: usize,
 }
 

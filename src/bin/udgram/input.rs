@@ -37,7 +37,7 @@ pub(crate) struct Input {
     start: usize,
     /// The end of what has been read.
     end: usize,
-    /// Whether read(2) has reported the end.
+    /// True if read(2) has reported the end.
     ended: bool,
 }
 

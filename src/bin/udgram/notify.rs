@@ -7,7 +7,7 @@ use std::time::Duration;
 use udgram::wait::Wake;
 use udgram::{Address, DatagramSocket, Destination, Outgoing};
 
-/// How long to wait for room in the queue of the service manager.
+/// The time to wait for room in the queue of the service manager.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service manager that started udgram, if any.

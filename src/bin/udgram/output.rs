@@ -37,7 +37,7 @@ pub(crate) struct Output {
     /// A non-blocking descriptor of a terminal: a terminal that is stopped (Ctrl-S) may block a write(2)
     /// although poll(2) reports it writable.
     reopened: Option<OwnedFd>,
-    /// Whether stdout is a terminal.
+    /// True if stdout is a terminal.
     pub(crate) terminal: bool,
     /// The time that writing has taken so far.
     pub(crate) writing: Duration,

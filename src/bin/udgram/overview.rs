@@ -1,4 +1,4 @@
-//! What `udgram sockopt` shows of a socket: options, addresses, the queue.
+//! Shows a socket as `udgram sockopt` does: options, addresses, the queue.
 
 use crate::cli::setting::{Part, format_value};
 use crate::json::{Layout, Object, write_option_value};
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use udgram::sockopt::{self, Queue, Value};
 use udgram::{Address, DatagramSocket};
 
-/// What is shown of a socket.
+/// A part of what is shown of a socket.
 pub(crate) enum Shown {
     Option(Value),
     Address(Address<'static>),

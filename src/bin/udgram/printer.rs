@@ -83,7 +83,7 @@ pub(crate) struct Printer {
     pub(crate) report: Report,
     protocol: Protocol,
     envelope: Option<EnvelopeWriter>,
-    /// Whether the lines are JSON and coloured.
+    /// True if the lines are JSON and coloured.
     color: bool,
     /// The number of datagrams that were not valid packets.
     failures: u64,

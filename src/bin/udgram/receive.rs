@@ -17,12 +17,12 @@ use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, ReceiveMode, sockopt};
 
-/// How often a receiver that never has to wait checks whether it is to stop.
+/// The interval at which a receiver that never has to wait checks for a signal.
 pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
-/// How long what is queued is handled at the end, and how long the queue of a shared socket, which
+/// The time for which queued datagrams are handled at the end, and for which the queue of a shared socket, which
 /// cannot be shut down, is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a receiver waits.
+/// The time that a receiver waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
     /// So long for each packet.
@@ -31,19 +31,19 @@ pub(crate) enum Patience {
     Total(Option<Duration>),
 }
 
-/// When a receiver ends.
+/// The limits at which a receiver ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// After so many datagrams, good or bad.
     pub(crate) count: Option<u64>,
     pub(crate) patience: Patience,
-    /// How it ends when time runs out.
+    /// The exit when time runs out.
     pub(crate) expired: Exit,
-    /// Whether the queue is drained when a signal ends it.
+    /// True if the queue is drained when a signal ends it.
     pub(crate) drain: bool,
 }
 
-/// What is done when the output buffer is full.
+/// The action when the output buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Full {
     /// It is written, which may block.
@@ -66,7 +66,7 @@ pub(crate) enum Replies {
     Late,
 }
 
-/// How the datagrams of a batch are taken in.
+/// The rules by which the datagrams of a batch are taken in.
 #[derive(Debug, Clone, Copy)]
 struct Intake<'w> {
     wake: &'w Wake<'w>,
@@ -84,21 +84,21 @@ pub(crate) struct Receiver<H> {
     origin: Origin,
     /// The only peer that datagrams are taken of.
     pub(crate) only_from: Option<PeerName>,
-    /// How many datagrams of others were dropped.
+    /// The number of dropped datagrams of other senders.
     strangers: u64,
-    /// Whether each datagram that comes has the time of its arrival.
+    /// True if each datagram that comes has the time of its arrival.
     stamped: bool,
-    /// When the last receive began.
+    /// The time at which the last receive began.
     called: SystemTime,
-    /// How many datagrams have come and were taken in, good or bad.
+    /// The number of datagrams that were taken in, valid or not.
     pub(crate) received: u64,
-    /// How many of them were printed and not handled.
+    /// The number of those that were printed and not handled.
     unhandled: u64,
-    /// How many more are wanted.
+    /// The number of datagrams still wanted.
     left: Option<u64>,
     /// The socket file.
     binding: Option<Binding>,
-    /// Whether its loss was reported.
+    /// True once its loss was reported.
     lost: bool,
 }
 
@@ -481,7 +481,7 @@ impl<H: Handler> Receiver<H> {
 struct Allowance {
     patience: Patience,
     deadline: Deadline,
-    /// How long writing had taken when the deadline was set.
+    /// The time that writing had taken when the deadline was set.
     written: Duration,
 }
 

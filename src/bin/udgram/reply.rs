@@ -16,11 +16,11 @@ const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of waiting for replies.
 pub(crate) struct Awaiting {
-    /// Whether the socket is connected to the peer that should answer.
+    /// True if the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
     /// The time at which the question was sent.
     asked: Instant,
-    /// Whether the peer has closed its socket. Its earlier replies may still be queued, so the wait ends
+    /// True once the peer has closed its socket. Its earlier replies may still be queued, so the wait ends
     /// only at the next check.
     gone: bool,
 }

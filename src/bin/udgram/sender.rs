@@ -30,7 +30,7 @@ use udgram::{
     sockopt,
 };
 
-/// Where the packets go.
+/// The destination of the packets.
 pub(crate) enum Target {
     /// The socket is connected to this peer, and receives from no other.
     Peer(Address<'static>),
@@ -58,19 +58,19 @@ pub(crate) struct Sender<'s> {
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
     report: Report,
-    /// Where datagrams go whose envelope names no other destination.
+    /// The destination of datagrams whose envelope names none.
     destination: Option<Destination>,
     descriptors: Vec<OwnedFd>,
     credentials: Option<Credentials>,
     control: Control,
     sent: u64,
-    /// How many bytes of input have been read as packets.
+    /// The number of bytes of input that have been read as packets.
     read: u64,
     progress: Option<Progress>,
     warned_described: bool,
-    /// Whether the packet at hand is the only one sent from the socket that can be unread.
+    /// True if the current packet is the only one sent from the socket that can be unread.
     alone: bool,
-    /// When it was sent.
+    /// The time at which it was sent.
     asked: SystemTime,
 }
 

@@ -20,7 +20,7 @@ struct Blocked {
     descriptor: SignalFd,
     /// The number of the last signal that was taken.
     last: AtomicI32,
-    /// How many were taken.
+    /// The number of signals that were taken.
     count: AtomicU32,
 }
 

@@ -18,7 +18,7 @@ use udgram::wait::{Deadline, Until, Wake, pause, wait};
 const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The number of bytes that a pipe takes without blocking if poll(2) reports it writable (`PIPE_BUF`).
 const PIPE_ROOM: usize = 4096;
-/// How long to wait where poll(2) reports room and write(2) finds none.
+/// The time to wait if poll(2) reports room and write(2) finds none.
 const PAUSE: Duration = Duration::from_millis(1);
 
 static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
@@ -34,7 +34,7 @@ struct Stderr {
     kind: Kind,
     /// The unwritten rest of the current message.
     rest: Vec<u8>,
-    /// How long the program may still wait.
+    /// The time that the program may still wait.
     wait_left: Duration,
     /// The number of messages dropped since the last notice.
     lost: u64,

@@ -13,9 +13,9 @@ const QUEUED: usize = 1;
 const CLIENTS: usize = 2;
 const OWNER: usize = 3;
 const ADDRESS: usize = 4;
-/// What stands between columns.
+/// The number of spaces between columns.
 const GAP: usize = 2;
-/// How far the owner and the address are shortened before a column is left out.
+/// The widths to which the owner and the address are shortened before a column is left out.
 const SHORTEST: (usize, usize) = (12, 16);
 
 const HEADING: Style = Style::new().bold();

@@ -11,7 +11,7 @@ const MAX_REPORTED: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Unanswered {
     reported: HashSet<Recipient>,
-    /// Whether a path that may lead to another user's socket was reported.
+    /// True once a path that may lead to another user's socket was reported.
     distrust_reported: bool,
     /// The number of answers that were not sent and have no line.
     more: usize,

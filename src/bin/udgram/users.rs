@@ -26,7 +26,7 @@ pub(crate) enum Sender {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Users {
     overflow: u32,
-    /// Whether every user has an id here: the overflow id is then the id of one user.
+    /// True if every user has an id here: the overflow id is then the id of one user.
     all_mapped: bool,
 }
 

@@ -12,7 +12,7 @@ use udgram::wait::{Deadline, Until, Wake, wait};
 /// The longest time between the first and the last process of a group or cgroup that receive a signal:
 /// systemd sends it to one process after the other.
 const SPREAD: Duration = Duration::from_millis(20);
-/// How long to wait for an answer of the witness: under load it may wait for a processor.
+/// The time to wait for an answer of the witness: under load it may wait for a processor.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The largest number of reports that are read at a time.
 const REPORTS: usize = 64;
@@ -24,7 +24,7 @@ pub(crate) struct Witness {
     /// The signals that it has reported and this process has not received yet, each with the time of the
     /// report.
     reported: Vec<(c_int, Instant)>,
-    /// Whether it runs: it may have been killed, and it exits if there is no close_range(2) (before Linux
+    /// True while it runs: it may have been killed, and it exits if there is no close_range(2) (before Linux
     /// 5.9).
     runs: bool,
 }

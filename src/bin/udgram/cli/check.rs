@@ -1,4 +1,4 @@
-//! What clap cannot check of a command line: options that exclude or need each other, and options
+//! Checks what clap cannot: options that exclude or need each other, and options
 //! that have no effect in the combination given.
 
 use super::value::Replies;
@@ -15,7 +15,7 @@ use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::protocol::{DatagramProtocol, Json};
 use udgram::{Address, Quoted};
 
-/// Where another program says which socket is inherited.
+/// The variables in which another program passes a socket.
 const ENVIRONMENT: [&str; 2] = ["UDGRAM_SOCKET_FD", "LISTEN_FDS"];
 
 impl Cli {

@@ -51,7 +51,7 @@ pub(crate) struct Receive {
 pub(crate) struct Packets {
     /// json (default), text, raw, hex, base64, cbor, msgpack
     ///
-    /// How a datagram becomes a line of text, and back; see udgram(1). Bytes that the protocol does
+    /// Convert each datagram to a line of text, and back; see udgram(1). Bytes that the protocol does
     /// not accept are a parse error, reported with their position: status 3.
     #[arg(
         short,
@@ -104,7 +104,7 @@ impl Protocol {
     }
 }
 
-/// When JSON is coloured.
+/// The cases in which JSON is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum When {
     /// On a terminal

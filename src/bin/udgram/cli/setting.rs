@@ -32,7 +32,7 @@ impl Setting {
     }
 }
 
-/// What one argument of `udgram sockopt` asks for.
+/// The request of one argument of `udgram sockopt`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     /// `NAME`: show the option.
@@ -43,14 +43,14 @@ pub(crate) enum Request {
     Part(Part),
 }
 
-/// What the listing of a socket has beside its options.
+/// The parts of the listing of a socket besides its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The address that it is bound to.
     Local,
     /// The address of its peer.
     Peer,
-    /// What waits in its queue, and what it has sent that waits elsewhere.
+    /// The bytes in its queue, and the bytes that it has sent and that are unread.
     Queue,
 }
 

@@ -88,7 +88,7 @@ fn failure(message: String, hint: Option<String>) -> Error {
     }
 }
 
-/// Whether clap accepts the arguments.
+/// The verdict of clap on the arguments.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Parsed<'a> {
     Not,

@@ -25,9 +25,9 @@ use std::process::{Command, ExitStatus};
 use udgram::wait::{Deadline, Until, Wake, wait};
 use udgram::{Address, DatagramSocket};
 
-/// Where sd_listen_fds(3) looks for the first passed descriptor.
+/// The number of the first descriptor that sd_listen_fds(3) reports (`SD_LISTEN_FDS_START`).
 const FIRST: i32 = 3;
-/// How many signals are looked at together.
+/// The number of signals that are handled together.
 const TOGETHER: usize = 64;
 
 pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {

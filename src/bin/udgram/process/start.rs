@@ -15,10 +15,10 @@ pub(super) const CHANGED: [Signal; 3] = [Signal::SIGPIPE, Signal::SIGCHLD, Signa
 /// The state of the process at its start. The Rust runtime changes some of it before `main`.
 #[derive(Debug)]
 pub(super) struct InitialState {
-    /// Whether stdin, stdout and stderr were closed. The runtime opens /dev/null for them, which would
+    /// True for each of stdin, stdout and stderr that was closed. The runtime opens /dev/null for them, which would
     /// swallow packets without an error.
     closed: [bool; 3],
-    /// Whether each signal of [`CHANGED`] was ignored.
+    /// True for each signal of [`CHANGED`] that was ignored.
     pub(super) ignored: [bool; 3],
     /// The signals that were blocked.
     pub(super) blocked: SigSet,

@@ -1,4 +1,4 @@
-//! How wide the terminal is.
+//! Reads the width of the terminal.
 
 use nix::libc;
 use std::os::fd::{AsRawFd, BorrowedFd};
