@@ -99,7 +99,8 @@ pub struct Entry {
     pub full: Option<bool>,
     /// The number of threads that wait to send to it, as far as this process may see them.
     pub blocked: usize,
-    inode: u32,
+    /// The inode number of the socket, which /proc/PID/fd shows as `socket:[N]`.
+    pub inode: u32,
 }
 
 /// The Unix datagram sockets of this network namespace at one moment.

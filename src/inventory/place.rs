@@ -62,9 +62,11 @@ impl Place {
             let theirs = base.join(path.strip_prefix("/").unwrap_or(path));
             let state = match leads(&theirs) {
                 Ok(true) => State::Live,
+                // The owner may have bound a relative name in another working directory.
+                Ok(false) if path.is_relative() => continue,
                 Ok(false) => State::Shadowed,
                 // The owner may have ended, or may not be seen.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_absolute() => {
                     match fs::metadata(&base) {
                         Ok(_) => State::Removed,
                         Err(_) => continue,

@@ -45,7 +45,7 @@ impl Peek {
             cleanup: mut restore,
             ..
         } = endpoint;
-        let lock = lock(&socket)?;
+        let lock = lock(inode(&socket)?)?;
         let offset = sockopt::get_int(&socket, libc::SO_PEEK_OFF)?;
         if offset >= 0 {
             // Who has set it is unknown, so it is restored like every other option.
@@ -130,11 +130,11 @@ impl Peek {
     }
 }
 
-/// Locks `socket` against other udgram that peek at it: returns a socket bound to an abstract name with its
-/// inode number. The kernel frees the name when this process ends. It excludes only processes in the same
-/// network namespace.
-fn lock(socket: &DatagramSocket) -> Result<DatagramSocket> {
-    let name = format!("udgram-peek-{}", inode(socket)?);
+/// Locks the socket with this inode number against other udgram that peek at it: returns a socket bound to
+/// an abstract name with that number. The kernel frees the name when this process ends. It excludes only
+/// processes in the same network namespace.
+pub(crate) fn lock(inode: u64) -> Result<DatagramSocket> {
+    let name = format!("udgram-peek-{inode}");
     let lock = DatagramSocket::new()?;
     let address = Address::Abstract(name.into_bytes().into());
     match bind(&lock, &address, BindOptions::default()) {

@@ -5,6 +5,7 @@ use crate::color;
 use crate::exit::{Exit, Failure};
 use crate::listing::{Listed, write_candidates, write_json};
 use crate::output::Output;
+use crate::peek::lock;
 use crate::report::Report;
 use crate::signal::{Signals, stop_descriptor};
 use crate::table::Table;
@@ -76,7 +77,10 @@ fn nobody(address: &Address<'_>) -> anyhow::Error {
 fn count(entry: Entry, all: bool, inventory: &Inventory) -> Listed {
     let queued = match entry.state {
         Some(State::Stale) => None,
-        _ if all => inventory.count_queue(&entry).ok(),
+        // Two that peek would move each other's SO_PEEK_OFF.
+        _ if all => lock(u64::from(entry.inode))
+            .ok()
+            .and_then(|_lock| inventory.count_queue(&entry).ok()),
         _ => Some(usize::from(entry.queued)),
     };
     Listed { entry, queued }
