@@ -6,11 +6,10 @@
 use crate::address::{Address, ToAddress};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::quoted::Quoted;
-use crate::sock_diag::{UnixSocket, find, unix_socket, unix_sockets, unix_sockets_of};
+use crate::sock_diag::{UnixSocket, find, inode_of, unix_socket, unix_sockets, unix_sockets_of};
 use crate::socket::DatagramSocket;
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
-use nix::sys::stat::fstat;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
@@ -188,13 +187,6 @@ pub(crate) fn scratch_socket() -> Result<DatagramSocket> {
 pub(crate) fn peer_of(socket: &DatagramSocket) -> Result<Option<u32>, Errno> {
     let own = inode_of(socket).ok_or(Errno::EOVERFLOW)?;
     Ok(unix_socket(own)?.peer.filter(|peer| *peer != 0))
-}
-
-/// Returns the inode number of a socket, which the kernel keeps in 32 bits.
-fn inode_of(socket: impl AsFd) -> Option<u32> {
-    fstat(socket)
-        .ok()
-        .and_then(|status| u32::try_from(status.st_ino).ok())
 }
 
 /// Finds the socket that is bound to `address` in the other network namespaces. Several are an error:

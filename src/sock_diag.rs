@@ -28,7 +28,7 @@ const UNIX_DIAG_VFS: u16 = 1;
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_SHUTDOWN: u16 = 6;
-/// Of `sk_shutdown`: nothing can be sent any more.
+/// The bit of `sk_shutdown` for a socket that cannot send any more.
 const SEND_SHUTDOWN: u8 = 2;
 /// The size of `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -54,7 +54,7 @@ pub(crate) struct UnixSocket {
     pub(crate) device: Option<u32>,
     /// The size of the first datagram in its queue; 0 if there is none, or if that one is empty.
     pub(crate) queued: u32,
-    /// Which of its sides are shut down.
+    /// The sides that are shut down (`sk_shutdown`).
     pub(crate) shutdown: u8,
     /// The inode number of its peer; 0 if the peer has closed its socket; `None` if it is not connected.
     pub(crate) peer: Option<u32>,
@@ -224,7 +224,8 @@ impl UnixSocket {
         self.has_inode(file.ino()) && self.device == kernel_device(file)
     }
 
-    /// Returns whether its file has this inode number, of which the kernel reports the low half.
+    /// Returns whether it is bound to a file with this inode number. Compares the low 32 bits only: the
+    /// kernel reports no more.
     pub(crate) fn has_inode(&self, inode: u64) -> bool {
         self.file
             .is_some_and(|file| u64::from(file) == inode & 0xffff_ffff)

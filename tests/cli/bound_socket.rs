@@ -224,3 +224,16 @@ fn of_several_holders_of_one_socket_any_will_do() {
     let gone = peek();
     gone.refuses(4, &["'s'", "Connection refused"]);
 }
+
+#[test]
+fn what_is_sent_to_a_socket_is_observed_under_its_address() {
+    root!();
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    let peek = ["listen", "--peek", "-n", "1", "-s", "./s"];
+    let mut running = sandbox.udgram(peek).start_ready();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(running.line(), "1");
+    running.finish().succeeds("1\n");
+    assert_eq!(socket.take(), b"1");
+}

@@ -92,7 +92,7 @@ impl Output {
         Ok(())
     }
 
-    /// Returns how many columns the terminal has: 80 if it does not say.
+    /// Returns the number of columns of the terminal; 80 if it does not report any.
     pub(crate) fn width() -> usize {
         process::terminal_width(STDOUT.as_fd()).unwrap_or(80)
     }
