@@ -11,6 +11,7 @@ use crate::address::ToAddress;
 use crate::credentials::Credentials;
 use crate::error::{Error, Result, Subject};
 use crate::holder::Holder;
+use crate::sock_diag::unix_socket;
 use crate::socket::DatagramSocket;
 use crate::sockopt;
 use crate::sys::{self, bpf};
@@ -351,7 +352,7 @@ impl Observer {
     /// Notices that the socket is closed, or that the filter is not this one any more.
     fn look(&mut self) -> Result<()> {
         self.looked = Instant::now();
-        if !self.find_holder() {
+        if !self.find_holder() && !self.is_listed() {
             // The filter may be there yet: clients that were connected keep what is left of a socket.
             self.closed = true;
             return Ok(());
@@ -376,6 +377,12 @@ impl Observer {
         let found = Holder::of_socket(self.socket.inode).ok().flatten();
         self.holder = found.unwrap_or(self.holder);
         found.is_some()
+    }
+
+    /// Returns whether sock_diag(7) lists the socket in this network namespace: its process may be one that
+    /// may no longer be looked into (EACCES after setuid(2), for example).
+    fn is_listed(&self) -> bool {
+        u32::try_from(self.socket.inode).is_ok_and(|inode| unix_socket(inode).is_ok())
     }
 
     fn decode<'o>(&self, record: &'o [u8]) -> Option<ObservedDatagram<'o>> {
