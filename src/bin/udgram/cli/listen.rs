@@ -1,0 +1,78 @@
+//! Defines the command line of `udgram listen`.
+
+use super::packets::Receive;
+use super::value::{Timeout, count, peer, timeout, user};
+use clap::Args;
+use std::ffi::OsString;
+use udgram::Address;
+
+const EXAMPLES: &str = "\
+Examples:
+  udgram listen --creds app.sock                  print senders and times
+  udgram listen -p text --exec 'tr a-z A-Z' s     a server
+  udgram listen -p text --peek -e /dev/log        observe a daemon's socket
+  udgram listen -e app.sock >capture.jsonl        capture, and send again:
+  udgram send -e app.sock <capture.jsonl";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, override_usage = "udgram listen [OPTIONS] ADDR")]
+pub(crate) struct Listen {
+    /// The address to bind; with --peek, to observe
+    ///
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
+    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
+    /// socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
+    #[arg(value_name = "ADDR", value_parser = peer())]
+    pub(crate) address: Option<Address<'static>>,
+
+    #[command(flatten)]
+    pub(crate) receive: Receive,
+
+    /// End after N packets
+    ///
+    /// Counts all datagrams, valid packets or not. Without this option, listen ends by a signal, by
+    /// the end of the reader of stdout or by --timeout.
+    #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
+    pub(crate) count: Option<u64>,
+
+    /// Longest wait for each packet (250ms, '1m 30s')
+    ///
+    /// A bare number is seconds, none is no limit. When it expires, listen exits: with status 124
+    /// if --count is given, otherwise with 0.
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
+    pub(crate) timeout: Timeout,
+
+    /// Print what is sent to another process's socket
+    ///
+    /// Binds nothing: ADDR or --socket-fd is the socket of a running process. Each datagram is printed
+    /// whole when it is sent, and reaches that socket unchanged: a BPF socket filter copies it.
+    /// Envelopes have the time, and the process, user, group and command that sent the datagram, but
+    /// not its address or descriptors. This needs the right to trace the process, CAP_BPF, and, for
+    /// the credentials of senders, CAP_PERFMON.
+    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "ancillary_bufsize", "allow_uid", "echo", "exec"], help_heading = "Packets")]
+    pub(crate) peek: bool,
+
+    /// Accept packets of this user only; may repeat
+    ///
+    /// Takes a number or a name. The kernel verifies the user of the sender. Packets of other users
+    /// are dropped and counted, and their descriptors are closed.
+    #[arg(long, value_name = "UID|NAME", value_parser = user, help_heading = "Descriptors and credentials")]
+    pub(crate) allow_uid: Vec<u32>,
+
+    /// Send every datagram back to its sender
+    ///
+    /// Echoed byte for byte, valid packet or not, and printed. An echo waits for space in the
+    /// client's queue for up to a second; a failed echo is only reported, once for each client.
+    #[arg(long, conflicts_with = "exec", help_heading = "Packets")]
+    pub(crate) echo: bool,
+
+    /// Run CMD for each packet; what it prints is the reply
+    ///
+    /// Runs CMD by sh -c, for one packet at a time, with the bytes of the datagram on its stdin. Its
+    /// environment has UDGRAM_FROM, UDGRAM_PID, UDGRAM_UID and UDGRAM_GID, and the received
+    /// descriptors are numbered from 3 up; UDGRAM_FDS is their number. When CMD ends, its output is
+    /// sent to the sender as one datagram, unless it is empty. One final newline is removed from it
+    /// (not with -p raw).
+    #[arg(long, value_name = "CMD", help_heading = "Packets")]
+    pub(crate) exec: Option<OsString>,
+}

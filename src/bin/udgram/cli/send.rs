@@ -1,0 +1,103 @@
+//! Defines the command line of `udgram send`.
+
+use super::packets::{Counting, Packets};
+use super::socket::{Socket, SocketFile};
+use super::value::{
+    Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, peer, replies, timeout,
+};
+use clap::Args;
+use std::ffi::OsString;
+use udgram::Address;
+
+const EXAMPLES: &str = "\
+Examples:
+  udgram send app.sock '{\"op\":\"start\"}'           one packet
+  udgram send app.sock <packets.jsonl             each line of a file
+  udgram send -p text -r -t 2s ctrl/wlan0 PING    request and reply
+  udgram send -w -t 10s app.sock </dev/null       wait for the peer
+  udgram send --fd 3 app.sock '{}' 3<file         pass an open file";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = "udgram send [OPTIONS] PEER [PACKET]...\n       udgram send [OPTIONS] - [PACKET]...\n       udgram send [OPTIONS] --to ADDR [PACKET]...\n       udgram send [OPTIONS] --socket-fd FD|ADDR [PACKET]..."
+)]
+pub(crate) struct Send {
+    /// Destination, then packets [default: lines of stdin]
+    ///
+    /// PEER is an address: a pathname, @NAME for an abstract name, or ./@NAME for the pathname
+    /// @NAME. The PEER - is the inherited socket (UDGRAM_SOCKET_FD, socket activation) and the peer
+    /// that it is connected to. With --to or --socket-fd there is no PEER: every argument is a
+    /// packet. An empty argument sends an empty datagram; empty stdin sends nothing.
+    #[arg(value_name = "PEER [PACKET]", allow_negative_numbers = true)]
+    pub(crate) arguments: Vec<OsString>,
+
+    /// Local address; '' for none [default: autobound]
+    ///
+    /// By default the kernel chooses an abstract name, so that the peer can answer. With '' the
+    /// socket is unnamed and cannot be answered. A peer can answer to a pathname only if it has
+    /// write permission on the socket file: see --mode. A relative pathname is bound in its
+    /// absolute form.
+    #[arg(short, long, value_name = "ADDR", value_parser = address(), help_heading = "Socket")]
+    pub(crate) bind: Option<Address<'static>>,
+
+    #[command(flatten)]
+    pub(crate) socket: Socket,
+
+    #[command(flatten)]
+    pub(crate) file: SocketFile,
+
+    /// Send to this address: every argument is a packet
+    ///
+    /// The packets are sent from the inherited socket if there is one, otherwise from a new one. The
+    /// socket is not connected, so that any socket can answer. The 'to' of an envelope has
+    /// precedence.
+    #[arg(long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
+    pub(crate) to: Option<Address<'static>>,
+
+    /// Wait for a peer that does not exist, or goes away
+    ///
+    /// Waits within --timeout instead of failing with status 4. The current packet is sent again;
+    /// none is lost. With no packets (</dev/null), nothing is sent and the exit status says whether
+    /// the peer exists.
+    #[arg(short, long, help_heading = "Socket")]
+    pub(crate) wait: bool,
+
+    #[command(flatten)]
+    pub(crate) packets: Packets,
+
+    /// Longest wait for peer, queue, reply (250ms, '1m 30s')
+    ///
+    /// Limits each wait: for space in the peer's queue, for the peer (--wait) and for each reply
+    /// (--reply). A bare number is seconds, none is no limit. When it expires, the exit status is
+    /// 124 and the message names what was awaited.
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
+    pub(crate) timeout: Timeout,
+
+    /// Await N replies to each (default 1; all: till timeout)
+    ///
+    /// Replies are printed as recv prints packets. The command exits when the last reply arrives; no
+    /// reply in time is status 124. With all, it exits when the timeout expires, with status 0. Packets
+    /// that arrived before the request are reported, not counted. A peer that closes its socket before
+    /// it replies is status 4.
+    #[arg(short, long, value_name = "N", value_parser = replies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = "Packets")]
+    pub(crate) reply: Option<Replies>,
+
+    /// Attach a descriptor to each packet; may repeat
+    ///
+    /// N is a descriptor of udgram, or a descriptor of process PID that is copied (pidfd_getfd(2),
+    /// which needs the right to trace that process). One message carries at most 253.
+    #[arg(long, value_name = "[PID:]N", value_parser = descriptor, help_heading = "Descriptors and credentials")]
+    pub(crate) fd: Vec<Descriptor>,
+
+    /// Attach credentials: its own, or these
+    ///
+    /// Attaches the numbers of process, user and group (SCM_CREDENTIALS). Credentials of another
+    /// process need privileges: if the kernel refuses them, the status is 1. The option does not
+    /// change how replies are printed.
+    #[arg(long, value_name = "PID:UID:GID", value_parser = credentials, num_args = 0..=1, require_equals = true, default_missing_value = "own", help_heading = "Descriptors and credentials")]
+    pub(crate) creds: Option<Claim>,
+
+    #[command(flatten)]
+    pub(crate) counting: Counting,
+}
