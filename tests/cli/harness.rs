@@ -384,7 +384,7 @@ pub(crate) struct Invocation {
     output: Option<Stdio>,
     diagnostics: Option<Stdio>,
     descriptors: Vec<(OwnedFd, RawFd)>,
-    descriptor_limit: Option<u64>,
+    descriptor_limit: Option<u32>,
     notify: Option<UnixDatagram>,
 }
 
@@ -446,7 +446,7 @@ impl Invocation {
     }
 
     /// Sets RLIMIT_NOFILE of the program: descriptors have numbers below this.
-    pub(crate) fn descriptor_limit(mut self, limit: u64) -> Self {
+    pub(crate) fn descriptor_limit(mut self, limit: u32) -> Self {
         self.descriptor_limit = Some(limit);
         self
     }

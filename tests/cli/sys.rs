@@ -58,7 +58,8 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
 }
 
 /// Lowers RLIMIT_NOFILE of the program.
-pub(crate) fn limit_descriptors(command: &mut Command, limit: u64) {
+pub(crate) fn limit_descriptors(command: &mut Command, limit: u32) {
+    let limit = limit.into();
     let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?);
     // SAFETY: the closure calls nothing but setrlimit(2) and reads errno.
     unsafe { command.pre_exec(lower) };

@@ -4,10 +4,13 @@
 use crate::users::{Sender, Users};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, strerror};
+use udgram::{
+    Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, metadata, strerror,
+};
 
 /// The sender of a packet that is answered, with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -154,16 +157,16 @@ impl Recipient {
 /// Fails unless `file` is a socket that belongs to `user`.
 fn check_owner(file: &OwnedFd, user: u32) -> Result<(), Refusal> {
     let untrusted = |reason: String| Err(Refusal::Untrusted(reason));
-    match fstat(file) {
-        Err(errno) => untrusted(format!(
+    match metadata(file) {
+        Err(error) => untrusted(format!(
             "its file cannot be examined: {}",
-            strerror(errno as i32)
+            strerror(error.raw_os_error().unwrap_or(0))
         )),
-        Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFSOCK if status.st_uid == user => Ok(()),
+        Ok(file) => match SFlag::from_bits_truncate(file.mode()) & SFlag::S_IFMT {
+            SFlag::S_IFSOCK if file.uid() == user => Ok(()),
             SFlag::S_IFSOCK => untrusted(format!(
                 "its file belongs to user {}, and user {user} sent the packet",
-                status.st_uid
+                file.uid()
             )),
             SFlag::S_IFLNK => untrusted(format!(
                 "its path is a symbolic link, and user {user} sent the packet"
