@@ -443,6 +443,6 @@ pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use holder::Holder;
 pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, Outgoing, PeerName};
-pub use peer::{PeerWatch, may_come};
+pub use peer::{PeerWatch, may_become_reachable};
 pub use quoted::Quoted;
 pub use socket::DatagramSocket;

@@ -237,7 +237,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             let later = over && self.came_after(began);
-            let (taken, handled) = self.take_in(client, intake);
+            let (taken, handled) = self.accept_batch(client, intake);
             handled?;
             if later && time.is_total() {
                 return Ok(limits.expired);
@@ -309,7 +309,7 @@ impl<H: Handler> Receiver<H> {
 
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
-    fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
+    fn accept_batch(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
         let (all_late, asked) = match intake.replies {
             Replies::All => (false, None),
             Replies::Since(asked) => (false, Some(asked)),
@@ -382,7 +382,7 @@ impl<H: Handler> Receiver<H> {
         while !until.passed()
             && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
         {
-            self.take_in(client, intake).1?;
+            self.accept_batch(client, intake).1?;
             intake.wake.check()?;
         }
         Ok(())
@@ -461,7 +461,7 @@ impl<H: Handler> Receiver<H> {
             if client.try_receive(&mut self.batch, max, ReceiveMode::Remove)? == 0 {
                 break;
             }
-            match self.take_in(client, intake).1 {
+            match self.accept_batch(client, intake).1 {
                 Err(error) if has_kind(&error, ErrorKind::Stopped) => {
                     intake.until = Deadline::after(Some(Duration::ZERO));
                 }

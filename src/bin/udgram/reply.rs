@@ -15,7 +15,7 @@ use udgram::{Address, Datagram, Destination};
 const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of waiting for replies.
-pub(crate) struct Awaiting {
+pub(crate) struct ReplyHandler {
     /// True if the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
     /// The time at which the question was sent.
@@ -25,7 +25,7 @@ pub(crate) struct Awaiting {
     gone: bool,
 }
 
-impl Awaiting {
+impl ReplyHandler {
     pub(crate) fn new() -> Self {
         Self {
             connected: false,
@@ -42,7 +42,7 @@ impl Awaiting {
     }
 }
 
-impl Handler for Awaiting {
+impl Handler for ReplyHandler {
     fn handle(
         &mut self,
         _: &Client,
