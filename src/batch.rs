@@ -90,7 +90,7 @@ impl Batch {
     /// Makes buffers for at most `max` datagrams at a time, with this space for control data. The
     /// options of `socket` that add control data must be set before.
     ///
-    /// If descriptors may come, it limits the batch so that they cannot exceed `RLIMIT_NOFILE`, and
+    /// If descriptors may arrive, it limits the batch so that they cannot exceed `RLIMIT_NOFILE`, and
     /// leaves some of them to the process.
     ///
     /// Fails with [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) on more than
@@ -164,7 +164,7 @@ impl Batch {
         }
     }
 
-    /// Receives at most `max` datagrams without waiting. Returns how many came.
+    /// Receives at most `max` datagrams without waiting. Returns how many it received.
     pub(crate) fn fill(
         &mut self,
         socket: BorrowedFd<'_>,

@@ -28,7 +28,7 @@ use std::process::Command;
 /// Measures udgram, the C floor, and the other tools that are installed.
 #[derive(Parser)]
 struct Options {
-    /// What to measure [default: all parts]
+    /// The parts to measure [default: all]
     parts: Vec<Part>,
     /// A tenth of the packets, three rounds
     #[arg(long)]

@@ -27,7 +27,7 @@ const LARGE_COUNT: u32 = 32;
 const ENDLESS: u32 = 4_000_000_000;
 /// The timeout for a program to be ready, and to finish after the last packet is sent.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a receiver waits before its memory is read as idle.
+/// The time that a receiver waits before its idle memory is read.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// The processors that the two sides run on.
