@@ -445,7 +445,7 @@ impl Runner {
     }
 
     /// Returns the seconds from a single packet, sent to a sleeping receiver, to the line in its pipe:
-    /// median and maximum.
+    /// median, 99th percentile and maximum.
     pub(crate) fn latency(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
         self.clear();
         let sender = UnixDatagram::bind(self.peer())?;
@@ -478,7 +478,11 @@ impl Runner {
             );
         }
         times.sort_by(f64::total_cmp);
-        Ok(vec![times[times.len() / 2], times[times.len() - 1]])
+        Ok(vec![
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+            times[times.len() - 1],
+        ])
     }
 
     /// Returns the seconds in which a process receives all that is sent to it while the contender
