@@ -427,6 +427,7 @@ mod quoted;
 mod sock_diag;
 mod socket;
 pub mod sockopt;
+mod spin;
 mod sys;
 pub mod wait;
 

@@ -210,6 +210,11 @@ impl Run {
             &[""],
             |runner, c| Ok(vec![runner.echo(c, 20_000 / c.share)?]),
         );
+        for contenders in contender::ASKED {
+            self.compare(Unit::Seconds, rounds, contenders, &[""], |runner, c| {
+                Ok(vec![runner.asked(c, 20_000)?])
+            });
+        }
     }
 
     fn start(&mut self) {

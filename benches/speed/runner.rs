@@ -353,6 +353,22 @@ impl Runner {
         Ok(answer.trim().parse::<f64>()? / 1e9)
     }
 
+    /// Returns the seconds for each request of `udgram send --reply`, one at a time.
+    pub(crate) fn asked(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        self.write_lines(count)?;
+        let _server = self.receiver(contender, count, Stdio::null())?;
+        let begun = Instant::now();
+        let mut client = self.spawn(
+            "client",
+            self.opposite("{udgram} send -p text --reply {addr}", count),
+            File::open(self.lines())?.into(),
+            Stdio::null(),
+        )?;
+        client.finish()?;
+        Ok(begun.elapsed().as_secs_f64() / f64::from(count))
+    }
+
     /// Returns the median run time of processes that each send one packet, in seconds.
     pub(crate) fn start(&self, contender: &Contender, count: u32) -> Result<f64> {
         let mut lives = Vec::new();
