@@ -403,6 +403,7 @@ compile_error!("udgram is for Linux only: it uses abstract names, /proc, inotify
 
 mod address;
 pub mod ancillary;
+pub mod answers;
 #[cfg(feature = "async")]
 mod asynchronous;
 mod batch;
@@ -428,6 +429,7 @@ mod sock_diag;
 mod socket;
 pub mod sockopt;
 mod sys;
+pub mod users;
 pub mod wait;
 
 pub use address::{Address, AddressError, SUN_PATH_LEN, ToAddress};
