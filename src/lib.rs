@@ -425,6 +425,7 @@ mod peer;
 pub mod protocol;
 mod question;
 mod quoted;
+mod server;
 mod sock_diag;
 mod socket;
 pub mod sockopt;
@@ -434,7 +435,9 @@ pub mod wait;
 
 pub use address::{Address, AddressError, SUN_PATH_LEN, ToAddress};
 #[cfg(feature = "async")]
-pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
+pub use asynchronous::{
+    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, AsyncUnixDatagramServer,
+};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
@@ -447,4 +450,5 @@ pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_come};
 pub use quoted::Quoted;
+pub use server::{ServerEvent, UnixDatagramServer};
 pub use socket::DatagramSocket;

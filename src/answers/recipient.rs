@@ -3,6 +3,7 @@
 
 use crate::address::Address;
 use crate::batch::Datagram;
+use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Subject, describe};
 use crate::outgoing::Destination;
 use crate::socket::DatagramSocket;
@@ -48,7 +49,15 @@ impl Recipient {
     #[must_use]
     pub fn of(datagram: &Datagram<'_>, users: Users) -> Self {
         let address = datagram.sender().into_owned();
-        let credentials = datagram.ancillary.credentials;
+        Self::new(address, datagram.ancillary.credentials, users)
+    }
+
+    /// Returns the recipient of an answer to a datagram of this sender, with these credentials.
+    pub(crate) fn new(
+        address: Address<'static>,
+        credentials: Option<Credentials>,
+        users: Users,
+    ) -> Self {
         let (user, process) = match &address {
             Address::Pathname(path) => {
                 let user = users.sender(credentials);
