@@ -27,7 +27,7 @@ use std::os::fd::OwnedFd;
 /// # let path = directory.path().join("app.sock");
 /// let server = AsyncUnixDatagramServer::bind(&path, Json)?;
 /// # future::block_on(async {
-/// let serving = server.serve(async |request| Some(request.packet));
+/// let serving = server.serve(|request| async move { Some(request.packet) });
 /// let asking = async {
 ///     let client = AsyncUnixDatagramClient::connect(&path, Json)?;
 ///     let answer = client.request(r#"{"op": "ping"}"#).await;
@@ -113,20 +113,25 @@ impl<P: DatagramProtocol> AsyncUnixDatagramServer<P> {
     /// The future may be dropped at any moment. Then the packet that is handled gets no answer, and no
     /// other is lost: those that are queued, and the answers that wait for room, stay for the next
     /// call.
-    pub async fn serve<R: Borrow<P::Sent>>(
-        &self,
-        handler: impl AsyncFnMut(Message<P::Received>) -> Option<R>,
-    ) -> Result<()> {
+    pub async fn serve<F, R>(&self, handler: impl FnMut(Message<P::Received>) -> F) -> Result<()>
+    where
+        F: Future<Output = Option<R>>,
+        R: Borrow<P::Sent>,
+    {
         self.serve_with(handler, |_| {}).await
     }
 
     /// Does the same as [`serve`](Self::serve), and calls `events` for each datagram and each answer
     /// that went wrong, as [`UnixDatagramServer::serve_with`] does.
-    pub async fn serve_with<R: Borrow<P::Sent>>(
+    pub async fn serve_with<F, R>(
         &self,
-        mut handler: impl AsyncFnMut(Message<P::Received>) -> Option<R>,
+        mut handler: impl FnMut(Message<P::Received>) -> F,
         mut events: impl FnMut(ServerEvent<'_>),
-    ) -> Result<()> {
+    ) -> Result<()>
+    where
+        F: Future<Output = Option<R>>,
+        R: Borrow<P::Sent>,
+    {
         let socket = self.endpoint().socket()?;
         let served = loop {
             match self.next_request(&socket, &mut events).await {

@@ -3,13 +3,14 @@
 use crate::{named_socket, within_limit};
 use futures_lite::{StreamExt, future};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use udgram::answers::Reason;
 use udgram::protocol::{Raw, Text};
 use udgram::{
-    Address, AsyncUnixDatagramClient, AsyncUnixDatagramServer, ErrorKind, Message, ServerEvent,
-    UnixDatagramClient, UnixDatagramEndpoint,
+    Address, AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, AsyncUnixDatagramServer,
+    ErrorKind, Message, ServerEvent, UnixDatagramClient, UnixDatagramEndpoint,
 };
 
 /// The shortest time that an answer waits for room.
@@ -42,10 +43,17 @@ fn many_clients_are_answered_on_a_runtime_of_several_threads() {
         runtime.block_on(async {
             let (server, address) = bound();
             let server = Arc::new(server);
+            let handled = Arc::new(AtomicUsize::new(0));
             let serving: Vec<_> = (0..3)
                 .map(|_| {
-                    let server = Arc::clone(&server);
-                    tokio::spawn(async move { server.serve(echo).await })
+                    let (server, handled) = (Arc::clone(&server), Arc::clone(&handled));
+                    tokio::spawn(async move {
+                        let handle = async |request| {
+                            handled.fetch_add(1, Ordering::Relaxed);
+                            echo(request).await
+                        };
+                        server.serve(handle).await
+                    })
                 })
                 .collect();
             let clients: Vec<_> = (0..20)
@@ -67,6 +75,7 @@ fn many_clients_are_answered_on_a_runtime_of_several_threads() {
             for serving in serving {
                 serving.await.unwrap().unwrap();
             }
+            assert_eq!(handled.load(Ordering::Relaxed), 20 * 50);
         });
     });
 }
@@ -92,14 +101,14 @@ fn one_task_answers_the_packets_of_a_client_in_order() {
                 future::yield_now().await;
                 echo(request).await
             };
-            let (served, ()) = future::zip(server.serve(slow), asking).await;
-            served.unwrap();
+            let (result, ()) = future::zip(server.serve(slow), asking).await;
+            result.unwrap();
         });
     });
 }
 
 #[test]
-fn a_client_that_does_not_read_delays_no_other_client_while_the_handler_waits() {
+fn a_client_that_does_not_read_delays_no_other_client() {
     within_limit(|| {
         smol::block_on(async {
             let (server, address) = bound();
@@ -133,11 +142,45 @@ fn a_client_that_does_not_read_delays_no_other_client_while_the_handler_waits() 
                 let address = undelivered.recipient().address().clone();
                 noted.lock().unwrap().push((address, undelivered.reason()));
             };
-            let (served, ()) = future::zip(server.serve_with(echo, note), asking).await;
-            served.unwrap();
+            let (result, ()) = future::zip(server.serve_with(echo, note), asking).await;
+            result.unwrap();
             let (address, reason) = noted.lock().unwrap()[0].clone();
             assert_eq!(address, deaf.local_address().unwrap());
             assert_eq!(reason, Reason::NoRoom);
+        });
+    });
+}
+
+#[test]
+fn answers_that_wait_for_room_are_sent_while_the_handler_waits() {
+    within_limit(|| {
+        smol::block_on(async {
+            let (server, address) = bound();
+            let (slow, _) = named_socket();
+            let slow = AsyncUnixDatagramEndpoint::new(slow, Text).unwrap();
+            let (release, released) = smol::channel::bounded::<()>(1);
+            let asking = async {
+                for packet in 0..30 {
+                    let packet = packet.to_string();
+                    slow.send_packet_to(&packet, &address).await.unwrap();
+                }
+                slow.send_packet_to("wait", &address).await.unwrap();
+                for packet in 0..30 {
+                    assert_eq!(slow.recv_packet().await.unwrap(), packet.to_string());
+                }
+                release.send(()).await.unwrap();
+                assert_eq!(slow.recv_packet().await.unwrap(), "wait");
+                server.stop();
+            };
+            let handle = async |request: Message<String>| {
+                if request.packet == "wait" {
+                    released.recv().await.unwrap();
+                }
+                echo(request).await
+            };
+            let note = |event: ServerEvent<'_>| panic!("{event:?}");
+            let (result, ()) = future::zip(server.serve_with(handle, note), asking).await;
+            result.unwrap();
         });
     });
 }
@@ -153,13 +196,13 @@ fn a_server_that_is_dropped_while_it_waits_loses_no_packet_and_no_answer() {
                 // Polled once, and dropped.
                 assert!(future::poll_once(server.serve(&mut never)).await.is_none());
                 client.send_packet(&packet.to_string(), None).unwrap();
-                let served = Cell::new(false);
+                let handled = Cell::new(false);
                 let once = async |request: Message<String>| {
-                    served.set(true);
+                    handled.set(true);
                     echo(request).await
                 };
                 let mut serving = Box::pin(server.serve(once));
-                while !served.get() {
+                while !handled.get() {
                     assert!(future::poll_once(&mut serving).await.is_none());
                 }
                 drop(serving);
@@ -180,8 +223,8 @@ fn a_stop_and_a_close_end_a_server_that_waits() {
                 client.send_packet("last", None).unwrap();
                 server.stop();
             };
-            let (served, ()) = future::zip(server.serve(echo), stop).await;
-            served.unwrap();
+            let (result, ()) = future::zip(server.serve(echo), stop).await;
+            result.unwrap();
             assert_eq!(client.recv_packet(None).unwrap(), "last");
             assert!(client.send_packet("late", None).is_err());
 
@@ -190,8 +233,8 @@ fn a_stop_and_a_close_end_a_server_that_waits() {
                 future::yield_now().await;
                 server.close();
             };
-            let (served, ()) = future::zip(server.serve(echo), close).await;
-            assert_eq!(served.unwrap_err().kind(), ErrorKind::Closed);
+            let (result, ()) = future::zip(server.serve(echo), close).await;
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::Closed);
         });
     });
 }

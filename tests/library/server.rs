@@ -1,5 +1,7 @@
 //! The server: answers many clients, and none of them delays the others.
 
+#![allow(clippy::print_stdout)]
+
 use crate::{named_socket, nobody_forks, within_limit};
 use std::cell::Cell;
 use std::os::fd::AsFd;
