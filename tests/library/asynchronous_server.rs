@@ -132,7 +132,7 @@ fn a_client_that_does_not_read_delays_no_other_client() {
                     asked += 1;
                 }
                 assert!(start.elapsed() >= ROOM_TIMEOUT, "{:?}", start.elapsed());
-                assert!(asked > 100, "only {asked} answers");
+                assert!(asked > 10, "only {asked} answers");
                 server.stop();
             };
             let note = |event: ServerEvent<'_>| {

@@ -4,6 +4,7 @@
 
 use crate::{named_socket, nobody_forks, within_limit};
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -93,51 +94,47 @@ fn every_client_gets_its_own_answers_in_its_own_order() {
     });
 }
 
-/// Fills the queue of a client with answers that it does not read. Returns how many packets it sent.
-fn be_deaf(client: &UnixDatagramClient<Text>) -> usize {
-    let count = 50;
-    for packet in 0..count {
-        client.send_packet(&packet.to_string(), None).unwrap();
-    }
-    count
-}
-
 #[test]
-fn a_client_that_does_not_read_delays_no_other_client() {
+fn clients_that_do_not_read_delay_no_other_client() {
     within_limit(|| {
         let (server, address) = bound(Text);
-        // A connected client has no queue limit; one that only sends has the usual one.
         let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deaf");
+        let deaf = UnixDatagramEndpoint::bind(path, Text).unwrap();
         let (tell, told) = mpsc::channel();
         thread::scope(|scope| {
             let serving =
                 scope.spawn(|| server.serve_with(echo, |event| tell.send(note(event)).unwrap()));
-            let deaf_path = directory.path().join("deaf");
-            let deaf = UnixDatagramEndpoint::bind(&deaf_path, Text).unwrap();
             let start = Instant::now();
             for _ in 0..50 {
                 deaf.send_packet_to("x", &address, None).unwrap();
             }
+            // The queue of a connected socket has no limit but the send buffer of the server, which
+            // these answers would fill.
             let connected = UnixDatagramClient::connect(&address, Text).unwrap();
-            be_deaf(&connected);
+            for packet in 0..400 {
+                connected.send_packet(&packet.to_string(), None).unwrap();
+            }
             let client = UnixDatagramClient::connect(&address, Text).unwrap();
             let mut asked = 0;
-            // Ask all the time that the answers to the deaf client wait, and until they are dropped.
-            let noted = loop {
+            let mut dropped = HashSet::new();
+            // Ask as long as answers to the others wait, until some of both are dropped.
+            while dropped.len() < 2 {
                 let packet = format!("{asked}");
                 assert_eq!(client.request(&packet, None).unwrap(), packet);
                 asked += 1;
-                if let Ok(noted) = told.try_recv() {
-                    break noted;
-                }
-            };
+                dropped.extend(told.try_iter().map(|noted| match noted {
+                    Noted::Undelivered(address, _, Reason::NoRoom) => address,
+                    _ => panic!("{noted:?}"),
+                }));
+            }
             assert!(start.elapsed() >= ROOM_TIMEOUT, "{:?}", start.elapsed());
-            assert!(asked > 100, "only {asked} answers");
-            let Noted::Undelivered(address, count, Reason::NoRoom) = noted else {
-                panic!("{noted:?}");
-            };
-            assert_eq!(address, deaf.local_address().unwrap());
-            assert!((1..50).contains(&count), "{count}");
+            assert!(asked > 10, "only {asked} answers");
+            let both = [
+                deaf.local_address().unwrap(),
+                connected.local_address().unwrap(),
+            ];
+            assert_eq!(dropped, HashSet::from(both));
             // What it had room for is there, in order.
             let first: Vec<_> = connected
                 .iter_received_packets(Duration::ZERO)
@@ -153,24 +150,42 @@ fn a_client_that_does_not_read_delays_no_other_client() {
 }
 
 #[test]
-fn answers_for_which_there_is_no_room_wait_and_arrive_in_order() {
+fn answers_for_which_there_is_no_room_wait_and_arrive_in_order_even_after_a_stop() {
     within_limit(|| {
         let (server, address) = bound(Text);
-        let (slow, own) = named_socket();
+        let (slow, _) = named_socket();
         let slow = UnixDatagramEndpoint::new(slow, Text).unwrap();
         thread::scope(|scope| {
-            let serving = scope.spawn(|| server.serve_with(echo, |event| panic!("{event:?}")));
+            let serving = scope.spawn(|| {
+                let mut noted = Vec::new();
+                let served = server.serve_with(echo, |event| noted.push(note(event)));
+                (served, noted)
+            });
             for packet in 0..60 {
                 slow.send_packet_to(&packet.to_string(), &address, None)
                     .unwrap();
             }
-            for packet in 0..60 {
-                let message = slow.recv_message(None).unwrap();
-                assert_eq!(message.packet, packet.to_string());
-                assert_ne!(message.sender, own);
-            }
             server.stop();
-            serving.join().unwrap().unwrap();
+            let mut answers: Vec<u32> = Vec::new();
+            let mut finished = false;
+            while !finished {
+                finished = serving.is_finished();
+                let queued = slow.iter_received_packets(Duration::ZERO);
+                answers.extend(queued.map(|packet| packet.unwrap().parse::<u32>().unwrap()));
+                thread::yield_now();
+            }
+            let (served, noted) = serving.join().unwrap();
+            served.unwrap();
+            assert!(answers.is_sorted(), "{answers:?}");
+            // On a busy machine, it may not read for a second.
+            let late: usize = noted
+                .iter()
+                .map(|noted| match noted {
+                    Noted::Undelivered(_, count, Reason::NoRoom) => *count,
+                    _ => panic!("{noted:?}"),
+                })
+                .sum();
+            assert_eq!(answers.len() + late, 60, "{noted:?}");
         });
     });
 }
@@ -213,12 +228,12 @@ fn a_stop_leaves_the_queue_of_a_socket_that_the_server_has_not_made() {
         assert_eq!(client.recv_packet(None).unwrap(), "stop");
         drop(server);
         let next = UnixDatagramServer::new(socket, Text).unwrap();
-        next.serve(|request| {
+        let closed = next.serve(|request| {
             next.close();
             assert_eq!(request.packet, "next");
             None::<String>
-        })
-        .unwrap_err();
+        });
+        assert_eq!(closed.unwrap_err().kind(), ErrorKind::Closed);
     });
 }
 
