@@ -135,7 +135,7 @@
 //! ```
 //!
 //! A peer may send anything. A datagram that is not a valid packet is an error with the sender, the offset,
-//! and what was expected there. That datagram is gone; the next call receives the next one.
+//! and what was expected there. That datagram is lost; the next call receives the next one.
 //!
 //! ```
 //! use udgram::ErrorKind;
@@ -190,7 +190,7 @@
 //! data, which is [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes, enough for every message.
 //!
 //! [`iter_received_packets`](UnixDatagramClient::iter_received_packets) receives many packets: with a time of
-//! zero those that are queued already, else those that come within that time. The time is for all packets
+//! zero those that are queued already, else those that arrive within that time. The time is for all packets
 //! together; only waiting counts. [`iter_received_messages`](UnixDatagramClient::iter_received_messages)
 //! does the same with messages.
 //!
@@ -461,6 +461,7 @@ mod server;
 mod sock_diag;
 mod socket;
 pub mod sockopt;
+mod spin;
 mod sys;
 pub mod users;
 pub mod wait;
@@ -480,7 +481,7 @@ pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use holder::Holder;
 pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, Outgoing, PeerName};
-pub use peer::{PeerWatch, may_come};
+pub use peer::{PeerWatch, may_become_reachable};
 pub use quoted::Quoted;
 pub use server::{ServerEvent, UnixDatagramServer};
 pub use socket::DatagramSocket;

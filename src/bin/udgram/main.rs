@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     // `exec` waits for SIGCHLD itself.
     if process::inherits_orphans() && !matches!(command, Command::Exec(_)) {
-        signal::on_each(Signal::SIGCHLD, process::reap_orphans)?;
+        signal::on_every(Signal::SIGCHLD, process::reap_orphans)?;
         // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }

@@ -39,7 +39,7 @@ pub(crate) enum Request {
     Show(SocketOption),
     /// `NAME=VALUE`: set the option, then show it.
     Set(Setting),
-    /// `local`, `peer`, `queue`: show this part of what the listing has beside options.
+    /// `local`, `peer`, `queue`: show this part of the listing, which is not an option.
     Part(Part),
 }
 
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_what_the_option_takes() {
+    fn the_error_of_a_wrong_value_names_what_the_option_takes() {
         for (written, takes) in [
             ("passcred=maybe", "it takes on or off"),
             ("passcred=2", "it takes on or off"),
