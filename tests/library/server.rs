@@ -158,8 +158,8 @@ fn answers_for_which_there_is_no_room_wait_and_arrive_in_order_even_after_a_stop
         thread::scope(|scope| {
             let serving = scope.spawn(|| {
                 let mut noted = Vec::new();
-                let served = server.serve_with(echo, |event| noted.push(note(event)));
-                (served, noted)
+                let result = server.serve_with(echo, |event| noted.push(note(event)));
+                (result, noted)
             });
             for packet in 0..60 {
                 slow.send_packet_to(&packet.to_string(), &address, None)
@@ -174,8 +174,8 @@ fn answers_for_which_there_is_no_room_wait_and_arrive_in_order_even_after_a_stop
                 answers.extend(queued.map(|packet| packet.unwrap().parse::<u32>().unwrap()));
                 thread::yield_now();
             }
-            let (served, noted) = serving.join().unwrap();
-            served.unwrap();
+            let (result, noted) = serving.join().unwrap();
+            result.unwrap();
             assert!(answers.is_sorted(), "{answers:?}");
             // On a busy machine, it may not read for a second.
             let late: usize = noted
