@@ -37,7 +37,7 @@ fn echo<R>(request: Message<R>) -> Option<R> {
     Some(request.packet)
 }
 
-/// What the events of a server say.
+/// Returns the events of a server as text.
 #[derive(Debug, PartialEq, Eq)]
 enum Noted {
     InvalidPacket(String),
