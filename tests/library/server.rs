@@ -37,7 +37,7 @@ fn echo<R>(request: Message<R>) -> Option<R> {
     Some(request.packet)
 }
 
-/// Returns the events of a server as text.
+/// An event of a server, in a form that tests compare.
 #[derive(Debug, PartialEq, Eq)]
 enum Noted {
     InvalidPacket(String),
