@@ -4,6 +4,8 @@
 
 #[cfg(feature = "async")]
 mod asynchronous;
+#[cfg(feature = "async")]
+mod asynchronous_server;
 mod bound;
 mod client;
 mod inventory;
@@ -12,6 +14,7 @@ mod model;
 mod observer;
 mod peer;
 mod request;
+mod server;
 
 use nix::fcntl::OFlag;
 use nix::libc;

@@ -1,8 +1,8 @@
 //! `--allow-uid`: accepts packets of some users only, by the credentials that the kernel reports.
 
 use crate::report::Report;
-use crate::users::{Sender, Users};
 use udgram::Datagram;
+use udgram::users::{Sender, Users};
 
 /// The users whose packets are accepted.
 #[derive(Debug, Default)]

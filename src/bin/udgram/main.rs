@@ -2,7 +2,7 @@
 //! exit status.
 
 mod admission;
-mod answers;
+mod answering;
 mod cli;
 mod cmd;
 mod color;
@@ -24,10 +24,8 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
-mod recipient;
 mod reply;
 mod report;
-mod send_buffer;
 mod sender;
 mod serve;
 mod shell_command;
@@ -37,7 +35,6 @@ mod stderr;
 mod table;
 mod terminal;
 mod unanswered;
-mod users;
 mod verbosity;
 mod witness;
 
