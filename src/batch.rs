@@ -199,11 +199,11 @@ impl Batch {
 fn free_descriptors() -> usize {
     /// The number that it keeps for other uses, such as starting a command.
     const KEPT: usize = 16;
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(usize::MAX, |(soft, _)| {
+        usize::try_from(soft).unwrap_or(usize::MAX)
+    });
     let open = std::fs::read_dir("/proc/self/fd").map_or(16, Iterator::count);
-    usize::try_from(limit)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(open + KEPT)
+    limit.saturating_sub(open + KEPT)
 }
 
 #[cfg(test)]

@@ -5,11 +5,14 @@ use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::SFlag;
 use nix::sys::statfs::{FsType, fstatfs};
 use std::ffi::{OsStr, OsString};
+use std::fs::Metadata;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 
 /// `PIDFS_MAGIC` of linux/magic.h.
 const PIDFS: FsType = FsType(0x5049_4446);
@@ -64,7 +67,7 @@ pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {
         OFlag::O_RDWR => Some(Access::ReadWrite),
         _ => Some(Access::Read),
     };
-    let mode = fstat(fd).map_or(0, |status| status.st_mode);
+    let mode = metadata(fd).map_or(0, |metadata| metadata.mode());
     let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => regular(fd, target.as_bytes()),
         SFlag::S_IFDIR => "dir",
@@ -109,7 +112,7 @@ fn by_file_system(fd: BorrowedFd<'_>) -> Option<&'static str> {
     }
     // All memfds are on one internal file system, which has no other files that can be opened.
     let memfd = memfd_create("", MFdFlags::MFD_CLOEXEC).ok()?;
-    let device = |fd: BorrowedFd<'_>| fstat(fd).map(|status| status.st_dev);
+    let device = |fd: BorrowedFd<'_>| metadata(fd).map(|metadata| metadata.dev());
     (device(fd).ok()? == device(memfd.as_fd()).ok()?).then_some("memfd")
 }
 
@@ -125,6 +128,15 @@ fn anonymous(fd: BorrowedFd<'_>, target: &OsStr) -> String {
     .to_owned()
 }
 
+/// Returns the metadata of an open file: its type, size, owner, inode number; statx(2).
+///
+/// The numbers have 64 bits on every target, which those of fstat(2) have not. Fails with the error of the
+/// kernel.
+#[doc(alias = "fstat")]
+pub fn metadata(fd: impl AsFd) -> io::Result<Metadata> {
+    Ok(sys::metadata(fd.as_fd())?)
+}
+
 /// Copies descriptor `number`, close-on-exec: of this process or, with `pid`, of another one
 /// (pidfd_getfd(2)).
 ///
@@ -136,6 +148,7 @@ pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
         None => sys::duplicate(number),
         Some(pid) => sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_getfd(pidfd.as_fd(), number)),
     };
+    // pidfd_open(2) is older: Linux 5.3.
     let subject = Subject::Descriptor { pid, number };
     copied.map_err(|errno| match errno {
         Errno::EBADF => Error::new(ErrorKind::Unusable, "use", subject, "it is not open"),
@@ -143,6 +156,6 @@ pub fn duplicate(pid: Option<i32>, number: RawFd) -> Result<OwnedFd> {
         Errno::EPERM => Error::system("copy", subject, errno).with_hint(
             "copying from another process needs the right to trace it (ptrace(2)): its user and kernel.yama.ptrace_scope 0, or CAP_SYS_PTRACE",
         ),
-        errno => Error::system("copy", subject, errno),
+        errno => Error::system("copy", subject, errno).of_call("pidfd_getfd", "5.6"),
     })
 }

@@ -243,6 +243,18 @@ impl Error {
         self
     }
 
+    /// Returns the same error with the hint that its system call came with Linux `since`, if the kernel does
+    /// not have it (ENOSYS).
+    #[must_use]
+    pub fn of_call(self, call: &str, since: &str) -> Self {
+        if self.errno != Some(Errno::ENOSYS) {
+            return self;
+        }
+        self.with_hint(format!(
+            "{call}(2) came with Linux {since}; a sandbox may forbid it"
+        ))
+    }
+
     /// Returns the kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -475,7 +475,7 @@ pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
 pub use credentials::Credentials;
-pub use descriptor::{Access, Description, describe_descriptor, duplicate};
+pub use descriptor::{Access, Description, describe_descriptor, duplicate, metadata};
 pub use endpoint::{Message, UnixDatagramEndpoint};
 pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use holder::Holder;

@@ -3,6 +3,7 @@
 //! Unlike in /proc/net/unix, a name with a line end cannot forge entries: each name comes with its length.
 
 use crate::address::Address;
+use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
@@ -10,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use nix::sys::stat::{Mode, fstat, major, minor};
+use nix::sys::stat::{Mode, major, minor};
 use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -79,7 +80,7 @@ pub(crate) fn unix_sockets() -> Result<Vec<UnixSocket>, Errno> {
 
 /// Returns the inode number of an open socket.
 pub(crate) fn inode_of(socket: impl AsFd) -> Option<u32> {
-    u32::try_from(fstat(socket).ok()?.st_ino).ok()
+    u32::try_from(sys::metadata(socket.as_fd()).ok()?.ino()).ok()
 }
 
 /// Lists the Unix sockets of the network namespace that a file such as /proc/PID/ns/net stands for;

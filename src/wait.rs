@@ -170,7 +170,9 @@ fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Res
     loop {
         match sys::poll(&mut polled, deadline.remaining()) {
             Ok(()) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(Error::system("wait", Subject::None, errno)),
+            Err(errno) => {
+                return Err(Error::system("wait", Subject::None, errno).of_call("ppoll", "2.6.16"));
+            }
         }
         let [ready, stop, closed, output, notice] = polled.map(|entry| entry.revents);
         if stop != 0 {

@@ -4,15 +4,17 @@
 use crate::address::Address;
 use crate::batch::Datagram;
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Subject, describe};
+use crate::descriptor::metadata;
+use crate::error::{Error, ErrorKind, Subject, describe, strerror};
 use crate::outgoing::Destination;
 use crate::socket::DatagramSocket;
 use crate::users::{Sender, Users};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag};
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The sender of a packet that is answered, with what identifies it.
@@ -166,13 +168,16 @@ impl Recipient {
 
     /// Fails unless `file` is a socket that belongs to `user`.
     fn check_owner(&self, file: &OwnedFd, user: u32) -> Result<(), Refusal> {
-        Err(self.untrusted(match fstat(file) {
-            Err(errno) => format!("its file cannot be examined: {}", describe(errno)),
-            Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-                SFlag::S_IFSOCK if status.st_uid == user => return Ok(()),
+        Err(self.untrusted(match metadata(file) {
+            Err(error) => format!(
+                "its file cannot be examined: {}",
+                strerror(error.raw_os_error().unwrap_or(0))
+            ),
+            Ok(file) => match SFlag::from_bits_truncate(file.mode()) & SFlag::S_IFMT {
+                SFlag::S_IFSOCK if file.uid() == user => return Ok(()),
                 SFlag::S_IFSOCK => format!(
                     "its file belongs to user {}, and user {user} sent the packet",
-                    status.st_uid
+                    file.uid()
                 ),
                 SFlag::S_IFLNK => {
                     format!("its path is a symbolic link, and user {user} sent the packet")

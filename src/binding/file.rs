@@ -6,7 +6,8 @@ use crate::socket::DatagramSocket;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, fstat};
+use nix::libc::stat64;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,7 +21,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(status: &FileStat) -> Self {
+    pub(super) fn of(status: &stat64) -> Self {
         Self {
             device: status.st_dev,
             inode: status.st_ino,
@@ -52,7 +53,7 @@ impl SocketFile {
     }
 
     fn of(fd: OwnedFd) -> Result<Self, Errno> {
-        let status = fstat(&fd)?;
+        let status = sys::stat_at(fd.as_fd(), OsStr::new(""))?;
         let since_epoch = Duration::from_secs(u64::try_from(status.st_ctime).unwrap_or(0))
             + Duration::from_nanos(u64::try_from(status.st_ctime_nsec).unwrap_or(0));
         Ok(Self {

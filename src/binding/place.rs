@@ -10,14 +10,16 @@ use crate::holder::Holder;
 use crate::socket::DatagramSocket;
 use crate::sys::{self, SockAddr};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat};
+use nix::libc::{self, stat64};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, stat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -391,9 +393,7 @@ impl Place {
 
     /// Removes the socket file that has just been created and could not be opened.
     fn discard(&self) {
-        let is_socket = |status: &FileStat| {
-            SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
-        };
+        let is_socket = |status: &stat64| status.st_mode & libc::S_IFMT == libc::S_IFSOCK;
         if let Some(status) = self.status(&self.name).ok().filter(is_socket) {
             self.clear(Identity::of(&status));
         }
@@ -406,8 +406,8 @@ impl Place {
         }
     }
 
-    fn status(&self, name: &OsStr) -> Result<FileStat, Errno> {
-        fstatat(&self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+    fn status(&self, name: &OsStr) -> Result<stat64, Errno> {
+        sys::stat_at(self.directory.as_fd(), name)
     }
 
     fn is_same(&self, name: &OsStr, file: Identity) -> bool {
@@ -462,9 +462,10 @@ fn absolute_form(path: &Path, directory: &OwnedFd) -> Option<PathBuf> {
     }
     // The path may lead elsewhere if a file system is mounted over the working directory, and nowhere if
     // this process may not search a parent directory.
-    let reached = stat(absolute.parent()?).ok()?;
-    let meant = fstat(directory).ok()?;
-    (Identity::of(&reached) == Identity::of(&meant)).then_some(absolute)
+    let reached = std::fs::metadata(absolute.parent()?).ok()?;
+    let meant = sys::metadata(directory.as_fd()).ok()?;
+    let same = (reached.dev(), reached.ino()) == (meant.dev(), meant.ino());
+    same.then_some(absolute)
 }
 
 /// Returns the hidden name for a file name, with the FNV-1a hash of its bytes.

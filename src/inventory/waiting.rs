@@ -12,6 +12,13 @@ use std::path::Path;
 /// The kernel functions that they sleep in (/proc/PID/wchan).
 const WAITS: [&[u8]; 2] = [b"unix_wait_for_peer", b"sock_alloc_send_pskb"];
 
+/// socketcall(2), by which the C libraries of i386 and s390x send; -1 on others.
+const SOCKETCALL: libc::c_long = if cfg!(any(target_arch = "x86", target_arch = "s390x")) {
+    102
+} else {
+    -1
+};
+
 /// The socket that a thread waits to send to.
 pub(super) enum Target {
     /// The peer of the socket with this inode number.
@@ -45,8 +52,16 @@ fn target(task: &Path, call: &str) -> Option<Target> {
     let arguments: Vec<u64> = words
         .map_while(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok())
         .collect();
+    let own = has_own_calls(task);
+    let (number, arguments) = match number {
+        SOCKETCALL if own => inside_socketcall(task, &arguments)?,
+        _ => (number, arguments),
+    };
     let sender = task.join("fd").join(arguments.first()?.to_string());
     let sender = socket_inode(&sender).ok()??;
+    if !own {
+        return Some(Target::PeerOf(sender));
+    }
     let (name, len) = match number {
         libc::SYS_sendto => (*arguments.get(4)?, *arguments.get(5)?),
         libc::SYS_sendmsg | libc::SYS_sendmmsg => {
@@ -71,6 +86,33 @@ fn target(task: &Path, call: &str) -> Option<Target> {
         }
         None => address,
     }))
+}
+
+/// Returns the number and the arguments of a call that is made with socketcall(2).
+fn inside_socketcall(task: &Path, arguments: &[u64]) -> Option<(libc::c_long, Vec<u64>)> {
+    // `SYS_SENDTO`, `SYS_SENDMSG`, `SYS_SENDMMSG` of linux/net.h.
+    let number = match arguments.first()? {
+        11 => libc::SYS_sendto,
+        16 => libc::SYS_sendmsg,
+        20 => libc::SYS_sendmmsg,
+        _ => return None,
+    };
+    let inside = memory(task, *arguments.get(1)?, 6 * size_of::<usize>())?;
+    let words = inside.chunks_exact(size_of::<usize>());
+    let words = words.map(|word| Some(usize::from_ne_bytes(*word.first_chunk()?) as u64));
+    Some((number, words.collect::<Option<_>>()?))
+}
+
+/// Returns whether the numbers and structures of system calls are those of this program: a 64-bit kernel
+/// has others for 32-bit programs.
+fn has_own_calls(task: &Path) -> bool {
+    let class = |program: &Path| {
+        let mut header = [0; 5];
+        File::open(program)?.read_exact_at(&mut header, 0)?;
+        std::io::Result::Ok(header)
+    };
+    let own = class(Path::new("/proc/self/exe"));
+    own.is_ok_and(|own| class(&task.join("exe")).is_ok_and(|other| other == own))
 }
 
 /// Reads the memory of another process; ptrace(2) says who may.

@@ -19,10 +19,10 @@ use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use bpf::{MapKind, Ring, Shelf, Slot};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::stat::{fstat, stat};
 use program::{Clock, HEADER, Helpers};
 use refusal::{Step, refused};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The room for datagrams that are not yet read; a power of two.
@@ -167,7 +167,11 @@ impl Observer {
             let subject = subject.clone();
             move |errno| refused(step, subject, errno)
         };
-        if cfg!(not(target_pointer_width = "64")) {
+        // `Ring::release` knows the order of the halves of a position on these only.
+        if cfg!(not(any(
+            target_pointer_width = "64",
+            target_endian = "little"
+        ))) {
             return Err(failed(Step::Map)(Errno::ENOSYS));
         }
         let identity = Identity::of(socket.as_fd()).map_err(failed(Step::Attach))?;
@@ -186,7 +190,7 @@ impl Observer {
         let shelf = Shelf::new(shelf.as_fd()).map_err(failed(Step::Map))?;
         let ring = Ring::new(ring, RING as usize).map_err(failed(Step::Ring))?;
         bpf::attach_filter(socket.as_fd(), filter.as_fd()).map_err(failed(Step::Attach))?;
-        let namespace = stat("/proc/self/ns/pid").map(|status| status.st_ino);
+        let namespace = std::fs::metadata("/proc/self/ns/pid").map(|link| link.ino());
         Ok(Self {
             ring,
             shelf,
@@ -203,7 +207,7 @@ impl Observer {
             found: Instant::now(),
             looked: Instant::now(),
             closed: false,
-            pids_are_ours: namespace == Ok(INITIAL_PID_NAMESPACE),
+            pids_are_ours: namespace.is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE),
         })
     }
 
@@ -428,7 +432,7 @@ impl Identity {
         let mut cookie = [0; 8];
         sys::getsockopt(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie)?;
         Ok(Self {
-            inode: fstat(socket)?.st_ino,
+            inode: sys::metadata(socket)?.ino(),
             cookie,
         })
     }

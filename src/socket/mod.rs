@@ -243,7 +243,7 @@ impl DatagramSocket {
     /// ([`Ancillary::time`]).
     #[doc(alias = "SO_TIMESTAMPNS")]
     pub fn set_timestamps(&self, on: bool) -> Result<()> {
-        sockopt::set_int(self, libc::SO_TIMESTAMPNS, on.into())
+        sockopt::set_int(self, sockopt::TIMESTAMPNS, on.into())
     }
 
     /// Sets the size of the send buffer in bytes. It limits the size of a datagram and the memory of sent
@@ -279,7 +279,10 @@ impl DatagramSocket {
                 // ECONNRESET: the peer has connected elsewhere (`unix_dgram_disconnected`). The kernel
                 // reports this once, and later datagrams arrive as before.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
-                Err(errno) => return Err(Error::system("receive", Subject::None, errno)),
+                Err(errno) => {
+                    let error = Error::system("receive", Subject::None, errno);
+                    return Err(error.of_call("recvmmsg", "2.6.33"));
+                }
             }
         }
     }

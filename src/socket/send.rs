@@ -89,12 +89,13 @@ impl DatagramSocket {
             message,
             Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
         )
+        .of_call("sendmmsg", "3.0")
     }
 
     /// Makes one attempt to send messages, the first of which is `head`. Finds the cause of a failure.
     fn send_now(&self, head: &Outgoing<'_>, messages: &[Outgoing<'_>]) -> Result<Sent> {
         self.send_bare(head, messages)
-            .map_err(|errno| self.send_error(head, errno))
+            .map_err(|errno| self.send_error(head, errno).of_call("sendmmsg", "3.0"))
     }
 
     /// Makes one attempt to send messages, the first of which is `head`.

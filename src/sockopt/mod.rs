@@ -32,6 +32,15 @@ pub use option::{Access, Kind, Memory, SocketOption, Value};
 use option::{GET, SET};
 pub use table::{OPTIONS, numbered};
 
+/// The option that gives each datagram its time of arrival: `SO_TIMESTAMPNS` with times of 64 bits, which 32-bit
+/// targets have since Linux 5.1, as `SO_TIMESTAMPNS_NEW`.
+#[doc(alias = "SO_TIMESTAMPNS")]
+pub const TIMESTAMPNS: c_int = if cfg!(target_pointer_width = "32") {
+    sys::SO_TIMESTAMPNS_NEW
+} else {
+    libc::SO_TIMESTAMPNS
+};
+
 /// Returns the value of an option of `SOL_SOCKET` whose value is an `int`.
 pub fn get_int(socket: impl AsFd, option: c_int) -> Result<c_int> {
     let mut value = [0; size_of::<c_int>()];

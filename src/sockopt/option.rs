@@ -251,7 +251,13 @@ impl SocketOption {
             (Kind::Unsigned, Value::Unsigned(number)) => {
                 u32::try_from(*number).ok().map(|n| n.to_ne_bytes().into())
             }
-            (Kind::Unsigned64, Value::Unsigned(number)) => Some(number.to_ne_bytes().to_vec()),
+            // A 32-bit kernel reads the first 4 bytes, a 64-bit one 8 bytes if there are as many.
+            (Kind::Unsigned64, Value::Unsigned(number)) => match u32::try_from(*number) {
+                Ok(number) if cfg!(target_pointer_width = "32") => {
+                    Some(number.to_ne_bytes().to_vec())
+                }
+                _ => Some(number.to_ne_bytes().to_vec()),
+            },
             (Kind::Size, Value::Unsigned(size)) => {
                 c_int::try_from(*size).ok().map(|n| n.to_ne_bytes().into())
             }
@@ -275,6 +281,8 @@ impl SocketOption {
             Kind::Integer => Value::Integer(int()?),
             Kind::Raw if bytes.len() == INT => Value::Integer(int()?),
             Kind::Unsigned | Kind::Size => Value::Unsigned(unsigned()?.into()),
+            // A 32-bit kernel returns 4 bytes for an `unsigned long`.
+            Kind::Unsigned64 if bytes.len() < 8 => Value::Unsigned(unsigned()?.into()),
             Kind::Unsigned64 => Value::Unsigned(u64::from_ne_bytes(*bytes.first_chunk()?)),
             Kind::Duration => Value::Duration(time(bytes)?),
             Kind::Linger => {

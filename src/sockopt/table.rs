@@ -1,5 +1,6 @@
 //! The table of socket options.
 
+use super::TIMESTAMPNS;
 use super::option::{Access, Kind, SocketOption};
 use nix::libc::{self, c_int};
 
@@ -72,7 +73,7 @@ pub static OPTIONS: &[SocketOption] = &[
     SocketOption::new("SO_SNDTIMEO", libc::SO_SNDTIMEO, Kind::Duration, RW, "longest wait of a blocking send; zero: no limit"),
     SocketOption::new("SO_TIMESTAMP", libc::SO_TIMESTAMP, Kind::Flag, RW, "time of arrival with each datagram, in microseconds"),
     SocketOption::new("SO_TIMESTAMPING", libc::SO_TIMESTAMPING, Kind::Unsigned, RW, "timestamps to take, as SOF_TIMESTAMPING_ flags"),
-    SocketOption::new("SO_TIMESTAMPNS", libc::SO_TIMESTAMPNS, Kind::Flag, RW, "time of arrival with each datagram, in nanoseconds"),
+    SocketOption::new("SO_TIMESTAMPNS", TIMESTAMPNS, Kind::Flag, RW, "time of arrival with each datagram, in nanoseconds"),
     SocketOption::new("SO_TYPE", libc::SO_TYPE, Kind::Integer, R, "type: 2, SOCK_DGRAM"),
     SocketOption::new("SO_WIFI_STATUS", libc::SO_WIFI_STATUS, Kind::Flag, RW, "whether wireless packets were acknowledged; no effect on Unix sockets"),
     SocketOption::new("SO_ZEROCOPY", libc::SO_ZEROCOPY, Kind::Flag, RW, "send without copying; not for Unix sockets"),

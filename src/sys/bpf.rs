@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 type Result<T, E = Errno> = std::result::Result<T, E>;
 
@@ -426,6 +426,27 @@ impl Shared {
         Ok(Self { start, len })
     }
 
+    /// Returns the number of 64 bits at this offset, which the kernel only increases. Not every 32-bit
+    /// processor reads 64 bits at once.
+    fn load(&self, offset: usize) -> u64 {
+        let (low, high) = if cfg!(target_endian = "little") {
+            (offset, offset + 4)
+        } else {
+            (offset + 4, offset)
+        };
+        let half = |offset| {
+            let half: &AtomicU32 = self.place(offset);
+            half.load(Ordering::Acquire)
+        };
+        loop {
+            let before = half(high);
+            let number = u64::from(before) << 32 | u64::from(half(low));
+            if half(high) == before {
+                return number;
+            }
+        }
+    }
+
     /// A place in it for a value of the type `T`, which is an atomic integer.
     fn place<T>(&self, offset: usize) -> &T {
         assert!(offset % size_of::<T>() == 0 && offset + size_of::<T>() <= self.len.get());
@@ -459,8 +480,7 @@ impl Shelf {
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        let lost: &AtomicU64 = self.0.place(Self::LOST.unsigned_abs().into());
-        lost.load(Ordering::Relaxed)
+        self.0.load(Self::LOST.unsigned_abs().into())
     }
 
     pub(crate) fn set_asleep(&self, asleep: bool) {
@@ -544,6 +564,15 @@ impl Ring {
 
     /// Gives the room of all records before `position` back.
     pub(crate) fn release(&mut self, position: usize) {
+        // A position has as many bits as the kernel's `unsigned long`, which are 64 also for most 32-bit
+        // programs. Its upper half follows from that of the end of the records.
+        if cfg!(all(target_pointer_width = "32", target_endian = "little")) {
+            let end = self.producer.load(0);
+            let low = u32::try_from(end & u64::from(u32::MAX)).unwrap_or(0) as usize;
+            let whole = end.wrapping_sub(low.wrapping_sub(position) as u64);
+            let high: &AtomicU32 = self.consumer.place(4);
+            high.store(u32::try_from(whole >> 32).unwrap_or(0), Ordering::Release);
+        }
         let released: &AtomicUsize = self.consumer.place(0);
         released.store(position, Ordering::Release);
     }

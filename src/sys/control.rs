@@ -95,11 +95,16 @@ fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
         .filter_map(|number| Some(c_int::from_ne_bytes(*number.first_chunk()?)))
 }
 
-/// Decodes a `timespec` (`unit` 1) or `timeval` (`unit` 1,000) of two longs.
+/// Decodes a `timespec` (`unit` 1) or `timeval` (`unit` 1,000): two numbers of 64 bits or, from the options
+/// that are not `_NEW` on 32-bit targets, of 32 bits.
 fn time(data: &[u8], unit: u64) -> Option<SystemTime> {
-    let long = |from: usize| Some(i64::from_ne_bytes(*data.get(from..)?.first_chunk()?));
-    let seconds = u64::try_from(long(0)?).ok()?;
-    let fraction = u64::try_from(long(8)?).ok()?;
+    let number = |half: &[u8]| match half.len() {
+        4 => i32::from_ne_bytes(*half.first_chunk()?).try_into().ok(),
+        _ => i64::from_ne_bytes(*half.first_chunk()?).try_into().ok(),
+    };
+    let (seconds, fraction) = data.split_at(data.len() / 2);
+    let seconds: u64 = number(seconds)?;
+    let fraction: u64 = number(fraction)?;
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::new(seconds, 0))?
         .checked_add(Duration::from_nanos(fraction.checked_mul(unit)?))

@@ -18,7 +18,11 @@ use nix::NixPath;
 use nix::errno::Errno;
 use nix::libc::{self, c_int, sockaddr_un, socklen_t};
 use nix::sys::stat::Mode;
+use nix::sys::time::TimeSpec;
 use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -118,13 +122,50 @@ pub(crate) fn setsockopt(
     Errno::result(done).map(drop)
 }
 
+/// 68 years.
+const LONGEST_WAIT: Duration = Duration::from_secs(i32::MAX.unsigned_abs() as u64);
+
+/// Returns the metadata of an open file; statx(2), or fstat64(2) before Linux 4.11. That of nix, fstat(2), fails
+/// on 32-bit targets (EOVERFLOW) if the inode number or the size takes more than 32 bits.
+pub(crate) fn metadata(file: BorrowedFd<'_>) -> Result<Metadata> {
+    // SAFETY: the descriptor is open as long as `file` is borrowed, and `ManuallyDrop` does not close it.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(file.as_raw_fd()) });
+    file.metadata().map_err(|error| errno(&error))
+}
+
+/// Returns the status of a file without following a symbolic link; fstatat64(2). An empty name is the file
+/// that `directory` is open for.
+pub(crate) fn stat_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<libc::stat64> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    let mut status = MaybeUninit::uninit();
+    let done = name.with_nix_path(|name| {
+        // SAFETY: the path is a live C string, and `status` has room for the structure.
+        unsafe {
+            libc::fstatat64(
+                directory.as_raw_fd(),
+                name.as_ptr(),
+                status.as_mut_ptr(),
+                flags,
+            )
+        }
+    })?;
+    Errno::result(done)?;
+    // SAFETY: the call has succeeded, so it has written the structure.
+    Ok(unsafe { status.assume_init() })
+}
+
+/// Returns the errno of an error of the standard library.
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
 /// Waits on these entries for at most `timeout`; ppoll(2).
 pub(crate) fn poll(entries: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<()> {
-    let timeout = timeout.map(|left| libc::timespec {
-        tv_sec: left.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let left = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // Callers wait again until their deadline; `time_t` has 32 bits on some targets.
+    let timeout = timeout.map(|left| TimeSpec::from(left.min(LONGEST_WAIT)));
+    let left = timeout
+        .as_ref()
+        .map_or(ptr::null(), |left| ptr::from_ref(left.as_ref()));
     let count = entries.len().try_into().unwrap_or(libc::nfds_t::MAX);
     // SAFETY: the pointers describe live entries and a live (or no) time.
     Errno::result(unsafe { libc::ppoll(entries.as_mut_ptr(), count, left, ptr::null()) })?;

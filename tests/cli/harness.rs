@@ -13,7 +13,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Once, OnceLock, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -120,6 +120,10 @@ impl Sandbox {
     #[must_use]
     #[track_caller]
     pub(crate) fn new() -> Self {
+        static SIGNALS: Once = Once::new();
+        // A shell starts a job in the background with SIGINT and SIGQUIT ignored, nohup(1) a command with
+        // SIGHUP ignored, and programs inherit that.
+        SIGNALS.call_once(sys::restore_signals);
         // A socket's pathname has at most 107 bytes, so the directory's name is short.
         let dir = nix::unistd::mkdtemp("/tmp/ud-XXXXXX").unwrap();
         Self {
@@ -384,7 +388,7 @@ pub(crate) struct Invocation {
     output: Option<Stdio>,
     diagnostics: Option<Stdio>,
     descriptors: Vec<(OwnedFd, RawFd)>,
-    descriptor_limit: Option<u64>,
+    descriptor_limit: Option<u32>,
     notify: Option<UnixDatagram>,
 }
 
@@ -446,7 +450,7 @@ impl Invocation {
     }
 
     /// Sets RLIMIT_NOFILE of the program: descriptors have numbers below this.
-    pub(crate) fn descriptor_limit(mut self, limit: u64) -> Self {
+    pub(crate) fn descriptor_limit(mut self, limit: u32) -> Self {
         self.descriptor_limit = Some(limit);
         self
     }

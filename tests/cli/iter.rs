@@ -410,10 +410,14 @@ fn a_queue_that_takes_long_is_printed_to_its_end_although_the_time_is_over() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     let queued = queue(&ours, 1000);
-    injected(&sandbox, "", &["recvmmsg:delay_exit=1200000:when=3"])
-        .descriptor(&theirs, 5)
-        .run()
-        .succeeds(numbers(queued));
+    injected(
+        &sandbox,
+        "",
+        &["recvmmsg,?recvmmsg_time64:delay_exit=1200000:when=3"],
+    )
+    .descriptor(&theirs, 5)
+    .run()
+    .succeeds(numbers(queued));
 }
 
 #[test]
@@ -424,7 +428,7 @@ fn packets_that_may_be_left_in_a_queue_without_times_of_arrival_are_reported() {
     let queued = queue(&ours, 1000);
     let injections = [
         "setsockopt:error=EPERM",
-        "recvmmsg:delay_exit=1200000:when=3",
+        "recvmmsg,?recvmmsg_time64:delay_exit=1200000:when=3",
     ];
     let outcome = injected(&sandbox, "", &injections)
         .descriptor(&theirs, 5)
@@ -501,7 +505,7 @@ fn a_queue_that_takes_too_long_to_peek_at_is_reported() {
     injected(
         &sandbox,
         "--peek",
-        &["recvmmsg,recvmsg:delay_exit=5100000:when=1"],
+        &["recvmmsg,?recvmmsg_time64,recvmsg:delay_exit=5100000:when=1"],
     )
     .descriptor(&theirs, 5)
     .run()

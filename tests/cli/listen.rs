@@ -435,7 +435,14 @@ fn a_listener_whose_file_was_renamed_waits_after_every_further_change() {
     let mut running = sandbox
         .command(
             "strace",
-            ["-f", "-qq", "-e", "trace=poll,ppoll", "-o", "calls"],
+            [
+                "-f",
+                "-qq",
+                "-e",
+                "trace=poll,ppoll,?ppoll_time64",
+                "-o",
+                "calls",
+            ],
         )
         .arg(env!("CARGO_BIN_EXE_udgram"))
         .args(["listen", "-n", "3", "s"])

@@ -22,6 +22,7 @@ mod exec;
 mod existing_socket;
 mod handlers;
 mod iter;
+mod kernels;
 mod listen;
 mod ls;
 mod messages;

@@ -120,6 +120,9 @@ impl Watch {
     }
 }
 
+/// The system calls of poll(2): ppoll and, in 32-bit programs, ppoll_time64.
+const POLL: [libc::c_long; 2] = [libc::SYS_ppoll, 414];
+
 /// Returns the number of the system call that a process sleeps or is stopped in.
 fn system_call(pid: &str) -> Option<libc::c_long> {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
@@ -183,7 +186,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn wait_asleep(&self) -> &Self {
         self.wait_yielding("it does not sleep in poll(2)", || {
-            system_call(&self.pid().to_string()) == Some(libc::SYS_ppoll)
+            system_call(&self.pid().to_string()).is_some_and(|call| POLL.contains(&call))
         })
     }
 

@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, bind, recvmsg,
     sendmsg, setsockopt, sockopt,
@@ -36,6 +37,14 @@ pub(crate) fn duplicate_out_of_the_way(descriptor: BorrowedFd<'_>) -> OwnedFd {
     let copy = fcntl(descriptor, FcntlArg::F_DUPFD_CLOEXEC(500)).unwrap();
     // SAFETY: fcntl(2) has just made this descriptor, and nothing else knows of it.
     unsafe { OwnedFd::from_raw_fd(copy) }
+}
+
+/// Restores the default actions of the signals that this process may have been started with ignored.
+pub(crate) fn restore_signals() {
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default action runs no code of this process.
+        unsafe { signal::signal(signal, SigHandler::SigDfl) }.unwrap();
+    }
 }
 
 /// Makes the program have these descriptors at these numbers.
@@ -58,7 +67,8 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
 }
 
 /// Lowers RLIMIT_NOFILE of the program.
-pub(crate) fn limit_descriptors(command: &mut Command, limit: u64) {
+pub(crate) fn limit_descriptors(command: &mut Command, limit: u32) {
+    let limit = limit.into();
     let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?);
     // SAFETY: the closure calls nothing but setrlimit(2) and reads errno.
     unsafe { command.pre_exec(lower) };

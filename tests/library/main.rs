@@ -17,6 +17,7 @@ mod request;
 mod server;
 
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::unistd::pipe2;
 use std::fs::File;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
@@ -82,12 +83,13 @@ fn bound_socket(directory: &tempfile::TempDir) -> (DatagramSocket, Address<'stat
 
 /// Waits until thread `tid` of this process sleeps in poll(2).
 fn until_polling(tid: i32) {
-    use nix::libc::SYS_ppoll;
+    // ppoll and, in 32-bit programs, ppoll_time64.
+    const POLL: [libc::c_long; 2] = [libc::SYS_ppoll, 414];
     let start = Instant::now();
     loop {
         let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap();
         let number = call.split(' ').next().and_then(|word| word.parse().ok());
-        if number.is_some_and(|number: i64| number == SYS_ppoll) {
+        if number.is_some_and(|number| POLL.contains(&number)) {
             return;
         }
         assert!(start.elapsed() < LIMIT, "it does not sleep but {call}");

@@ -430,7 +430,7 @@ impl Cleanup {
         option: c_int,
         report: Report,
     ) -> Result<bool> {
-        if option != libc::SO_TIMESTAMPNS {
+        if option != sockopt::TIMESTAMPNS {
             if !is_on(socket, option) {
                 self.set(socket, option, 1)?;
             }
@@ -466,7 +466,7 @@ fn is_on(socket: &DatagramSocket, option: c_int) -> bool {
 fn switch_on(socket: &DatagramSocket, option: c_int, report: Report) -> Result<bool> {
     match sockopt::set_int(socket, option, 1) {
         Ok(()) => Ok(true),
-        Err(error) if option == libc::SO_TIMESTAMPNS => {
+        Err(error) if option == sockopt::TIMESTAMPNS => {
             report.warning(format_args!("the time of arrival is missing: {error}"));
             Ok(false)
         }

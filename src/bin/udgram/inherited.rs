@@ -6,10 +6,10 @@ use crate::exit::Failure;
 use crate::process::require_open_at_start;
 use crate::report::Report;
 use anyhow::{Context, Result};
-use nix::sys::stat::fstat;
 use std::os::fd::{AsFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use udgram::inventory::{Inventory, State};
-use udgram::{Address, DatagramSocket, Destination, Holder, Quoted, duplicate};
+use udgram::{Address, DatagramSocket, Destination, Holder, Quoted, duplicate, metadata};
 
 /// The variable in which `udgram exec` passes the address of the peer that the socket in `UDGRAM_SOCKET_FD` was
 /// connected to.
@@ -187,8 +187,8 @@ fn is_session_socket(number: RawFd) -> bool {
 
 /// Returns the inode number of a socket, which no other socket has.
 pub(crate) fn inode(socket: impl AsFd) -> Result<u64> {
-    let status = fstat(socket).context("cannot look at the socket")?;
-    Ok(status.st_ino)
+    let metadata = metadata(socket).context("cannot look at the socket")?;
+    Ok(metadata.ino())
 }
 
 /// Returns the peer in the environment. A relative pathname names none: it depends on the directory.

@@ -3,11 +3,10 @@
 use crate::cli::Protocol;
 use crate::exit::{Exit, Failure};
 use anyhow::Error;
-use nix::sys::stat::{SFlag, fstat};
 use std::fmt::Display;
 use std::path::Path;
-use udgram::Quoted;
 use udgram::protocol::{ParseError, ParseErrorKind};
+use udgram::{Quoted, metadata};
 
 /// The source of a packet to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +168,7 @@ fn hint(origin: Origin, packet: &[u8], form: Form, error: &ParseError) -> Option
 
 /// Returns the name of the file that stdin is, quoted for a shell. `None` if it is not a regular file.
 fn file_of_stdin() -> Option<String> {
-    let status = fstat(std::io::stdin()).ok()?;
-    if SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+    if !metadata(std::io::stdin()).is_ok_and(|metadata| metadata.is_file()) {
         return None;
     }
     let path = std::fs::read_link("/proc/self/fd/0").ok()?;

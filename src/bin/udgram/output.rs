@@ -7,13 +7,14 @@ use anyhow::Result;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag};
 use std::io::{IsTerminal, Stdout, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
-use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
+use udgram::{metadata, strerror};
 
 /// The number of collected bytes at which they are written.
 const MAX_COLLECTED: usize = 256 << 10;
@@ -57,7 +58,7 @@ enum Kind {
 impl Output {
     pub(crate) fn new() -> Self {
         let terminal = STDOUT.is_terminal();
-        let mode = fstat(&*STDOUT).map_or(0, |status| status.st_mode);
+        let mode = metadata(&*STDOUT).map_or(0, |metadata| metadata.mode());
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,

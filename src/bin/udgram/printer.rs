@@ -17,7 +17,7 @@ use std::fmt::{self, Display};
 use std::os::fd::RawFd;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::protocol::DatagramProtocol;
-use udgram::{Datagram, ObservedDatagram, Sender};
+use udgram::{Datagram, ObservedDatagram, Sender, sockopt};
 
 /// The number that the first descriptor of a packet has in CMD.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
@@ -69,7 +69,7 @@ impl ReceiveOptions {
     /// Returns the options of `SOL_SOCKET` that the printer needs; they must be on before the first
     /// datagram.
     pub(crate) fn needs(self) -> Vec<libc::c_int> {
-        let time = self.envelope.then_some(libc::SO_TIMESTAMPNS);
+        let time = self.envelope.then_some(sockopt::TIMESTAMPNS);
         time.into_iter()
             .chain(self.credentials.then_some(libc::SO_PASSCRED))
             .collect()

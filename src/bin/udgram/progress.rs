@@ -5,10 +5,10 @@
 use crate::process;
 use crate::stderr::draw;
 use nix::libc;
-use nix::sys::stat::{SFlag, fstat};
 use std::io::{IsTerminal, stderr, stdin};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use udgram::metadata;
 
 /// The time before the line is first shown.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,13 +30,12 @@ pub(crate) struct Progress {
 impl Progress {
     /// Starts the progress through stdin; `None` unless stdin is a file and stderr a terminal.
     pub(crate) fn of_stdin() -> Option<Self> {
-        let status = fstat(stdin()).ok()?;
-        let file = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        let file = metadata(stdin()).ok()?;
         let since = Instant::now();
-        (file && stderr().is_terminal()).then(|| Self {
+        (file.is_file() && stderr().is_terminal()).then(|| Self {
             since,
             due: since + PATIENCE,
-            length: u64::try_from(status.st_size).unwrap_or(0),
+            length: file.len(),
             erased_on_interrupt: false,
         })
     }

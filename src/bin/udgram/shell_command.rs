@@ -21,7 +21,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use udgram::wait::{Deadline, Ready, Until, Wake, pause, wait};
-use udgram::{Datagram, ErrorKind, Quoted};
+use udgram::{Datagram, Error, ErrorKind, Quoted, Subject};
 
 /// The limit for the output of a command. The kernel carries at most 4 MiB and 17 pages in a datagram
 /// (`unix_dgram_sendmsg`), which is less.
@@ -133,9 +133,11 @@ impl<'l> ShellCommand<'l> {
     fn start(&self, datagram: &mut Datagram<'_>) -> Result<AwaitedChild> {
         // A memfd takes a datagram of any size at once. A pipe holds 64 KiB, and the rest would have to
         // be written while the command runs.
-        let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
-            .map(File::from)
-            .context("cannot hold the packet")?;
+        let input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC).map_err(|errno| {
+            Error::from_raw_os_error("hold the packet", Subject::None, errno as i32)
+                .of_call("memfd_create", "3.17")
+        })?;
+        let mut input = File::from(input);
         input
             .write_all(datagram.bytes)
             .and_then(|()| input.rewind())

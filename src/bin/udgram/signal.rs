@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use udgram::{Error, Subject};
 
 /// The blocked signals of this process, once a command has installed them.
 static BLOCKED: OnceLock<Blocked> = OnceLock::new();
@@ -113,8 +114,11 @@ pub(crate) fn take_stop() -> Option<Signal> {
 
 /// Opens a descriptor that reports the signals of `set`, which are blocked.
 pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
-    SignalFd::with_flags(set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("cannot wait for signals")
+    SignalFd::with_flags(set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|errno| {
+        Error::from_raw_os_error("wait for signals", Subject::None, errno as i32)
+            .of_call("signalfd4", "2.6.27")
+            .into()
+    })
 }
 
 /// Calls `action` in a new thread each time `signal` arrives. Call it before another thread is started:

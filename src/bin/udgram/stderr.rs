@@ -6,13 +6,14 @@ use crate::process;
 use crate::signal;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{Mode, SFlag};
 use std::io::{self, IsTerminal, stderr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use udgram::ErrorKind;
 use udgram::wait::{Deadline, Until, Wake, pause, wait};
+use udgram::{ErrorKind, metadata};
 
 /// The longest time that the program waits for stderr, for all messages together.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -141,7 +142,7 @@ fn lock() -> MutexGuard<'static, Stderr> {
 
 impl Stderr {
     fn detect_kind(&mut self) {
-        let mode = fstat(stderr()).map_or(0, |status| status.st_mode);
+        let mode = metadata(stderr()).map_or(0, |metadata| metadata.mode());
         self.kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if process::was_closed_at_start(2) => Kind::Closed,
             SFlag::S_IFIFO => Kind::Pipe,

@@ -12,7 +12,7 @@ use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
-use nix::libc;
+use udgram::sockopt;
 
 pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     if options.peek {
@@ -21,7 +21,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, false);
     // The time of arrival shows which datagrams were queued when the command began.
-    let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
+    let time = (!wanted.envelope).then_some(sockopt::TIMESTAMPNS);
     let needs: Vec<_> = wanted.needs().into_iter().chain(time).collect();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
     Output::require()?;

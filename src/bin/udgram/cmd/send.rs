@@ -13,11 +13,11 @@ use crate::report::Report;
 use crate::sender::{Sender, Target};
 use crate::signal::Signals;
 use anyhow::Result;
-use nix::libc::{self, c_int};
+use nix::libc::c_int;
 use std::ffi::OsString;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::wait::Wake;
-use udgram::{Address, ErrorKind};
+use udgram::{Address, ErrorKind, sockopt};
 
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
@@ -85,7 +85,7 @@ fn send(
 /// Returns the options of `SOL_SOCKET` that replies need. The time of arrival shows which packets were sent
 /// before the question.
 fn needs(wanted: ReceiveOptions) -> Vec<c_int> {
-    let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
+    let time = (!wanted.envelope).then_some(sockopt::TIMESTAMPNS);
     wanted.needs().into_iter().chain(time).collect()
 }
 
