@@ -10,7 +10,9 @@ use crate::unanswered::Unanswered;
 use anyhow::Result;
 use nix::libc;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+use udgram::ancillary::{Control, MAX_DESCRIPTORS};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{Error, Outgoing, Subject};
 
@@ -20,6 +22,8 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_OF_CLIENT: (usize, usize) = (1024, 8 << 20);
 /// The largest number of answers that wait for all clients, and of their bytes.
 const MAX_WAITING: (usize, usize) = (10_000, 64 << 20);
+/// The largest number of descriptors that wait with answers for all clients.
+const MAX_WAITING_DESCRIPTORS: usize = MAX_DESCRIPTORS;
 /// The largest number of clients that one call of [`Answers::retry`] sends to, and of answers to each:
 /// then the next packet is received.
 const MAX_RETRIED: (usize, usize) = (64, 64);
@@ -37,6 +41,8 @@ pub(crate) struct Answers {
     count: usize,
     /// The bytes of these answers.
     bytes: usize,
+    /// The descriptors of these answers.
+    descriptors: usize,
     /// The time of the next attempt.
     next: Instant,
     /// The time from one attempt to the next.
@@ -52,12 +58,26 @@ pub(crate) struct Answers {
 struct Queue {
     answers: VecDeque<Answer>,
     bytes: usize,
+    descriptors: usize,
 }
 
 #[derive(Debug)]
 struct Answer {
     bytes: Box<[u8]>,
+    descriptors: Vec<OwnedFd>,
     deadline: Instant,
+}
+
+/// The state of an answer after the call that took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Sent,
+    /// It waits for room.
+    Waiting,
+    /// It was dropped, because too many wait.
+    Dropped,
+    /// The client cannot be reached, or may not be answered.
+    Refused,
 }
 
 /// The outcome of an attempt to send an answer.
@@ -74,6 +94,7 @@ impl Answers {
             order: VecDeque::new(),
             count: 0,
             bytes: 0,
+            descriptors: 0,
             next: Instant::now(),
             interval: INTERVAL.0,
             buffer: SendBuffer::new(growth),
@@ -90,13 +111,26 @@ impl Answers {
         bytes: &[u8],
         report: Report,
     ) -> Result<()> {
+        self.pass(client, recipient, bytes, Vec::new(), report)
+            .map(drop)
+    }
+
+    /// Sends an answer with descriptors, as [`send`](Self::send) does.
+    pub(crate) fn pass(
+        &mut self,
+        client: &Client,
+        recipient: Recipient,
+        bytes: &[u8],
+        descriptors: Vec<OwnedFd>,
+        report: Report,
+    ) -> Result<Delivery> {
         if !self.waiting.contains_key(&recipient) {
-            match self.try_send(client, &recipient, bytes)? {
-                Outcome::Sent => return Ok(()),
+            match self.try_send(client, &recipient, bytes, &descriptors)? {
+                Outcome::Sent => return Ok(Delivery::Sent),
                 Outcome::NoRoom => {}
                 Outcome::Refused(refusal) => {
                     self.unanswered.refused(&recipient, refusal, 1, report);
-                    return Ok(());
+                    return Ok(Delivery::Refused);
                 }
             }
         }
@@ -106,10 +140,12 @@ impl Answers {
             || self.count >= MAX_WAITING.0
             || held + bytes.len() > MAX_OF_CLIENT.1
             || self.bytes + bytes.len() > MAX_WAITING.1
+            || (!descriptors.is_empty()
+                && self.descriptors + descriptors.len() > MAX_WAITING_DESCRIPTORS)
         {
             let cause = "too many answers wait for it or others to read";
             self.unanswered.dropped(&recipient, cause, 1, report);
-            return Ok(());
+            return Ok(Delivery::Dropped);
         }
         let now = Instant::now();
         if self.order.is_empty() {
@@ -120,14 +156,17 @@ impl Answers {
             self.order.push_back(recipient.clone());
         }
         let queue = self.waiting.entry(recipient).or_default();
-        queue.answers.push_back(Answer {
-            bytes: bytes.into(),
-            deadline: now + ROOM_TIMEOUT,
-        });
         queue.bytes += bytes.len();
+        queue.descriptors += descriptors.len();
         self.count += 1;
         self.bytes += bytes.len();
-        Ok(())
+        self.descriptors += descriptors.len();
+        queue.answers.push_back(Answer {
+            bytes: bytes.into(),
+            descriptors,
+            deadline: now + ROOM_TIMEOUT,
+        });
+        Ok(Delivery::Waiting)
     }
 
     /// Sends the answers that wait, as far as there is room. Returns the time until the next attempt;
@@ -149,9 +188,11 @@ impl Answers {
                 continue;
             };
             let (count, bytes) = (queue.answers.len(), queue.bytes);
+            let descriptors = queue.descriptors;
             sent += self.try_queue(client, &recipient, &mut queue, report)?;
             self.count -= count - queue.answers.len();
             self.bytes -= bytes - queue.bytes;
+            self.descriptors -= descriptors - queue.descriptors;
             if !queue.answers.is_empty() {
                 self.waiting.insert(recipient.clone(), queue);
                 self.order.push_back(recipient);
@@ -177,7 +218,7 @@ impl Answers {
     ) -> Result<usize> {
         let mut sent = 0;
         while let Some(answer) = queue.answers.front().filter(|_| sent < MAX_RETRIED.1) {
-            match self.try_send(client, recipient, &answer.bytes)? {
+            match self.try_send(client, recipient, &answer.bytes, &answer.descriptors)? {
                 Outcome::Sent => {
                     queue.remove_first();
                     sent += 1;
@@ -221,6 +262,7 @@ impl Answers {
         client: &Client,
         recipient: &Recipient,
         bytes: &[u8],
+        descriptors: &[OwnedFd],
     ) -> Result<Outcome> {
         let socket = client.socket()?;
         if !self.buffer.permits(&socket, recipient, bytes.len()) {
@@ -230,10 +272,16 @@ impl Answers {
             Ok(to) => to,
             Err(refusal) => return Ok(Outcome::Refused(refusal)),
         };
+        let control = if descriptors.is_empty() {
+            None
+        } else {
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            Some(Control::new(&borrowed, None)?)
+        };
         let message = Outgoing {
             bytes,
             to: to.as_ref(),
-            control: None,
+            control: control.as_ref(),
         };
         Ok(match socket.try_send_one(&message) {
             Ok(false) => Outcome::NoRoom,
@@ -286,6 +334,7 @@ impl Queue {
     fn remove_first(&mut self) {
         if let Some(answer) = self.answers.pop_front() {
             self.bytes -= answer.bytes.len();
+            self.descriptors -= answer.descriptors.len();
         }
     }
 }

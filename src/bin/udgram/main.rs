@@ -25,6 +25,7 @@ mod progress;
 mod protocol;
 mod receive;
 mod recipient;
+mod relay;
 mod reply;
 mod report;
 mod send_buffer;
@@ -32,6 +33,7 @@ mod sender;
 mod serve;
 mod shell_command;
 mod signal;
+mod socket_file;
 mod stats;
 mod stderr;
 mod table;
@@ -105,6 +107,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Relay(options) => cmd::relay::run(options, report),
         Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
