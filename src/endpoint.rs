@@ -280,7 +280,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// Receives the next packet, waiting no longer than `timeout` (`None`: without limit).
     ///
     /// Fails with [`ErrorKind::TimedOut`], and with [`ErrorKind::Parse`] on a datagram that is not a
-    /// valid packet, which is then gone.
+    /// valid packet, which is then lost.
     pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
         self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors, None)?
             .map(|message| message.packet)

@@ -1,4 +1,4 @@
-//! Which process holds a socket, and under which number.
+//! Finds the process that holds a socket, and its descriptor.
 //!
 //! A scratch socket is connected to the address, and the kernel says whose socket that reached
 //! (sock_diag(7)); /proc/PID/fd says which processes hold it. Nothing is sent.

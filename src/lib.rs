@@ -134,7 +134,7 @@
 //! ```
 //!
 //! A peer may send anything. A datagram that is not a valid packet is an error with the sender, the offset,
-//! and what was expected there. That datagram is gone; the next call receives the next one.
+//! and what was expected there. That datagram is lost; the next call receives the next one.
 //!
 //! ```
 //! use udgram::ErrorKind;
@@ -189,7 +189,7 @@
 //! data, which is [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes, enough for every message.
 //!
 //! [`iter_received_packets`](UnixDatagramClient::iter_received_packets) receives many packets: with a time of
-//! zero those that are queued already, else those that come within that time. The time is for all packets
+//! zero those that are queued already, else those that arrive within that time. The time is for all packets
 //! together; only waiting counts. [`iter_received_messages`](UnixDatagramClient::iter_received_messages)
 //! does the same with messages.
 //!
@@ -427,6 +427,7 @@ mod quoted;
 mod sock_diag;
 mod socket;
 pub mod sockopt;
+mod spin;
 mod sys;
 pub mod wait;
 

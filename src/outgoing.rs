@@ -50,7 +50,7 @@ impl PeerName {
         self.0.address()
     }
 
-    /// Returns whether the datagram comes from this peer.
+    /// Returns whether this peer sent the datagram.
     #[must_use]
     pub fn has_sent(&self, datagram: &Datagram<'_>) -> bool {
         datagram.sender() == self.address()

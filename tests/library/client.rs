@@ -279,7 +279,7 @@ fn iter_received_packets_has_one_budget_for_all() {
         std::thread::scope(|scope| {
             let peer = &peer;
             peer.send_packet("first", None).unwrap();
-            // It would keep an iterator with a budget for each packet going.
+            // With a budget for each packet, these packets would keep the iterator going.
             scope.spawn(move || {
                 while peer.send_packet("again", None).is_ok() {
                     let next = Deadline::after(Some(Duration::from_millis(5)));

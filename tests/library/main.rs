@@ -1,4 +1,4 @@
-//! The library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
+//! Tests the library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
 //! as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
@@ -24,13 +24,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// descriptor of this process, whichever test that belongs to.
 static FORKING: RwLock<()> = RwLock::new(());
 
-/// To be held while a child is made.
+/// Returns the lock that a caller holds while it makes a child.
 fn forking() -> RwLockReadGuard<'static, ()> {
     // The lock guards no data, so the panic of a failed test does not matter.
     FORKING.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it is held, no child has copies of descriptors that are closed here.
+/// Returns the lock under which no child has copies of descriptors that are closed here.
 fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
     FORKING.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The model, EasyNetwork of Python, as the peer: as client and as server, blocking and
+//! Tests with the model, EasyNetwork of Python, as the peer: as client and as server, blocking and
 //! asynchronous, in every format, with descriptors and credentials.
 
 use crate::{bound_socket, forking, within_limit};
@@ -14,10 +14,10 @@ use udgram::{Address, DatagramSocket, Message, UnixDatagramClient, UnixDatagramE
 
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
 
-/// Beyond what a double holds, escapes, keys out of order.
+/// A packet with numbers that a double cannot hold, escapes, and keys out of order.
 const PACKET: &str = r#"{"u":18446744073709551615,"i":-9223372036854775808,"f":0.1,"t":"é\n\u0001\u001f😀\"\\","l":[1,2.5,null,true,[],{}],"":{"z":1,"a":-0.5}}"#;
 
-/// Whether the model can be run; a test without it is skipped, and says so.
+/// Returns whether the model is installed. If not, prints that the test is skipped.
 fn model_is_there() -> bool {
     let forking = forking();
     let import = Command::new("python3")
@@ -35,7 +35,7 @@ fn model_is_there() -> bool {
                 !forbidden,
                 "python3 lacks easynetwork, cbor2 or msgpack: {missing:?}"
             );
-            // Past the harness, which would keep it to itself.
+            // Not by `eprintln!`, which the test harness captures.
             let skipped = b"skipped: python3 lacks easynetwork, cbor2 or msgpack\n";
             std::io::stderr().write_all(skipped).unwrap();
             false
@@ -43,7 +43,7 @@ fn model_is_there() -> bool {
     }
 }
 
-/// The model at work, until it is dropped.
+/// A running model; killed when dropped.
 struct Model {
     process: Child,
     lines: BufReader<std::process::ChildStdout>,
@@ -65,7 +65,7 @@ impl Model {
         Self { process, lines }
     }
 
-    /// The next line that it says.
+    /// Returns the next line that it prints.
     fn says(&mut self) -> Value {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
@@ -80,7 +80,7 @@ impl Drop for Model {
     }
 }
 
-/// A pipe whose writing end goes to the model, with this process's credentials.
+/// Makes a pipe, and control data that passes its writing end and the credentials of this process.
 fn outgoing() -> (PipeReader, OwnedFd, Control) {
     let (reader, writer) = pipe().unwrap();
     let writer = OwnedFd::from(writer);
@@ -165,21 +165,21 @@ where
     }
 }
 
-/// What the model's client begins with.
+/// Checks the first packet of the model's client.
 fn check_greeting(greeting: &mut Message<String>, model: &Model) {
     let packet: Value = serde_json::from_str(&greeting.packet).unwrap();
     assert_eq!(packet, json!({"hello": "wörld", "blob": "AP8="}));
     check_ancillary(&mut greeting.ancillary, model);
 }
 
-/// What the model's client sends back as it came.
+/// Checks the packet that the model's client returns unchanged.
 fn check_return(packet: &str) {
     let [packet, sent]: [Value; 2] =
         [packet, PACKET].map(|text| serde_json::from_str(text).unwrap());
     assert_eq!(packet, sent);
 }
 
-/// What the model's client is sent at last, and ends after.
+/// The last packets for the model's client, after which it ends.
 const REST: [&str; 3] = ["1", "[2.5]", "null"];
 
 fn check_end(model: &mut Model) {

@@ -44,7 +44,7 @@ fn in_time() -> Deadline {
     Deadline::after(Some(LIMIT))
 }
 
-/// What an observer sees until there are `count`, or until the end.
+/// Returns the records of an observer, `count` of them or all until its end.
 #[track_caller]
 fn see(observer: &mut Observer, count: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
@@ -85,7 +85,7 @@ fn address(path: &Path) -> Address<'_> {
     Address::Pathname(path.as_os_str().as_bytes().into())
 }
 
-/// What `SO_GET_FILTER` says.
+/// Returns the result of `SO_GET_FILTER`.
 fn filter(socket: &UnixDatagram) -> Result<Value, Option<Errno>> {
     let option = sockopt::find("SO_GET_FILTER").unwrap();
     sockopt::get(socket, &option).map_err(|error| error.raw_os_error().map(Errno::from_raw))

@@ -53,10 +53,10 @@ enum Full {
     Keep,
 }
 
-/// Which datagrams are replies.
+/// The datagrams that are replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replies {
-    /// Each that comes.
+    /// Any datagram.
     All,
     /// Those that were sent after this moment, at which the question was: the kernel notes when.
     Since(SystemTime),
@@ -87,7 +87,7 @@ pub(crate) struct Receiver<H> {
     pub(crate) only_from: Option<PeerName>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
-    /// True if each datagram that comes has the time of its arrival.
+    /// True if each datagram has its time of arrival from now on.
     stamped: bool,
     /// The time at which the last receive began.
     called: SystemTime,
@@ -148,7 +148,7 @@ impl<H: Handler> Receiver<H> {
         self.origin == Origin::Inherited
     }
 
-    /// Receives until the limits, a signal or a stdout that is gone end it.
+    /// Receives until a limit is reached, a signal arrives, or the reader of stdout has gone.
     pub(crate) fn run(
         &mut self,
         client: &Client,
@@ -208,7 +208,7 @@ impl<H: Handler> Receiver<H> {
                 && time.is_total()
                 && (self.batch.has_been_empty() || self.is_exceeded(client, until))
             {
-                // All that was queued at the start is printed, or its end cannot be told.
+                // All that was queued at the start is printed, or it cannot be distinguished from later datagrams.
                 return Ok(limits.expired);
             }
             let count = self.take_batch(client, until, intake.wake)?;
@@ -244,7 +244,7 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Returns whether a queue that never looks empty is left: the deadline passed long ago, and
-    /// without times of arrival nothing tells what was queued at the start from what came later.
+    /// without times of arrival datagrams queued at the start cannot be distinguished from later ones.
     fn is_exceeded(&self, client: &Client, deadline: Deadline) -> bool {
         let exceeded = deadline.extended(DRAIN_TIMEOUT).passed()
             && !client.socket().is_ok_and(|socket| is_stamped(&socket));
@@ -487,7 +487,7 @@ impl Allowance {
             .extended(printer.output.writing.saturating_sub(self.written))
     }
 
-    /// Begins anew after a packet, if the time is for each.
+    /// Restarts the time after a packet, if it is for each packet.
     fn renew(&mut self, printer: &Printer) {
         if !self.is_total() {
             *self = Self::new(self.patience, printer);

@@ -1,4 +1,4 @@
-//! Waits for the reply of a peer, and notices that no reply will come.
+//! Waits for the reply of a peer, and notices when no reply is possible any more.
 
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;

@@ -136,7 +136,7 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Makes sure that the packets have a destination, and that a reply can come.
+    /// Makes sure that the packets have a destination, and that a reply is possible.
     pub(crate) fn find_destination(&mut self, target: &Target) -> Result<()> {
         match target {
             Target::Peer(_) => {}
@@ -531,7 +531,7 @@ impl<'s> Sender<'s> {
             Ok(Exit::TimedOut) => self.no_reply(wanted, came),
             Err(error) if Exit::of(&error) == Exit::NobodyThere => {
                 if wanted == Wanted::All && came > 0 {
-                    // The peer has answered, and no more can come.
+                    // The peer has answered, and can send nothing more.
                     return Ok(Exit::Done);
                 }
                 error
@@ -544,7 +544,7 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Returns the error of replies that did not come in time.
+    /// Returns the error of replies that did not arrive in time.
     fn no_reply(&self, wanted: Wanted, came: u64) -> anyhow::Error {
         let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
         let message = match wanted {

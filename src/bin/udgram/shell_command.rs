@@ -55,7 +55,7 @@ pub(crate) struct ShellCommand<'l> {
 enum Phase {
     /// Each packet is printed before its command runs, and a signal lets the command finish.
     Serving,
-    /// A signal has come: nothing is printed, because stdout may be blocked, and the next signal kills
+    /// A signal has arrived: nothing is printed, because stdout may be blocked, and the next signal kills
     /// the command.
     Stopping,
 }

@@ -263,7 +263,7 @@ impl Exec {
 }
 
 impl Receive {
-    /// Checks what commands have in common that receive on `address`; `command` says that a CMD
+    /// Checks the arguments that all commands which receive on `address` share; `command` says that a CMD
     /// takes descriptors.
     fn check(&self, address: Option<&Address<'static>>, command: bool) -> Result<()> {
         self.file.check(address, &self.socket.inherited, "ADDR")?;

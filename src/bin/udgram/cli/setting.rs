@@ -39,7 +39,7 @@ pub(crate) enum Request {
     Show(SocketOption),
     /// `NAME=VALUE`: set the option, then show it.
     Set(Setting),
-    /// `local`, `peer`, `queue`: show this part of what the listing has beside options.
+    /// `local`, `peer`, `queue`: show this part of the listing, which is not an option.
     Part(Part),
 }
 

@@ -38,7 +38,7 @@ fn command_of(arguments: &[OsString]) -> Option<(usize, &'static str)> {
         let (at, word) = words.next()?;
         return Some((at, known(word)?));
     }
-    // What stands before may be an option that goes after the command, with its value.
+    // The argument before it may be an option that goes after the command, with its value.
     words.find_map(|(at, word)| Some((at, known(word)?)))
 }
 
