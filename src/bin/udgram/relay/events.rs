@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// The number of events that one system call returns.
 const EVENTS: usize = 64;
 
-/// What a descriptor is watched for.
+/// The events that a descriptor is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     Nothing,

@@ -27,7 +27,7 @@ struct Held {
     kept: Rc<Kept>,
 }
 
-/// Whether the peer can be reached.
+/// The presence of the peer.
 #[derive(Debug, Clone, Copy)]
 enum Presence {
     There,

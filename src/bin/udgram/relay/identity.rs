@@ -21,7 +21,7 @@ enum Claim {
     Nothing,
 }
 
-/// What is claimed for the packets of a process. It is found by the first packet.
+/// The claim for the packets of a process. It is found by the first packet.
 #[derive(Debug)]
 pub(crate) struct Identity {
     sender: Option<Credentials>,

@@ -59,7 +59,7 @@ pub(crate) struct Settings<'s> {
     pub(crate) descriptor_limit: u64,
 }
 
-/// What clients can still send.
+/// The packets that clients can still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intake {
     Open,
