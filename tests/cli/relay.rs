@@ -268,7 +268,7 @@ fn datagrams_of_every_size_are_passed_on_unchanged() {
             150_000
         },
     ] {
-        let bytes: Vec<u8> = (0..size).map(|n| b'a' + (n % 23) as u8).collect();
+        let bytes: Vec<u8> = (b'a'..=b'w').cycle().take(size).collect();
         client.send_to(&bytes, sandbox.path("s")).unwrap();
         let (question, from) = daemon.take_from();
         assert!(question == bytes, "{size}: {} bytes came", question.len());
@@ -410,12 +410,12 @@ fn packets_wait_for_a_first_peer_whose_queue_is_full() {
     // Until nothing fits into the queue of the daemon, the relay and the queue of the relay.
     let mut refused = 0;
     while refused < 100 {
-        match filler.send_to(sent.to_string().as_bytes(), sandbox.path("s")) {
-            Ok(_) => (sent, refused) = (sent + 1, 0),
-            Err(_) => {
-                refused += 1;
-                relay.wait_asleep();
-            }
+        let packet = sent.to_string();
+        if filler.send_to(packet.as_bytes(), sandbox.path("s")).is_ok() {
+            (sent, refused) = (sent + 1, 0);
+        } else {
+            refused += 1;
+            relay.wait_asleep();
         }
     }
     assert!(sent > 20, "{sent}");

@@ -28,7 +28,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Clients {
     tokens: HashMap<Recipient, u64>,
-    clients: HashMap<u64, Client>,
+    by_token: HashMap<u64, Client>,
     next_token: u64,
     max: usize,
     /// The number of clients at which those that have gone are looked for next.
@@ -43,7 +43,7 @@ impl Clients {
     pub(crate) fn new(max: usize, timeout: Option<Duration>) -> Self {
         Self {
             tokens: HashMap::new(),
-            clients: HashMap::new(),
+            by_token: HashMap::new(),
             next_token: FIRST_TOKEN,
             max,
             sweep_at: FIRST_SWEEP.min(max),
@@ -57,19 +57,19 @@ impl Clients {
     }
 
     pub(crate) fn get_mut(&mut self, token: u64) -> Option<&mut Client> {
-        self.clients.get_mut(&token)
+        self.by_token.get_mut(&token)
     }
 
     pub(crate) fn tokens(&self) -> Vec<u64> {
-        self.clients.keys().copied().collect()
+        self.by_token.keys().copied().collect()
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.clients.len() >= self.max
+        self.by_token.len() >= self.max
     }
 
     pub(crate) fn needs_sweep(&self) -> bool {
-        self.clients.len() >= self.sweep_at
+        self.by_token.len() >= self.sweep_at
     }
 
     /// Opens a socket for a client, connected to `peer`, and returns its token.
@@ -106,7 +106,7 @@ impl Clients {
                 Error::from_raw_os_error("watch a socket", udgram::Subject::None, errno as i32)
             })?;
         self.tokens.insert(recipient.clone(), token);
-        self.clients.insert(
+        self.by_token.insert(
             token,
             Client {
                 recipient: recipient.clone(),
@@ -120,23 +120,23 @@ impl Clients {
 
     /// Closes the socket of a client.
     pub(crate) fn close(&mut self, token: u64) {
-        if let Some(client) = self.clients.remove(&token) {
+        if let Some(client) = self.by_token.remove(&token) {
             self.tokens.remove(&client.recipient);
         }
     }
 
     /// Returns the client whose last packet is the oldest.
     pub(crate) fn longest_idle(&self) -> Option<u64> {
-        let idle = self.clients.iter().min_by_key(|(_, client)| client.used);
+        let idle = self.by_token.iter().min_by_key(|(_, client)| client.used);
         idle.map(|(token, _)| *token)
     }
 
     /// Returns the clients whose address no socket is bound to any more. The next sweep follows when there
     /// are twice as many clients as are left.
     pub(crate) fn sweep(&mut self) -> Vec<u64> {
-        let gone = self.clients.iter().filter(|(_, client)| client.is_gone());
+        let gone = self.by_token.iter().filter(|(_, client)| client.is_gone());
         let gone: Vec<u64> = gone.map(|(token, _)| *token).collect();
-        let left = self.clients.len() - gone.len();
+        let left = self.by_token.len() - gone.len();
         self.sweep_at = (2 * left).max(FIRST_SWEEP).min(self.max);
         gone
     }
@@ -146,13 +146,13 @@ impl Clients {
         let Some(timeout) = self.timeout else {
             return Vec::new();
         };
-        if self.next_check.is_some_and(|check| now < check) || self.clients.is_empty() {
+        if self.next_check.is_some_and(|check| now < check) || self.by_token.is_empty() {
             return Vec::new();
         }
         let is_idle = |client: &Client| now.saturating_duration_since(client.used) >= timeout;
-        let idle = self.clients.iter().filter(|(_, client)| is_idle(client));
+        let idle = self.by_token.iter().filter(|(_, client)| is_idle(client));
         let idle = idle.map(|(token, _)| *token).collect();
-        let others = self.clients.values().filter(|client| !is_idle(client));
+        let others = self.by_token.values().filter(|client| !is_idle(client));
         let oldest = others.map(|client| client.used).min().unwrap_or(now);
         self.next_check = oldest.checked_add(timeout);
         idle
@@ -160,7 +160,7 @@ impl Clients {
 
     /// Returns when to look for idle clients next.
     pub(crate) fn next_check(&self) -> Option<Instant> {
-        self.next_check.filter(|_| !self.clients.is_empty())
+        self.next_check.filter(|_| !self.by_token.is_empty())
     }
 }
 

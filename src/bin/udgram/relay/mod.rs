@@ -39,8 +39,6 @@ const COPIES: u64 = 2;
 
 /// The number of turns without work, each after yielding the processor, before the relay waits.
 const YIELDS: u32 = 16;
-/// The time to go on with such turns if the last wait was shorter. Sleeping and waking cost about the same.
-const SPIN: Duration = Duration::from_micros(50);
 /// The number of waits that an event ends without work, after which room is not watched for
 /// [`PAUSE`]: too many descriptors are in flight, which no event reports the end of.
 const MAX_FUTILE: u32 = 16;
@@ -81,8 +79,6 @@ pub(crate) struct Relay {
     watched: bool,
     /// The time of the next attempt to send answers that wait.
     answers_due: Option<Instant>,
-    /// True if the last wait was short.
-    spin: bool,
     /// The number of waits that an event ended, and after which there was nothing to do.
     futile: u32,
 }
@@ -140,7 +136,6 @@ impl Relay {
             ready: true,
             watched: true,
             answers_due: None,
-            spin: false,
             futile: 0,
         })
     }
@@ -209,20 +204,11 @@ impl Relay {
     /// Repeats turns without work for a moment: a process that runs on another processor is usually faster
     /// than a wake-up. Returns whether there was work.
     fn turn_again(&mut self) -> Result<bool> {
-        let start = Instant::now();
-        let mut count = 0;
-        let mut now = start;
-        while count < YIELDS || (self.spin && now.duration_since(start) < SPIN) {
-            if count == YIELDS && !self.exchange.printer.output.lines.is_empty() {
-                // Lines are written before the processor is kept any longer.
-                break;
-            }
+        for _ in 0..YIELDS {
             std::thread::yield_now();
-            now = Instant::now();
-            if self.turn(now)? {
+            if self.turn(Instant::now())? {
                 return Ok(true);
             }
-            count += 1;
         }
         Ok(false)
     }
@@ -276,7 +262,6 @@ impl Relay {
             until = until.or_after(PAUSE);
         }
         let ready = wait(&self.exchange.events, Until::Readable, until, wake)?;
-        self.spin = ready.is_some() && now.elapsed() < SPIN;
         if ready == Some(Ready::Now) {
             self.futile += 1;
         }
