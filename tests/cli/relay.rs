@@ -534,6 +534,42 @@ fn packets_for_a_peer_that_stays_away_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_peer_that_connects_to_one_client_is_reported_and_gets_no_packets_of_others() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let relay = quiet_relay(&sandbox, &["s", "daemon"]);
+    let [client, other] = ["client", "other"].map(|name| sandbox.bind(name));
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    let (_, from) = daemon.take_from();
+    daemon.connect_addr(&from).unwrap();
+    other.send_to(b"2", sandbox.path("s")).unwrap();
+    // Its queue has no limit now.
+    for number in 10..40 {
+        let packet = format!("{number}");
+        client
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+    }
+    for number in 10..40 {
+        assert_eq!(daemon.take(), number.to_string().as_bytes());
+    }
+    daemon.send(b"3").unwrap();
+    assert_eq!(client.take(), b"3");
+    relay.signal(Signal::SIGTERM);
+    let outcome = relay.finish().dies_of(Signal::SIGTERM, "");
+    let [refused, dropped] = <[_; 2]>::try_from(outcome.diagnostics()).unwrap();
+    assert!(
+        refused.contains("Operation not permitted")
+            && refused.contains("takes datagrams from it alone"),
+        "{refused}"
+    );
+    assert_eq!(
+        dropped,
+        "udgram: warning: 1 packet was not passed on to 'daemon'"
+    );
+}
+
+#[test]
 fn a_client_that_restarts_is_answered_at_its_name() {
     let sandbox = Sandbox::new();
     let daemon = sandbox.bind("daemon");

@@ -13,6 +13,9 @@ use udgram::{Address, DatagramSocket, Error, Result};
 pub(crate) const FIRST_TOKEN: u64 = 1 << 32;
 /// The number of clients from which on those that have gone are looked for.
 const FIRST_SWEEP: usize = 64;
+/// A sweep makes system calls for each client. If it finds none that has gone, one part in so many is closed
+/// for new clients before the next sweep.
+const SWEEP_SHARE: usize = 64;
 
 /// A client.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Clients {
     max: usize,
     /// The number of clients at which those that have gone are looked for next.
     sweep_at: usize,
+    /// The number of clients to close for new ones before that.
+    evictions: usize,
     /// The time after which an idle client is closed, and when to look for such clients next.
     timeout: Option<Duration>,
     next_check: Option<Instant>,
@@ -47,6 +52,7 @@ impl Clients {
             next_token: FIRST_TOKEN,
             max,
             sweep_at: FIRST_SWEEP.min(max),
+            evictions: 0,
             timeout,
             next_check: None,
         }
@@ -69,7 +75,7 @@ impl Clients {
     }
 
     pub(crate) fn needs_sweep(&self) -> bool {
-        self.by_token.len() >= self.sweep_at
+        self.by_token.len() >= self.sweep_at && self.evictions == 0
     }
 
     /// Opens a socket for a client, connected to `peer`, and returns its token.
@@ -125,8 +131,13 @@ impl Clients {
         }
     }
 
-    /// Returns the client whose last packet is the oldest.
-    pub(crate) fn longest_idle(&self) -> Option<u64> {
+    /// Returns the client to close for a new one, if there are as many as may be: that whose last packet is
+    /// the oldest.
+    pub(crate) fn evict(&mut self) -> Option<u64> {
+        if !self.is_full() {
+            return None;
+        }
+        self.evictions = self.evictions.saturating_sub(1);
         let idle = self.by_token.iter().min_by_key(|(_, client)| client.used);
         idle.map(|(token, _)| *token)
     }
@@ -137,6 +148,11 @@ impl Clients {
         let gone = self.by_token.iter().filter(|(_, client)| client.is_gone());
         let gone: Vec<u64> = gone.map(|(token, _)| *token).collect();
         let left = self.by_token.len() - gone.len();
+        self.evictions = if gone.is_empty() && self.is_full() {
+            self.max / SWEEP_SHARE
+        } else {
+            0
+        };
         self.sweep_at = (2 * left).max(FIRST_SWEEP).min(self.max);
         gone
     }

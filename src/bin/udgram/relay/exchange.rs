@@ -85,7 +85,8 @@ impl Exchange {
     /// Makes one attempt to pass a packet on to the first peer. Returns `false` if it has to wait.
     fn pass(&mut self, recipient: &Recipient, parcel: Parcel<'_>, now: Instant) -> Result<bool> {
         let clients = &self.first.clients;
-        if (clients.is_full() || clients.needs_sweep()) && clients.find(recipient).is_none() {
+        let crowded = clients.is_full() || clients.needs_sweep();
+        if crowded && clients.find(recipient).is_none() {
             self.make_room(now)?;
         }
         let (impersonator, events) = (&mut self.impersonator, &self.events);
@@ -97,11 +98,12 @@ impl Exchange {
     /// Closes the sockets of clients that have gone, and that of the longest idle one if there are still
     /// too many.
     fn make_room(&mut self, now: Instant) -> Result<()> {
-        for token in self.first.clients.sweep() {
-            self.dismiss(token, now)?;
+        if self.first.clients.needs_sweep() {
+            for token in self.first.clients.sweep() {
+                self.dismiss(token, now)?;
+            }
         }
-        let clients = &self.first.clients;
-        if let Some(token) = clients.longest_idle().filter(|_| clients.is_full()) {
+        if let Some(token) = self.first.clients.evict() {
             if !self.eviction_reported {
                 self.eviction_reported = true;
                 self.printer.report.warning(

@@ -27,6 +27,7 @@ use exchange::Exchange;
 use first::FirstPeer;
 use identity::Impersonator;
 use nix::sys::signal::Signal;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use udgram::ancillary::MAX_DESCRIPTORS;
 use udgram::wait::{Deadline, Ready, Until, Wake, wait};
@@ -72,6 +73,8 @@ pub(crate) struct Relay {
     /// The buffers for the clients' packets.
     questions: Batch,
     file: WatchedFile,
+    /// The descriptor that is watched for its loss.
+    _notice: Option<OwnedFd>,
     intake: Intake,
     /// True if packets of clients may be queued.
     ready: bool,
@@ -97,9 +100,10 @@ impl Relay {
         events
             .add(&*socket, FRONT, Interest::Readable)
             .context(watch)?;
-        if let Some(notice) = file.notice() {
+        let notice = file.notice();
+        if let Some(notice) = &notice {
             events
-                .add(&notice, FILE, Interest::Readable)
+                .add(notice, FILE, Interest::Readable)
                 .context(watch)?;
         }
         let [first, others @ ..] = settings.peers else {
@@ -132,6 +136,7 @@ impl Relay {
                 front,
             },
             file,
+            _notice: notice,
             intake: Intake::Open,
             ready: true,
             watched: true,
