@@ -10,7 +10,7 @@ use crate::outgoing::Destination;
 use crate::protocol::DatagramProtocol;
 use crate::question::{PEER_CHECK_INTERVAL, Question, unread};
 use crate::socket::DatagramSocket;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Wake};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -228,7 +228,9 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
     ) -> Result<Option<Message<P::Received>>> {
         // A closed client fails with `Closed`, whatever its peer.
         self.endpoint.socket()?;
-        self.endpoint.recv(deadline, space, Some(&self.peer()?))
+        let peer = self.peer()?;
+        self.endpoint
+            .recv(deadline, space, Some(&peer), &Wake::default())
     }
 
     /// Receives the next message if one is queued; does not wait.

@@ -2,7 +2,7 @@
 //! exit status.
 
 mod admission;
-mod answers;
+mod answering;
 mod cli;
 mod cmd;
 mod color;
@@ -24,11 +24,9 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
-mod recipient;
 mod relay;
 mod reply;
 mod report;
-mod send_buffer;
 mod sender;
 mod serve;
 mod shell_command;
@@ -39,7 +37,6 @@ mod stderr;
 mod table;
 mod terminal;
 mod unanswered;
-mod users;
 mod verbosity;
 mod witness;
 
@@ -67,10 +64,10 @@ fn main() -> ExitCode {
     };
     let exit = exit.unwrap_or_else(|error| {
         // A command without a cleanup of its own returns this error unchanged.
-        if has_kind(&error, ErrorKind::Stopped)
-            && let Some(signal) = signal::take_stop()
-        {
-            return Exit::Signal(signal);
+        if has_kind(&error, ErrorKind::Stopped) {
+            if let Some(signal) = signal::take_stop() {
+                return Exit::Signal(signal);
+            }
         }
         let exit = Exit::of(&error);
         match exit {

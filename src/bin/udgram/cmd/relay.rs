@@ -10,7 +10,6 @@ use crate::printer::{DescriptorUse, ReceiveOptions};
 use crate::protocol::Client;
 use crate::relay::{Relay, Settings};
 use crate::report::Report;
-use crate::send_buffer::Growth;
 use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
 use anyhow::Result;
@@ -18,6 +17,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::answers::Growth;
 use udgram::{Address, DatagramSocket};
 
 pub(crate) fn run(options: &Options, report: Report) -> Result<Exit> {

@@ -2,11 +2,11 @@
 
 use super::events::{Events, Interest};
 use super::identity::Identity;
-use crate::recipient::Recipient;
 use crate::report::Report;
 use nix::libc;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+use udgram::answers::Recipient;
 use udgram::{Address, DatagramSocket, Error, Result};
 
 /// The token of the first client.

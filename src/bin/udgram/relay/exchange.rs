@@ -6,14 +6,14 @@ use super::events::Events;
 use super::first::FirstPeer;
 use super::identity::Impersonator;
 use super::parcel::{Parcel, Passing};
-use crate::answers::{Answers, Delivery};
+use crate::answering::{Answers, Delivery};
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::recipient::Recipient;
 use crate::stats::TOTALS;
-use crate::users::Users;
 use anyhow::Result;
 use std::time::{Duration, Instant};
+use udgram::answers::Recipient;
+use udgram::users::Users;
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Batch, Datagram, ReceiveMode};
 

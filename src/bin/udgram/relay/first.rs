@@ -4,7 +4,6 @@ use super::clients::Clients;
 use super::events::{Events, Interest};
 use super::identity::Impersonator;
 use super::parcel::{Kept, Parcel};
-use crate::recipient::Recipient;
 use crate::report::Report;
 use crate::stats::TOTALS;
 use nix::libc;
@@ -12,6 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use udgram::answers::Recipient;
 use udgram::{Address, DatagramSocket, Error, Outgoing, may_become_reachable};
 
 /// The time that packets wait for a peer that is away.

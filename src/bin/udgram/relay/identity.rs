@@ -3,11 +3,11 @@
 
 use super::parcel::Parcel;
 use crate::report::Report;
-use crate::users::{Sender, Users};
 use nix::libc;
 use std::io;
 use std::os::fd::AsFd;
 use udgram::ancillary::{Control, Credentials};
+use udgram::users::{Sender, Users};
 use udgram::{DatagramSocket, Outgoing};
 
 /// The part of a client's credentials that is claimed.

@@ -9,16 +9,14 @@ mod first;
 mod identity;
 mod parcel;
 
-use crate::answers::Answers;
+use crate::answering::Answers;
 use crate::exit::{Exit, has_kind};
 use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
 use crate::receive::STOP_CHECK_INTERVAL;
 use crate::report::Report;
-use crate::send_buffer::Growth;
 use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
-use crate::users::Users;
 use anyhow::{Context, Result};
 use clients::FIRST_TOKEN;
 use copies::CopyPeer;
@@ -30,6 +28,8 @@ use nix::sys::signal::Signal;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::answers::Growth;
+use udgram::users::Users;
 use udgram::wait::{Deadline, Ready, Until, Wake, wait};
 use udgram::{Address, BATCH, Batch, ErrorKind, ReceiveMode};
 

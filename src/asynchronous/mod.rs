@@ -1,5 +1,9 @@
-//! The asynchronous client and endpoint: the same methods to await. They run under any executor; the
+//! The asynchronous client, endpoint and server: the same methods to await. They run under any executor; the
 //! thread of async-io waits.
+
+mod server;
+
+pub use server::AsyncUnixDatagramServer;
 
 use crate::address::{Address, ToAddress};
 use crate::ancillary::{Control, ControlSpace, DEFAULT_CONTROL_LEN};
