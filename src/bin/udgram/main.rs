@@ -30,6 +30,7 @@ mod report;
 mod send_buffer;
 mod sender;
 mod serve;
+mod shell;
 mod shell_command;
 mod signal;
 mod stats;

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         request_credentials(&socket, &mut cleanup)?;
     }
     let client = Client::new(socket, wanted.protocol)?;
-    let handler = server(options, opened.origin, &signals);
+    let handler = server(options, opened.origin, &signals)?;
     let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
     receiver.watch(cleanup.take_binding());
     receiver.admission = Admission::of(&options.allow_uid);
@@ -78,10 +78,10 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
 }
 
 /// Makes the server that answers the packets.
-fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Server<'l> {
+fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Result<Server<'l>> {
     let protocol = options.receive.packets.protocol;
     let action = match (&options.exec, options.echo) {
-        (Some(command), _) => Action::Run(ShellCommand::new(command, protocol, signals)),
+        (Some(command), _) => Action::Run(ShellCommand::new(command, protocol, signals)?),
         (None, true) => Action::Echo,
         (None, false) => Action::Nothing,
     };
@@ -93,7 +93,7 @@ fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Serv
     } else {
         Growth::Allowed
     };
-    Server::new(action, growth)
+    Ok(Server::new(action, growth))
 }
 
 /// Sets `SO_PASSCRED` on a socket that has a name. An unnamed one is an end of a socketpair(2), whose

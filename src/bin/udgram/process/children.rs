@@ -56,8 +56,19 @@ impl Drop for AwaitedChild {
     }
 }
 
+/// Adds a child to the list. `start` starts it.
+pub(super) fn start_awaited(
+    start: impl FnOnce() -> io::Result<libc::pid_t>,
+) -> io::Result<libc::pid_t> {
+    // The lock is held as in `spawn`.
+    let mut awaited = awaited();
+    let pid = start()?;
+    awaited.push(pid);
+    Ok(pid)
+}
+
 /// Removes a child from the list.
-fn stop_awaiting(pid: libc::pid_t) {
+pub(super) fn stop_awaiting(pid: libc::pid_t) {
     awaited().retain(|awaited| *awaited != pid);
     // `reap_orphans` stops at an awaited child that has ended: reap the children after it now.
     reap_orphans();

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::ptr;
 
 /// Sets the action of a signal to ignoring it or to the default; signal(7).
-fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
+pub(super) fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
     let action = if ignored {
         libc::SIG_IGN
     } else {
