@@ -27,6 +27,7 @@ mod ls;
 mod messages;
 mod peek;
 mod peers;
+mod pipe;
 mod processes;
 mod recv;
 mod replies;
