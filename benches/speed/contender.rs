@@ -219,6 +219,27 @@ pub(crate) const ECHO: &[Contender] = &[
     ),
 ];
 
+/// Programs that answer `udgram send --reply`, which spins before it sleeps. The floor sleeps in the first
+/// comparison, and spins as long as udgram in the second.
+pub(crate) const ASKED: [&[Contender]; 2] = [
+    &[
+        contender(Program::Floor, "", "{floor} echo {addr}"),
+        contender(
+            Program::Udgram,
+            "request of udgram and answer, beside a floor that sleeps",
+            "{udgram} listen -p text --echo {addr}",
+        ),
+    ],
+    &[
+        contender(Program::Floor, "", "{floor} echo-spin {addr}"),
+        contender(
+            Program::Udgram,
+            "request of udgram and answer, beside a floor that spins",
+            "{udgram} listen -p text --echo {addr}",
+        ),
+    ],
+];
+
 /// Servers with several requests under way. The first row of udgram is compared with the others.
 pub(crate) const ANSWERS: &[Contender] = &[
     contender(Program::Floor, "", "{floor} echo {addr}"),

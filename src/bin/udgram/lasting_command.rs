@@ -1,7 +1,7 @@
 //! A command that keeps running: its stdin and its stdout are pipes that never block udgram, and its end is
 //! bounded in time.
 
-use crate::process::{HandlerProcess, bytes_in_pipe, pidfd, take_broken_pipe};
+use crate::process::{SpawnedProcess, bytes_in_pipe, pidfd, take_broken_pipe};
 use crate::shell::ShellLine;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -30,7 +30,7 @@ const OTHER: u64 = 3;
 
 /// A running command.
 pub(crate) struct LastingCommand {
-    child: HandlerProcess,
+    child: SpawnedProcess,
     /// Readable when [`work`](Self::work) has something to do.
     events: Epoll,
     /// Readable when the command has ended; `None` before Linux 5.3, which has no pidfd_open(2).

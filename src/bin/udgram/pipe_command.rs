@@ -1,14 +1,13 @@
 //! The command of --pipe: gets each packet as a line, and each line that it prints answers the packet in the
 //! same place.
 
-use crate::answers::Answers;
+use crate::answering::Answers;
 use crate::cli::Protocol;
 use crate::exit::{Exit, Failure};
 use crate::invalid;
 use crate::lasting_command::{Fault, LastingCommand, Stage};
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::recipient::Recipient;
 use crate::report::Report;
 use crate::shell::{ShellLine, describe};
 use anyhow::Result;
@@ -18,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 use udgram::Datagram;
+use udgram::answers::Recipient;
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake, pause};
 

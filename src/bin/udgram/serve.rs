@@ -1,20 +1,19 @@
 //! Answers the packets of `listen`: --echo sends each back, --exec runs a command for each and sends the
 //! command's output, --pipe gives them to one command and sends the lines that it prints.
 
-use crate::answers::Answers;
+use crate::answering::Answers;
 use crate::exit::Exit;
 use crate::handler::Handler;
 use crate::pipe_command::PipeCommand;
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::recipient::Recipient;
 use crate::report::Report;
-use crate::send_buffer::Growth;
 use crate::shell_command::{Finished, ShellCommand};
-use crate::users::Users;
 use anyhow::Result;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
+use udgram::answers::{Growth, Recipient};
+use udgram::users::Users;
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{BATCH, Datagram};
 

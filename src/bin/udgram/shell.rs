@@ -2,7 +2,7 @@
 //! the program.
 
 use crate::printer::FIRST_DESCRIPTOR;
-use crate::process::{self, HandlerProcess, close_on_exec, spawn_failure};
+use crate::process::{PosixSpawn, SpawnedProcess, close_on_exec, spawn_failure};
 use crate::report::Report;
 use anyhow::{Context, Result};
 use std::ffi::{CString, OsStr};
@@ -169,10 +169,10 @@ impl<'l> ShellLine<'l> {
         stdout: BorrowedFd<'_>,
         descriptors: &[OwnedFd],
         variables: &[CString],
-    ) -> Result<HandlerProcess> {
+    ) -> Result<SpawnedProcess> {
         let environment = [&self.environment[..], variables].concat();
         let start = |words| {
-            let handler = process::Handler {
+            let program = PosixSpawn {
                 words,
                 environment: &environment,
                 stdin,
@@ -180,7 +180,7 @@ impl<'l> ShellLine<'l> {
                 descriptors,
                 first: FIRST_DESCRIPTOR,
             };
-            handler.start()
+            program.start()
         };
         let direct = (!self.words.is_empty()).then(|| start(&self.words));
         if let Some(Ok(started)) = direct {

@@ -3,7 +3,7 @@
 use crate::cli::Protocol;
 use crate::exit::{Exit, has_kind};
 use crate::printer::Printer;
-use crate::process::{HandlerProcess, bytes_in_pipe, pidfd};
+use crate::process::{SpawnedProcess, bytes_in_pipe, pidfd};
 use crate::report::Report;
 use crate::shell::{ShellLine, variable};
 use crate::signal::Signals;
@@ -41,7 +41,7 @@ pub(crate) struct ShellCommand<'l> {
 enum Phase {
     /// Each packet is printed before its command runs, and a signal lets the command finish.
     Serving,
-    /// A signal has come: nothing is printed, because stdout may be blocked, and the next signal kills
+    /// A signal has arrived: nothing is printed, because stdout may be blocked, and the next signal kills
     /// the command.
     Stopping,
 }
@@ -222,7 +222,7 @@ fn describe_packet(datagram: &Datagram<'_>, descriptors: usize) -> Result<Vec<CS
 
 /// A running command.
 struct RunningCommand {
-    child: HandlerProcess,
+    child: SpawnedProcess,
     /// A descriptor that becomes readable when the command ends; `None` before Linux 5.3, which has no
     /// pidfd_open(2).
     ended: Option<OwnedFd>,
@@ -247,7 +247,7 @@ enum Fault {
 
 impl RunningCommand {
     /// Takes over a started command, with the pipe from its stdout.
-    fn of(child: HandlerProcess, output: OwnedFd) -> Self {
+    fn of(child: SpawnedProcess, output: OwnedFd) -> Self {
         Self {
             ended: pidfd(child.id()).ok(),
             output: Some(output.into()),

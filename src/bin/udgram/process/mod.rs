@@ -5,15 +5,15 @@
 #![allow(unsafe_code)]
 
 mod children;
-mod handler;
+mod posix_spawn;
 mod signals;
 mod start;
 mod window;
 
 pub(crate) use children::{WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn};
-pub(crate) use handler::{Handler, HandlerProcess};
+pub(crate) use posix_spawn::{PosixSpawn, SpawnedProcess};
 pub(crate) use signals::{
-    end_by_signal, hand_on_signals, pass_on, set_actions, stop_by, take_broken_pipe,
+    end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal, take_broken_pipe,
 };
 pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
 pub(crate) use window::terminal_width;

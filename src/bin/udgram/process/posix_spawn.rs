@@ -1,4 +1,4 @@
-//! Starts the handlers of packets by posix_spawn(3): the child shares the memory of this process until
+//! Starts the commands of `listen` by posix_spawn(3): the child shares the memory of this process until
 //! execve(2), while fork(2) copies its page tables, which takes several times as long.
 
 use super::children::{start_awaited, stop_awaiting};
@@ -16,29 +16,29 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::ptr;
 
-/// A handler to start, in a process group of its own.
-pub(crate) struct Handler<'h> {
+/// A program to start, in a process group of its own.
+pub(crate) struct PosixSpawn<'s> {
     /// The program, which is searched in PATH, and its arguments.
-    pub(crate) words: &'h [CString],
-    pub(crate) environment: &'h [CString],
-    pub(crate) stdin: BorrowedFd<'h>,
-    pub(crate) stdout: BorrowedFd<'h>,
+    pub(crate) words: &'s [CString],
+    pub(crate) environment: &'s [CString],
+    pub(crate) stdin: BorrowedFd<'s>,
+    pub(crate) stdout: BorrowedFd<'s>,
     /// The descriptors that it has from `first` up. All others of this process from there must be close-on-exec.
-    pub(crate) descriptors: &'h [OwnedFd],
+    pub(crate) descriptors: &'s [OwnedFd],
     pub(crate) first: RawFd,
 }
 
-/// A running handler.
+/// A process that was started so, until it is waited for.
 #[derive(Debug)]
-pub(crate) struct HandlerProcess {
+pub(crate) struct SpawnedProcess {
     pid: libc::pid_t,
     /// True once it was waited for: its number may be that of another process.
     reaped: bool,
 }
 
-impl Handler<'_> {
+impl PosixSpawn<'_> {
     /// Starts it, with those signals blocked and ignored that were so when udgram started.
-    pub(crate) fn start(&self) -> io::Result<HandlerProcess> {
+    pub(crate) fn start(&self) -> io::Result<SpawnedProcess> {
         let mut actions = Actions::new()?;
         actions.place(self.stdin.as_raw_fd(), 0)?;
         actions.place(self.stdout.as_raw_fd(), 1)?;
@@ -81,7 +81,7 @@ impl Handler<'_> {
         if chld_ignored {
             set_action(libc::SIGCHLD, false)?;
         }
-        Ok(HandlerProcess {
+        Ok(SpawnedProcess {
             pid: started?,
             reaped: false,
         })
@@ -102,7 +102,7 @@ fn checked(number: c_int) -> io::Result<()> {
     }
 }
 
-/// What the child does with descriptors.
+/// The descriptors that the child copies to their numbers.
 struct Actions(libc::posix_spawn_file_actions_t);
 
 impl Actions {
@@ -168,7 +168,7 @@ impl Drop for Attributes {
     }
 }
 
-impl HandlerProcess {
+impl SpawnedProcess {
     /// Returns its process id, which is also that of its process group.
     pub(crate) fn id(&self) -> libc::pid_t {
         self.pid
@@ -206,7 +206,7 @@ impl HandlerProcess {
     }
 }
 
-impl Drop for HandlerProcess {
+impl Drop for SpawnedProcess {
     fn drop(&mut self) {
         stop_awaiting(self.pid);
     }
