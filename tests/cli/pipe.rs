@@ -113,6 +113,32 @@ fn a_line_too_many_ends_the_command_and_is_reported() {
 }
 
 #[test]
+fn a_line_printed_before_a_packet_was_written_does_not_answer_it() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let command = "read x; echo a; read y <fifo; echo extra; : >printed; cat";
+    let mut server = listen(&sandbox, command);
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, "1");
+    assert_eq!(client.take(), b"a");
+    assert_eq!(server.line(), "1");
+    server.wait_asleep();
+    server.stop();
+    fifo.write_all(b"\n").unwrap();
+    server.wait_until("printed", || sandbox.exists("printed"));
+    send(&client, &sandbox, "2");
+    server.resume();
+    let outcome = server.finish();
+    assert_eq!(outcome.code(), Some(1));
+    let said = outcome.stderr_text();
+    assert!(
+        said.contains("a line too many after its answer to packet 1"),
+        "{said}"
+    );
+    client.has_nothing_more();
+}
+
+#[test]
 fn the_end_of_the_command_ends_listen_with_its_status() {
     let sandbox = Sandbox::new();
     for (command, status, how) in [

@@ -31,7 +31,7 @@ const OTHER: u64 = 3;
 /// A running command.
 pub(crate) struct LastingCommand {
     child: SpawnedProcess,
-    /// Readable when [`work`](Self::work) has something to do.
+    /// Readable when [`read`](Self::read) or [`write`](Self::write) has something to do.
     events: Epoll,
     /// Readable when the command has ended; `None` before Linux 5.3, which has no pidfd_open(2).
     pidfd: Option<OwnedFd>,
@@ -117,7 +117,8 @@ impl LastingCommand {
         })
     }
 
-    /// Returns a descriptor that is readable when [`work`](Self::work) has something to do.
+    /// Returns a descriptor that is readable when [`read`](Self::read) or [`write`](Self::write) has something to
+    /// do.
     pub(crate) fn events(&self) -> BorrowedFd<'_> {
         self.events.0.as_fd()
     }
@@ -141,7 +142,7 @@ impl LastingCommand {
         matches!(self.stage, Stage::Running) && self.lines.is_empty()
     }
 
-    /// Adds a line, with its line end, for its stdin. [`work`](Self::work) writes it.
+    /// Adds a line, with its line end, for its stdin. [`write`](Self::write) writes it.
     pub(crate) fn push(&mut self, line: &[u8]) {
         self.lines.extend_from_slice(line);
     }
@@ -163,19 +164,18 @@ impl LastingCommand {
         self.taken < self.printed.len()
     }
 
-    /// Writes and reads as much as is possible without waiting, and ends the command when its time is over.
-    /// Call [`next_line`](Self::next_line) until it returns `None` before the next call.
-    pub(crate) fn work(&mut self) -> Result<(), Fault> {
+    /// Reads what it has printed without waiting, notices its end, and ends it when its time is over. Call
+    /// [`next_line`](Self::next_line) until it returns `None` before the next call.
+    pub(crate) fn read(&mut self) -> Result<(), Fault> {
         if self.has_ended() {
             return Ok(());
         }
-        let written = self.write();
         let mut events = [EpollEvent::empty(); 4];
         let count = self.events.wait(&mut events, EpollTimeout::ZERO);
         let ready = &events[..count.unwrap_or(0)];
         let is_ready = |name| ready.iter().any(|event| event.data() == name);
         let read = if is_ready(OUTPUT) {
-            self.read()
+            self.read_once()
         } else {
             Ok(())
         };
@@ -183,14 +183,11 @@ impl LastingCommand {
             self.check_end();
         }
         self.pass_deadlines();
-        if self.has_ended() {
-            return Ok(());
-        }
-        read.and(written)
+        if self.has_ended() { Ok(()) } else { read }
     }
 
-    /// Writes to its stdin until that is full.
-    fn write(&mut self) -> Result<(), Fault> {
+    /// Writes the lines to its stdin until that is full.
+    pub(crate) fn write(&mut self) -> Result<(), Fault> {
         while let Some(input) = self
             .input
             .as_ref()
@@ -242,7 +239,7 @@ impl LastingCommand {
     }
 
     /// Reads from its stdout once.
-    fn read(&mut self) -> Result<(), Fault> {
+    fn read_once(&mut self) -> Result<(), Fault> {
         let Some(output) = &self.output else {
             return Ok(());
         };
@@ -286,7 +283,7 @@ impl LastingCommand {
             Some(output) => bytes_in_pipe(output.as_fd()).unwrap_or(0),
             None => 0,
         };
-        while left > 0 && self.output.is_some() && self.read().is_ok() {
+        while left > 0 && self.output.is_some() && self.read_once().is_ok() {
             left = left.saturating_sub(READ_SIZE);
         }
         self.stage = match self.stage {
@@ -318,7 +315,7 @@ impl LastingCommand {
         }
     }
 
-    /// Returns the time until the next call of [`work`](Self::work), if that does not depend on `events`
+    /// Returns the time until the next call of [`read`](Self::read), if that does not depend on `events`
     /// alone.
     pub(crate) fn soon(&self) -> Option<Duration> {
         let deadline = match self.stage {

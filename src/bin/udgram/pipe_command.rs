@@ -35,6 +35,8 @@ pub(crate) struct PipeCommand<'l> {
     command: LastingCommand,
     /// The senders of the packets that are not answered, in the order of the packets.
     awaiting: VecDeque<Recipient>,
+    /// The number of the last of these packets that the command cannot have seen: nothing of them is written.
+    unseen: usize,
     /// The number of packets that are answered, with a reply or without.
     answered: u64,
     /// The time from which the oldest of the others waits for its answer.
@@ -59,6 +61,7 @@ impl<'l> PipeCommand<'l> {
             protocol,
             command,
             awaiting: VecDeque::new(),
+            unseen: 0,
             answered: 0,
             since: Instant::now(),
             stall_reported: false,
@@ -137,9 +140,10 @@ impl<'l> PipeCommand<'l> {
         }
         self.command.push(line);
         self.awaiting.push_back(recipient);
+        self.unseen += 1;
     }
 
-    /// Writes to the command, and sends the answers that it has printed. Returns the time until the next call,
+    /// Sends the answers that the command has printed, and writes to it. Returns the time until the next call,
     /// if that does not depend on [`notice`](Self::notice) alone.
     pub(crate) fn work(
         &mut self,
@@ -147,10 +151,13 @@ impl<'l> PipeCommand<'l> {
         answers: &mut Answers,
         report: Report,
     ) -> Result<Option<Duration>> {
-        let worked = self.command.work();
+        let read = self.command.read();
         while let Some(line) = self.command.next_line() {
-            let Some(recipient) = self.awaiting.pop_front() else {
+            if self.awaiting.len() <= self.unseen {
                 self.refuse_line(report);
+                break;
+            }
+            let Some(recipient) = self.awaiting.pop_front() else {
                 break;
             };
             self.answered += 1;
@@ -170,7 +177,8 @@ impl<'l> PipeCommand<'l> {
                 }
             }
         }
-        match worked {
+        self.unseen = 0;
+        match read.and(self.command.write()) {
             Ok(()) => {}
             Err(Fault::TooLong) => {
                 self.fail(
@@ -299,6 +307,7 @@ impl<'l> PipeCommand<'l> {
             self.command.kill();
         }
         self.command.close(Instant::now() + END_TIMEOUT);
+        self.unseen = 0;
         let mut answered = self.answered;
         loop {
             let Ok(mut soon) = self.work(client, answers, report) else {
