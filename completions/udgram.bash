@@ -96,7 +96,7 @@ _udgram() {
         else
             case $word in
                 --*=*) ;;
-                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
+                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --pipe | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
                 --*) ;;
                 -*[bcmnopst])
                     # The last of a cluster, unless one before it takes the rest as its value.
@@ -175,7 +175,7 @@ _udgram() {
                 '') candidates=(--help --quiet --verbose --version) ;;
                 'send') candidates=(--bind --color --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --reply --socket-fd --sockopt --stats --timeout --to --verbose --wait) ;;
                 'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
-                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --pipe --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'relay') candidates=(--color --help --mode --owner --protocol --quiet --replace --sockopt --stats --timeout --verbose) ;;
                 'ls') candidates=(--all --color --help --quiet --verbose) ;;

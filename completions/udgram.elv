@@ -122,6 +122,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --timeout 'Longest wait for each packet (250ms, ''1m 30s'')'
             cand --allow-uid 'Accept packets of this user only; may repeat'
             cand --exec 'Run CMD for each packet; what it prints is the reply'
+            cand --pipe 'Give packets to one CMD as lines; each line it prints is a reply'
             cand -q 'Print errors only'
             cand --quiet 'Print errors only'
             cand -v 'Also print the local and the peer address'

@@ -92,7 +92,7 @@ function __fish_udgram_wants_address
     contains -- -- $words
     and return 1
     set -e words[1..2]
-    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
+    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'pipe=+' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
     or return 1
     set -q _flag_to[1]; or set -q _flag_socket_fd[1]
     and return 1
@@ -219,6 +219,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d '
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CMD for each packet; what it prints is the reply' -r
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l pipe -d 'Give packets to one CMD as lines; each line it prints is a reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'

@@ -240,6 +240,35 @@ pub(crate) const ASKED: [&[Contender]; 2] = [
     ],
 ];
 
+/// Servers with several requests under way. The first row of udgram is compared with the others.
+pub(crate) const ANSWERS: &[Contender] = &[
+    contender(Program::Floor, "", "{floor} echo {addr}"),
+    contender(
+        Program::Udgram,
+        ANSWERS_ECHO,
+        "{udgram} listen -p json --echo {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --pipe of a C filter",
+        "{udgram} listen -p json --pipe {filter} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --pipe 'jq -c --unbuffered .'",
+        "{udgram} listen -p json --pipe {jq} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --exec of a C filter",
+        "{udgram} listen -p json --exec {filter} {addr}",
+    )
+    .slow(50),
+];
+
+/// The row of [`ANSWERS`] that the others are compared with.
+pub(crate) const ANSWERS_ECHO: &str = "answers, --echo";
+
 /// Programs that send one packet and exit. The packet is in the arguments and on stdin.
 pub(crate) const START: &[Contender] = &[
     contender(Program::Floor, "", "{floor} one {addr} {packet}"),

@@ -64,6 +64,8 @@ enum Part {
     Send,
     /// Request and answer, one at a time
     Echo,
+    /// Request and answer, several under way: --echo, --pipe and --exec
+    Answers,
     /// One packet, from the start of a process to its exit; the instructions executed
     Start,
     /// Memory of a receiver after a million datagrams, and after large ones
@@ -105,6 +107,7 @@ impl Run {
             .iter()
             .filter(|c| self.present.contains(&c.program))
             .filter(|c| self.runner.static_build.is_some() || !c.command.contains("{static}"))
+            .filter(|c| self.runner.has_jq || !c.command.contains("{jq}"))
             .collect();
         let mut cells: Vec<_> = present
             .iter()
@@ -179,6 +182,7 @@ impl Run {
             }
             Part::Send => self.throughput(contender::SEND, "", Runner::send),
             Part::Echo => self.echo(),
+            Part::Answers => self.answers(),
             Part::Start => self.start(),
             Part::Memory => self.memory(),
             Part::Flat => self.flat(),
@@ -217,6 +221,36 @@ impl Run {
             self.compare(Unit::Seconds, rounds, contenders, &[""], |runner, c| {
                 Ok(vec![runner.asked(c, 20_000)?])
             });
+        }
+    }
+
+    fn answers(&mut self) {
+        let (count, rounds) = (self.count(100_000), self.rounds());
+        let rates = RefCell::new(BTreeMap::<_, Vec<f64>>::new());
+        let contenders = contender::ANSWERS;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            let rate = 1.0 / runner.answers(c, count / c.share)?;
+            rates.borrow_mut().entry(c.work).or_default().push(rate);
+            Ok(vec![rate])
+        });
+        let rates = rates.into_inner();
+        let Some(echo) = rates.get(contender::ANSWERS_ECHO) else {
+            return;
+        };
+        for (work, rates) in &rates {
+            if work.is_empty() || *work == contender::ANSWERS_ECHO {
+                continue;
+            }
+            // Each list begins with round 0, which warms up.
+            let ratios = rates
+                .iter()
+                .zip(echo)
+                .skip(1)
+                .map(|(rate, echo)| rate / echo);
+            let cell = Cell::Values(ratios.collect());
+            let work = format!("{work}, ratio to --echo");
+            self.report
+                .enter(&work, Unit::Ratio, Program::Udgram, cell, None);
         }
     }
 
@@ -441,6 +475,7 @@ fn main() -> Result<()> {
         static_build,
         python: contender::python(),
         pin: options.pin,
+        has_jq: contender::works("jq --version"),
     };
     let mut present = Vec::new();
     for program in Program::ALL {

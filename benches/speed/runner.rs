@@ -109,6 +109,8 @@ pub(crate) struct Runner {
     pub(crate) static_build: Option<String>,
     pub(crate) python: String,
     pub(crate) pin: Option<Pin>,
+    /// True if jq is installed.
+    pub(crate) has_jq: bool,
 }
 
 impl Drop for Runner {
@@ -148,6 +150,8 @@ impl Runner {
             .map(|word| {
                 word.replace("{floor}", &self.floor)
                     .replace("{udgram}", &self.udgram)
+                    .replace("{filter}", &format!("{} filter", self.floor))
+                    .replace("{jq}", "jq -c --unbuffered .")
                     .replace(
                         "{static}",
                         self.static_build.as_deref().unwrap_or("{static}"),
@@ -345,8 +349,17 @@ impl Runner {
 
     /// Returns the seconds for each request of one client, one at a time.
     pub(crate) fn echo(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.ask("{floor} ping {addr} {count}", contender, count)
+    }
+
+    /// Returns the same for a client that has several requests under way.
+    pub(crate) fn answers(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.ask("{floor} ping-window {addr} {count}", contender, count)
+    }
+
+    fn ask(&self, client: &str, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
-        let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
+        let mut client = self.counterpart(client, count, End::Exit)?;
         let _server = self.receiver(contender, count, Stdio::null())?;
         client.go()?;
         client.finish()?;

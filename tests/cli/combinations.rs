@@ -135,6 +135,26 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             "--echo and --exec exclude each other",
         ),
         (
+            &["listen", "--echo", "--pipe", "cat", "s"],
+            "--echo and --pipe exclude each other",
+        ),
+        (
+            &["listen", "--exec", "cat", "--pipe", "cat", "s"],
+            "--exec and --pipe exclude each other",
+        ),
+        (
+            &["listen", "--peek", "--pipe", "cat", "s"],
+            "--peek and --pipe exclude each other",
+        ),
+        (
+            &["listen", "-p", "raw", "--pipe", "cat", "s"],
+            "--pipe with -p raw: bytes are not lines",
+        ),
+        (
+            &["listen", "--pipe", "s"],
+            "ADDR is missing: --pipe took 's' for its command",
+        ),
+        (
             &["send", "-r", "-b", "", "s", "1"],
             "--reply with --bind '': nobody can answer an unnamed socket",
         ),

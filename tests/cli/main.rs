@@ -29,6 +29,7 @@ mod messages;
 mod oracle;
 mod peek;
 mod peers;
+mod pipe;
 mod processes;
 mod recv;
 mod relay;

@@ -83,6 +83,9 @@ pub(crate) struct Printer {
     pub(crate) report: Report,
     protocol: Protocol,
     envelope: Option<EnvelopeWriter>,
+    /// The last line that was printed, as it is not on a terminal, if lines are kept; empty if that was not a
+    /// valid packet.
+    kept: Option<Vec<u8>>,
     /// True if the lines are JSON and coloured.
     color: bool,
     /// The number of datagrams that were not valid packets.
@@ -115,6 +118,7 @@ impl Printer {
             report,
             protocol,
             envelope,
+            kept: None,
             failures: 0,
             dropped: 0,
             unhandled: 0,
@@ -166,8 +170,26 @@ impl Printer {
         let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
+        let failures = self.failures;
         self.append(datagram, numbers.as_deref(), arrival);
+        if let Some(kept) = &mut self.kept {
+            kept.clear();
+            if failures == self.failures {
+                kept.extend_from_slice(&self.output.lines[start..]);
+            }
+        }
         self.escape_and_color(start);
+    }
+
+    /// Keeps each line that is printed until the next.
+    pub(crate) fn keep_lines(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// Returns the last line that was printed, with its line end and without colours; `None` if that was not a
+    /// valid packet, or if lines are not kept.
+    pub(crate) fn kept_line(&self) -> Option<&[u8]> {
+        self.kept.as_deref().filter(|line| !line.is_empty())
     }
 
     /// Appends the packet or the envelope of an observed datagram to the output. Reports a datagram that is

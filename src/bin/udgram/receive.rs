@@ -15,7 +15,7 @@ use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
-use udgram::wait::{Deadline, Wake};
+use udgram::wait::{self, Deadline, Ready, Until, Wake};
 use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
 
 /// The interval at which a receiver that never has to wait checks for a signal.
@@ -157,7 +157,7 @@ impl<H: Handler> Receiver<H> {
         signals: Option<&Signals>,
     ) -> Result<Exit> {
         let stop = signals.map(Signals::stop);
-        let notice = self.file.notice();
+        let notice = self.handler.notice(self.file.notice())?;
         let mut wake = Wake::new(stop, self.printer.output.watched());
         wake.notice = notice.as_ref().map(AsFd::as_fd);
         let intake = Intake {
@@ -171,7 +171,12 @@ impl<H: Handler> Receiver<H> {
             let wake = Wake::new(stop, None);
             self.printer.output.flush(&wake)?;
             let report = self.printer.report;
+            let ended = self.handler.has_ended();
             self.handler.finish(client, report, Deadline::NEVER, &wake);
+            if ended && self.origin == Origin::New {
+                self.drain(client, Duration::ZERO, &wake)?;
+                self.printer.flush_after_signal()?;
+            }
             Ok(exit)
         });
         let exit = match (exit, signals) {
@@ -194,14 +199,17 @@ impl<H: Handler> Receiver<H> {
                 self.unhandled
             ));
         }
-        exit
+        exit.map(|exit| match exit {
+            Exit::Done => self.handler.exit(),
+            exit => exit,
+        })
     }
 
     fn receive(&mut self, client: &Client, limits: &Limits, intake: Intake<'_>) -> Result<Exit> {
         let began = SystemTime::now();
         let mut time = Allowance::new(limits.patience, &self.printer);
         let mut checked = Instant::now();
-        while self.left != Some(0) {
+        while self.left != Some(0) && !self.handler.has_ended() {
             let until = time.deadline(&self.printer);
             let over = until.passed();
             if over
@@ -213,6 +221,10 @@ impl<H: Handler> Receiver<H> {
             }
             let count = self.take_batch(client, until, intake.wake)?;
             if count == 0 {
+                if self.handler.max() == 0 {
+                    // It waits for the handler, not for a packet.
+                    time.renew(&self.printer);
+                }
                 if time.deadline(&self.printer).passed() {
                     return Ok(limits.expired);
                 }
@@ -264,8 +276,28 @@ impl<H: Handler> Receiver<H> {
             None => until,
         };
         let max = self.max();
-        self.called = SystemTime::now();
         let output = &mut self.printer.output;
+        if max == 0 {
+            output.flush(wake)?;
+            self.batch.trim();
+            wait::pause(soon, wake)?;
+            return Ok(0);
+        }
+        self.called = SystemTime::now();
+        if self.handler.is_busy() {
+            let count = client.try_receive(&mut self.batch, max, ReceiveMode::Remove)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            output.flush(wake)?;
+            self.batch.trim();
+            // The receive below would first spin, and not see a notice.
+            let ready = wait::wait(client.socket()?, Until::Readable, soon, wake)?;
+            if matches!(ready, None | Some(Ready::Notice)) {
+                return Ok(0);
+            }
+            self.called = SystemTime::now();
+        }
         client.receive(&mut self.batch, max, soon, wake, |batch| {
             output.flush(wake)?;
             batch.trim();
@@ -273,11 +305,15 @@ impl<H: Handler> Receiver<H> {
         })
     }
 
-    /// Returns how many datagrams may be taken at once: never more than are wanted.
-    fn max(&self) -> usize {
+    /// Returns how many datagrams are wanted at once.
+    fn wanted(&self) -> usize {
         self.left
             .map_or(BATCH, |left| usize::try_from(left).unwrap_or(BATCH))
-            .min(self.handler.max())
+    }
+
+    /// Returns how many datagrams may be taken at once: never more than are wanted.
+    fn max(&self) -> usize {
+        self.wanted().min(self.handler.max())
     }
 
     /// Returns whether a datagram of the batch was sent after `began`. The kernel notes the time of a
@@ -411,43 +447,54 @@ impl<H: Handler> Receiver<H> {
             return Ok(Exit::Signal(signal));
         }
         if limits.drain {
-            self.drain(client, signals)?;
+            // A second signal ends a handler that takes too long, and the draining: what follows is only
+            // printed.
+            let wake = Wake::new(Some(signals.stop()), None);
+            let time = if signals.repeated() {
+                Duration::ZERO
+            } else {
+                DRAIN_TIMEOUT
+            };
+            self.drain(client, time, &wake)?;
         }
         self.printer.flush_after_signal()?;
         Ok(Exit::Signal(signal))
     }
 
-    /// Takes in what is queued, but never more than is wanted.
-    fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
+    /// Takes in what is queued, but never more than is wanted, and handles it for `time` at most.
+    fn drain(&mut self, client: &Client, time: Duration, wake: &Wake<'_>) -> Result<()> {
         self.handler.stop();
         if self.origin == Origin::New {
             // From here on senders get EPIPE: none is accepted behind the last datagram read.
             client.socket()?.shutdown_read()?;
         }
-        // A second signal ends a handler that takes too long, and the draining: what follows is only
-        // printed.
-        let wake = Wake::new(Some(signals.stop()), None);
-        let time = if signals.repeated() {
-            Duration::ZERO
-        } else {
-            DRAIN_TIMEOUT
-        };
+        let no_more = Deadline::after(Some(Duration::ZERO));
         let mut intake = Intake {
-            wake: &wake,
+            wake,
             full: Full::Keep,
             replies: Replies::All,
             until: Deadline::after(Some(time)),
         };
         while self.left != Some(0) {
-            let max = self.max();
+            let max = if intake.until.passed() {
+                self.wanted()
+            } else {
+                self.max()
+            };
+            if max == 0 {
+                match self.await_handler(client, intake) {
+                    Err(error) if has_kind(&error, ErrorKind::Stopped) => intake.until = no_more,
+                    Ok(()) if self.handler.has_ended() => intake.until = no_more,
+                    waited => waited?,
+                }
+                continue;
+            }
             self.called = SystemTime::now();
             if client.try_receive(&mut self.batch, max, ReceiveMode::Remove)? == 0 {
                 break;
             }
             match self.accept_batch(client, intake).1 {
-                Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-                    intake.until = Deadline::after(Some(Duration::ZERO));
-                }
+                Err(error) if has_kind(&error, ErrorKind::Stopped) => intake.until = no_more,
                 handled => handled?,
             }
             if self.origin == Origin::Inherited && intake.until.passed() {
@@ -455,7 +502,17 @@ impl<H: Handler> Receiver<H> {
             }
         }
         let report = self.printer.report;
-        self.handler.finish(client, report, intake.until, &wake);
+        self.handler.finish(client, report, intake.until, wake);
+        Ok(())
+    }
+
+    /// Waits until the handler may take more.
+    fn await_handler(&mut self, client: &Client, intake: Intake<'_>) -> Result<()> {
+        let soon = self.handler.retry(client, self.printer.report)?;
+        if self.handler.max() == 0 && !self.handler.has_ended() {
+            let until = soon.map_or(intake.until, |soon| intake.until.or_after(soon));
+            self.handler.pause(until, intake.wake)?;
+        }
         Ok(())
     }
 }

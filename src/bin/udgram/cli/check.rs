@@ -167,18 +167,26 @@ impl Listen {
     fn check(&self) -> Result<()> {
         self.receive
             .check(self.address.as_ref(), self.exec.is_some())?;
-        let inherited = self.receive.socket.inherited.is_given();
-        match &self.exec {
-            Some(command)
-                if self.address.is_none() && self.receive.connect.is_none() && !inherited =>
-            {
-                refuse(format!(
-                    "ADDR is missing: --exec took {} for its command",
-                    Quoted(command)
-                ))
-            }
-            _ => Ok(()),
+        let packets = self.receive.packets;
+        if self.pipe.is_some() && packets.protocol == Protocol::Raw && !packets.envelope {
+            return refuse_with_hint(
+                "--pipe with -p raw: bytes are not lines",
+                "-p hex, -p base64, or -e",
+            );
         }
+        let inherited = self.receive.socket.inherited.is_given();
+        if self.address.is_some() || self.receive.connect.is_some() || inherited {
+            return Ok(());
+        }
+        for (option, command) in [("--exec", &self.exec), ("--pipe", &self.pipe)] {
+            if let Some(command) = command {
+                return refuse(format!(
+                    "ADDR is missing: {option} took {} for its command",
+                    Quoted(command)
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
