@@ -95,7 +95,7 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let command = command(self.pid);
-        if command.contains(char::is_control) {
+        if command.contains(Quoted::escapes) {
             Quoted(OsStr::new(&command)).fmt(f)?;
         } else {
             f.write_str(&command)?;

@@ -120,13 +120,22 @@ pub(crate) fn find<'s>(
         }),
         Address::Pathname(path) => {
             let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
-            let certain = sockets.clone().find(|socket| socket.has_file(&file));
-            certain.or_else(|| {
-                let mut likely = sockets.filter(|socket| socket.has_inode(file.ino()));
-                likely.next().filter(|_| likely.next().is_none())
-            })
+            find_by_file(sockets, &file)
         }
     }
+}
+
+/// Finds the socket that is bound to a file: one whose device matches, too, or else the only one whose inode
+/// number matches.
+pub(crate) fn find_by_file<'s>(
+    sockets: impl Iterator<Item = &'s UnixSocket> + Clone,
+    file: &Metadata,
+) -> Option<&'s UnixSocket> {
+    let certain = sockets.clone().find(|socket| socket.has_file(file));
+    certain.or_else(|| {
+        let mut likely = sockets.filter(|socket| socket.has_inode(file.ino()));
+        likely.next().filter(|_| likely.next().is_none())
+    })
 }
 
 /// Returns the number of a file's device as the kernel has it (`s_dev`): 20 bits are the minor number.

@@ -108,11 +108,11 @@ impl Row {
         let entry = &listed.entry;
         let state = match condition(entry) {
             "" => "-".to_owned(),
-            "blocked" => format!("blocked {}", entry.blocked),
+            "blocked" => format!("blocked {}", entry.blocked.unwrap_or_default()),
             word => word.to_owned(),
         };
         let style = match entry.state {
-            _ if entry.blocked > 0 || entry.full == Some(true) => TROUBLE,
+            _ if entry.blocked > Some(0) || entry.full == Some(true) => TROUBLE,
             Some(State::Live) => LIVE,
             Some(_) => OUT_OF_REACH,
             None => Style::new(),
@@ -123,10 +123,9 @@ impl Row {
             Some(count) if counted => count.to_string(),
             Some(count) => format!("{count}+"),
         };
-        let clients = match entry.state {
-            Some(State::Stale) => "-".to_owned(),
-            _ => entry.clients.to_string(),
-        };
+        let clients = entry
+            .clients
+            .map_or_else(|| "-".to_owned(), |count| count.to_string());
         let cells = [state, queued, clients, owners(entry), addresses(entry)];
         Self {
             cells: cells.map(|cell| escape_controls(&cell, Controls::Rust).into_owned()),
@@ -154,9 +153,12 @@ fn addresses(entry: &Entry) -> String {
         Address::Unnamed => "-".to_owned(),
         named => named.to_string(),
     };
+    let root = entry.root.as_ref().map(|root| root.display());
+    let root = root.map_or_else(String::new, |root| root.to_string());
+    let address = root + &shown(&entry.address);
     match &entry.peer {
-        Some(peer) => format!("{} -> {}", shown(&entry.address), shown(peer)),
-        None => shown(&entry.address),
+        Some(peer) => format!("{address} -> {}", shown(peer)),
+        None => address,
     }
 }
 
