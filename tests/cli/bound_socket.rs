@@ -17,7 +17,7 @@ fn a_socket_is_named_by_its_address() {
         sandbox.udgram(["send", "s", packet]).run().succeeds("");
     }
     let warning = format!(
-        "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek leaves them",
+        "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek and listen --peek leave them",
         owner.pid()
     );
     let path = sandbox.path("s");

@@ -157,7 +157,7 @@ fn the_queue_of_another_process_can_be_taken() {
         .run()
         .ends(0, "1\n2\n")
         .says(format!(
-            "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek leaves them",
+            "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek and listen --peek leave them",
             socket.split(':').next().unwrap()
         ));
     daemon.write("go\n");

@@ -659,7 +659,7 @@ fn a_socket_of_another_mount_namespace_has_the_root_directory_of_its_owner() {
         (vec![i64::from(owner.pid())], &json!(root))
     );
     let line = outcome.stdout().to_vec();
-    outcome.ends(4, line).says(&format!(
+    outcome.ends(4, line).says(format!(
         "udgram: no socket is bound to '{}' in this root directory (hint: its owner has another one: '{inside}')",
         path.display()
     ));

@@ -462,6 +462,50 @@ fn each_missing_privilege_is_named() {
 }
 
 #[test]
+fn an_owner_that_may_no_longer_be_traced_still_has_its_socket() {
+    root!();
+    peer!("setpriv", "python3");
+    let sandbox = Sandbox::new();
+    let script = "
+import ctypes, socket, sys
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind('s')
+print('bound', flush=True)
+sys.stdin.readline()
+assert ctypes.CDLL(None).prctl(4, 0) == 0 # PR_SET_DUMPABLE
+print('hidden', flush=True)
+sys.stdin.read()
+";
+    let mut owner = sandbox
+        .command("setpriv", ["--bounding-set=-all", "--inh-caps=-all"])
+        .args(["python3", "-c", script])
+        .stdin_open()
+        .start();
+    assert_eq!(owner.line(), "bound");
+    let observe = |args: &[&str]| {
+        let capabilities = ",+bpf,+perfmon";
+        sandbox
+            .command("setpriv", [format!("--bounding-set=-all{capabilities}")])
+            .arg(format!("--inh-caps=-all{capabilities}"))
+            .args(["udgram", "listen", "--peek"])
+            .args(args)
+            .arg("s")
+    };
+    // It looks for the owner several times within this time.
+    let peek = observe(&["-n", "1", "-t", "1s"]).start_ready();
+    owner.write("\n");
+    assert_eq!(owner.line(), "hidden");
+    peek.finish().fails(
+        124,
+        "udgram: cannot observe 's': no packet was sent within 1s",
+    );
+    observe(&[])
+        .run()
+        .refuses(1, &["'s'", "may not", "CAP_SYS_PTRACE"]);
+    owner.finish().succeeds("bound\nhidden\n");
+}
+
+#[test]
 fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     root!();
     peer!("strace");

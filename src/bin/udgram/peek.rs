@@ -55,7 +55,7 @@ impl Peek {
         if offset >= 0 {
             // Who has set it is unknown, so it is restored like every other option.
             report.warning(format_args!(
-                "SO_PEEK_OFF of the socket was {offset} already, and stays so: its program peeks, or an earlier --peek was killed (hint: udgram sockopt peek_off=-1 resets it)"
+                "SO_PEEK_OFF of the socket was {offset} already, and stays so: its program peeks, or an earlier --peek was killed (hint: udgram sockopt -s ADDR peek_off=-1 resets it)"
             ));
         }
         restore.set(&socket, libc::SO_PEEK_OFF, 0)?;

@@ -1,7 +1,8 @@
 //! Escapes control and format characters, so that text from outside cannot control a terminal or
-//! reorder what it shows.
+//! reorder what it shows, and quotes words that a user may paste into a shell.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write;
 use udgram::Quoted;
 
@@ -65,6 +66,15 @@ pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, controls: Controls) {
     if let Cow::Owned(escaped) = escape_controls(text, controls) {
         lines.truncate(start);
         lines.extend_from_slice(escaped.as_bytes());
+    }
+}
+
+/// Returns a word for a command line in a message, quoted if a shell would change it.
+pub(crate) fn shell_word(word: &OsStr) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-+=:,@%".contains(byte);
+    match word.to_str() {
+        Some(text) if !text.is_empty() && text.as_bytes().iter().all(plain) => text.to_owned(),
+        _ => Quoted(word).to_string(),
     }
 }
 

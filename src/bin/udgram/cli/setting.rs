@@ -1,9 +1,8 @@
 //! Socket options as arguments: `NAME` and `NAME=VALUE`, parsed into options and values, and values
 //! formatted the same way. Nothing here touches a socket.
 
-use super::usage::shell_word;
 use super::value::parse_duration;
-use crate::terminal::{Controls, escape_controls};
+use crate::terminal::{Controls, escape_controls, shell_word};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use humantime::format_duration;
 use std::time::Duration;
