@@ -12,7 +12,7 @@ use crate::credentials::Credentials;
 use crate::error::{Error, Result, Subject};
 use crate::holder::Holder;
 use crate::sock_diag::unix_socket;
-use crate::socket::DatagramSocket;
+use crate::socket::{DatagramSocket, Lock};
 use crate::sockopt;
 use crate::sys::{self, bpf};
 use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
@@ -171,6 +171,15 @@ impl Observer {
             return Err(failed(Step::Map)(Errno::ENOSYS));
         }
         let identity = Identity::of(socket.as_fd()).map_err(failed(Step::Attach))?;
+        // Attaching replaces a filter that another observer attaches between the check and this. The lock
+        // ends when the copy of the socket is closed.
+        let until = Deadline::after(Some(EMPTYING));
+        while !socket.try_lock(Lock::Observe)? {
+            if until.passed() {
+                return Err(observed_already(&subject));
+            }
+            std::thread::sleep(GATHERING);
+        }
         refuse_filtered(socket.as_fd(), &identity, &subject)?;
         let map = |kind, step| bpf::create_map(kind, NAME).map_err(failed(step));
         let shelf = map(MapKind::Value(Shelf::LEN), Step::Map)?;
@@ -280,19 +289,16 @@ impl Observer {
             return;
         }
         self.attached = false;
-        // Another filter in its place is left alone. Without CAP_SYS_ADMIN that cannot be told.
-        if bpf::program(self.filter).err() == Some(Errno::ENOENT) {
+        // Once the socket is closed, the kernel frees the filter. If the socket cannot be copied any more,
+        // the filter stays and does nothing after `_slot` is closed.
+        if !self.find_holder() || self.is_replaced() {
             return;
         }
-        // A socket that nobody has takes the filter with it; one that cannot be reached keeps a
-        // filter that does nothing once `_slot` is closed.
-        if self.find_holder()
-            && let Ok(socket) = self.holder.socket()
-        {
-            let same = Identity::of(socket.as_fd()).as_ref() == Ok(&self.socket);
-            if same && filter_of(socket.as_fd()) == Ok(Filter::Extended) {
-                let _ = bpf::detach_filter(socket.as_fd());
-            }
+        let attached = self
+            .copy()
+            .filter(|socket| filter_of(socket.as_fd()) == Ok(Filter::Extended));
+        if let Some(socket) = attached {
+            let _ = bpf::detach_filter(socket.as_fd());
         }
     }
 
@@ -357,15 +363,36 @@ impl Observer {
             self.closed = true;
             return Ok(());
         }
-        // Without CAP_SYS_ADMIN the kernel does not say.
-        if bpf::program(self.filter).err() != Some(Errno::ENOENT) {
+        if !self.is_replaced() {
             return Ok(());
         }
         self.attached = false;
         Err(
             Error::system("observe", self.subject.clone(), Errno::EEXIST)
-                .with_cause("another program replaced the filter"),
+                .with_cause("another program replaced or removed the filter"),
         )
+    }
+
+    /// Returns whether the socket no longer has this filter. Without CAP_SYS_ADMIN, another eBPF program
+    /// cannot be distinguished from it.
+    fn is_replaced(&self) -> bool {
+        match bpf::program(self.filter) {
+            Err(Errno::ENOENT) => true,
+            Err(Errno::EPERM) => self.copy().is_some_and(|socket| {
+                matches!(
+                    filter_of(socket.as_fd()),
+                    Ok(Filter::None | Filter::Classic(_))
+                )
+            }),
+            _ => false,
+        }
+    }
+
+    /// Copies the socket from the process that has it, if this process may still trace that.
+    fn copy(&self) -> Option<DatagramSocket> {
+        let socket = self.holder.socket().ok()?;
+        let same = Identity::of(socket.as_fd()).as_ref() == Ok(&self.socket);
+        same.then_some(socket)
     }
 
     /// Makes sure that `holder` has the socket: another one, if that has closed it. Returns whether
@@ -483,7 +510,7 @@ fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subjec
     }
     match left {
         Ok(Some(Left::Idle)) => Ok(()),
-        Ok(Some(Left::AtWork)) => refuse(Errno::EBUSY, "it is being observed already".to_owned()),
+        Ok(Some(Left::AtWork)) => Err(observed_already(subject)),
         foreign => refuse(
             Errno::EEXIST,
             "it has a filter already, an eBPF program".to_owned(),
@@ -495,6 +522,11 @@ fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subjec
             Ok(_) => error,
         }),
     }
+}
+
+fn observed_already(subject: &Subject) -> Error {
+    Error::system("observe", subject.clone(), Errno::EBUSY)
+        .with_cause("it is being observed already")
 }
 
 /// A filter of another observer of the same socket.

@@ -64,6 +64,15 @@ impl From<DatagramSocket> for OwnedFd {
     }
 }
 
+/// The locks of a socket: the number of the byte that fcntl(2) locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Of the process that moves `SO_PEEK_OFF`.
+    Peek = 0,
+    /// Of the process that is about to attach an observer's filter.
+    Observe = 1,
+}
+
 impl DatagramSocket {
     /// Makes an unnamed socket with the close-on-exec flag; socket(2).
     #[doc(alias = "SOCK_DGRAM")]
@@ -282,14 +291,19 @@ impl DatagramSocket {
     /// It excludes only those that take it, and ends when this process closes any descriptor of the
     /// socket.
     pub fn lock_for_peeking(&self) -> Result<bool> {
-        let whole = libc::flock {
+        self.try_lock(Lock::Peek)
+    }
+
+    /// Locks the socket as [`lock_for_peeking`](Self::lock_for_peeking) does.
+    pub(crate) fn try_lock(&self, lock: Lock) -> Result<bool> {
+        let byte = libc::flock {
             l_type: c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
             l_whence: c_short::try_from(libc::SEEK_SET).unwrap_or_default(),
-            l_start: 0,
-            l_len: 0,
+            l_start: lock as libc::off_t,
+            l_len: 1,
             l_pid: 0,
         };
-        match fcntl(&self.fd, FcntlArg::F_SETLK(&whole)) {
+        match fcntl(&self.fd, FcntlArg::F_SETLK(&byte)) {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
             Err(errno) => Err(Error::system("lock the socket", Subject::None, errno)),

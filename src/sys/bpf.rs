@@ -20,6 +20,9 @@ const MAP_GET_FD_BY_ID: c_long = 14;
 const OBJ_GET_INFO_BY_FD: c_long = 15;
 
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+/// The number of times that a program is loaded again. EAGAIN: a signal came, such as SIGCONT, while the kernel
+/// verified the program (`do_check`).
+const LOADS: u32 = 5;
 /// `BPF_OBJ_NAME_LEN`.
 const NAME_LEN: usize = 16;
 
@@ -271,8 +274,17 @@ pub(crate) fn load_filter(program: &[Instruction], title: &str) -> Result<OwnedF
         prog_name: name(title),
         ..ProgLoad::default()
     };
-    // SAFETY: the attribute points to `program` with its length, and to a C string.
-    unsafe { make(PROG_LOAD, &mut attribute) }
+    let mut load = || {
+        // SAFETY: the attribute points to `program` with its length, and to a C string.
+        unsafe { make(PROG_LOAD, &mut attribute) }
+    };
+    for _ in 0..LOADS {
+        match load() {
+            Err(Errno::EAGAIN) => {}
+            loaded => return loaded,
+        }
+    }
+    load()
 }
 
 /// The id of the first program after this one; `BPF_PROG_GET_NEXT_ID`.

@@ -329,6 +329,37 @@ fn the_next_observer_replaces_a_killed_one() {
 }
 
 #[test]
+fn of_observers_that_start_at_the_same_time_one_observes() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let client = client(&sandbox, "s");
+    for _ in 0..3 {
+        let (ended, ends) = std::sync::mpsc::channel();
+        let observers: Vec<_> = (0..3)
+            .map(|_| {
+                let running = peek(&sandbox, &["-n", "1", "s"]).start();
+                let ended = ended.clone();
+                std::thread::spawn(move || ended.send(running.finish()).unwrap())
+            })
+            .collect();
+        for _ in 1..observers.len() {
+            ends.recv().unwrap().fails(
+                1,
+                "udgram: cannot observe 's': it is being observed already",
+            );
+        }
+        client.send(b"1").unwrap();
+        assert_eq!(server.take(), b"1");
+        ends.recv().unwrap().succeeds("1\n");
+        observers
+            .into_iter()
+            .for_each(|observer| observer.join().unwrap());
+        has_no_filter(&sandbox, &server);
+    }
+}
+
+#[test]
 fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     root!();
     let sandbox = Sandbox::new();
@@ -506,6 +537,30 @@ sys.stdin.read()
 }
 
 #[test]
+fn the_owner_that_removes_the_filter_ends_the_observation() {
+    root!();
+    peer!("setpriv");
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let descriptor = format!("{}:{}", std::process::id(), server.as_raw_fd());
+    // Without CAP_SYS_ADMIN, the kernel does not list programs.
+    let capabilities = ",+sys_ptrace,+bpf,+perfmon";
+    for start in [
+        peek(&sandbox, &["-e", "-n", "1", "s"]),
+        with_capabilities(&sandbox, capabilities, "s"),
+    ] {
+        let peek = start.start_ready();
+        // SOL_SOCKET, SO_DETACH_FILTER.
+        let detached = sandbox.udgram(["sockopt", "-s", &descriptor, "1:27=0"]);
+        let _ = detached.run().one_line();
+        peek.finish().fails(
+            1,
+            "udgram: cannot observe 's': another program replaced or removed the filter",
+        );
+    }
+}
+
+#[test]
 fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     root!();
     peer!("strace");
@@ -525,6 +580,11 @@ fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     strace("inject=bpf:error=EINVAL:when=3..5")
         .run()
         .refuses(1, &["'s'", "this kernel refuses the BPF program"]);
+    // A signal interrupted the verifier.
+    let peek = strace("inject=bpf:error=EAGAIN:when=3..5").start_ready();
+    client(&sandbox, "s").send(b"1").unwrap();
+    let envelope = peek.finish().one_line();
+    assert!(envelope.contains("\"creds\":"), "{envelope}");
     // The third call loads the program with all helpers, the fourth without some.
     let peek = strace("inject=bpf:error=EINVAL:when=3..4").start_ready();
     client(&sandbox, "s").send(b"1").unwrap();

@@ -435,7 +435,10 @@ fn a_filter_that_replaces_that_of_the_observer_is_reported_and_not_removed() {
         let replaced = observer
             .next_batch(in_time(), &Wake::default())
             .unwrap_err();
-        assert_eq!(replaced.cause(), "another program replaced the filter");
+        assert_eq!(
+            replaced.cause(),
+            "another program replaced or removed the filter"
+        );
         drop(observer);
         assert!(matches!(filter(&daemon), Ok(Value::Bytes(_))));
     });
