@@ -201,13 +201,13 @@ impl Inventory {
             entry.queued |= entry.full == Some(true);
         }
         if let Some(error) = error {
-            let nobody = error.kind() == ErrorKind::NobodyThere;
-            if nobody && address.as_path().is_some_and(is_socket_file) {
+            let is_missing = error.kind() == ErrorKind::NobodyThere;
+            if is_missing && address.as_path().is_some_and(is_socket_file) {
                 entries.push(Entry::stale(address));
             } else if entries.is_empty() {
                 return Err(error);
             }
-            for entry in entries.iter_mut().filter(|_| nobody) {
+            for entry in entries.iter_mut().filter(|_| is_missing) {
                 entry.reachable = Some(false);
             }
         }
@@ -306,8 +306,7 @@ impl Inventory {
         } else {
             Place::of(&name, socket, &owners, self.probe.as_ref())
         };
-        // Only the peer of a connected socket may send to it, and finds space whatever is queued
-        // (`unix_dgram_sendmsg`).
+        // Only its peer may send to a connected socket, and always finds space (`unix_dgram_sendmsg`).
         let full = match (socket.peer, place.state, &self.probe) {
             (Some(_), ..) => Some(false),
             (None, Some(State::Live), Some(probe)) => probe.is_full(&place.reached()),

@@ -149,7 +149,7 @@ impl Probe {
         self.connect(address).is_ok() && peer_of(&self.0) == Ok(Some(inode))
     }
 
-    /// Returns whether a sender finds no room: a socket that is connected to it is not writable.
+    /// Returns whether a sender finds no space in the queue: a socket that is connected to it is not writable.
     pub(super) fn is_full(&self, address: &Address<'_>) -> Option<bool> {
         self.connect(address).ok()?;
         let now = Deadline::after(Some(Duration::ZERO));

@@ -165,11 +165,14 @@ fn a_socket_whose_processes_may_not_be_seen_says_which_permission_is_missing() {
     root!();
     let sandbox = Sandbox::new();
     let _owner = sandbox.listen(["-m", "666", "s"]);
-    sandbox.udgram_as(65534, ["iter", "--peek", "s"]).run().fails(
-        1,
-        "udgram: cannot find a process that holds 's': there are processes that may not be looked into \
-         (hint: looking into another user's processes needs CAP_SYS_PTRACE)",
-    );
+    sandbox
+        .udgram_as(65534, ["iter", "--peek", "s"])
+        .run()
+        .fails(
+            1,
+            "udgram: cannot find a process that holds 's': no process that may be traced holds it \
+         (hint: tracing another user's processes needs CAP_SYS_PTRACE)",
+        );
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn packets_of_chronyc_to_chronyd_are_printed_and_answered() {
     let peek = peek(&sandbox, &["-p", "base64", "-n", "3", "-e", text(&socket)]).start_ready();
     let mut askers = Vec::new();
     for _ in 0..3 {
-        // Its usual time-out of a second would send the question again on a busy machine.
+        // With its default timeout of a second, it would send the request again on a busy machine.
         let chronyc = sandbox
             .command("chronyc", ["-h", text(&socket), "-c", "-m"])
             .args(["timeout 60000", "tracking"])
@@ -272,11 +272,11 @@ sys.stdin.read()",
     client.send(b"1").unwrap();
     assert_eq!(peek.line(), "1");
     owner.finish().succeeds("");
-    // It holds no copy of the socket.
+    // The observer has no copy of the socket.
     let refused = client.send(b"2").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let outcome = peek.finish();
-    // The kernel runs the filter before it refuses, if that is still there.
+    // The kernel runs the filter, if it still exists, before it refuses the datagram.
     let printed = outcome.stdout().to_vec();
     assert!([&b"1\n"[..], b"1\n2\n"].contains(&&printed[..]));
     outcome
@@ -352,9 +352,9 @@ fn of_observers_that_start_at_the_same_time_one_observes() {
         client.send(b"1").unwrap();
         assert_eq!(server.take(), b"1");
         ends.recv().unwrap().succeeds("1\n");
-        observers
-            .into_iter()
-            .for_each(|observer| observer.join().unwrap());
+        for observer in observers {
+            observer.join().unwrap();
+        }
         has_no_filter(&sandbox, &server);
     }
 }
@@ -370,21 +370,28 @@ fn a_blocked_stdout_does_not_delay_the_observed_socket() {
         .start_ready();
     let client = client(&sandbox, "s");
     let datagram = vec![b'x'; 200_000];
-    // More than the ring and the pipe take.
+    // More than fits into the ring and the pipe.
     for _ in 0..400 {
         client.send(&datagram).unwrap();
         assert!(server.take() == datagram);
     }
     peek.signal(Signal::SIGTERM);
     let outcome = peek.finish().dies_of(Signal::SIGTERM, "");
-    let said = outcome.diagnostics();
-    assert_eq!(said.len(), 4, "{said:?}");
-    assert!(said[0].contains("packets are missed"), "{said:?}");
-    assert!(said[1].contains("bytes were not written"), "{said:?}");
-    let missed = total(&said[3], "missed");
+    let messages = outcome.diagnostics();
+    assert_eq!(messages.len(), 4, "{messages:?}");
+    assert!(messages[0].contains("packets are missed"), "{messages:?}");
+    assert!(
+        messages[1].contains("bytes were not written"),
+        "{messages:?}"
+    );
+    let missed = total(&messages[3], "missed");
     let in_all = format!("warning: {missed} packets in all were missed");
-    assert!(said[2].ends_with(&in_all), "{said:?}");
-    assert_eq!(total(&said[3], "received") + missed, 400, "{said:?}");
+    assert!(messages[2].ends_with(&in_all), "{messages:?}");
+    assert_eq!(
+        total(&messages[3], "received") + missed,
+        400,
+        "{messages:?}"
+    );
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();
     assert!(!printed.is_empty());
@@ -456,7 +463,7 @@ fn a_socket_that_cannot_be_observed_is_refused() {
     assert!(!sandbox.exists("missing"));
 }
 
-/// Starts it with these capabilities only.
+/// Returns an observer that has these capabilities only.
 fn with_capabilities(sandbox: &Sandbox, capabilities: &str, arg: &str) -> Invocation {
     sandbox
         .command("setpriv", [format!("--bounding-set=-all{capabilities}")])
@@ -470,14 +477,19 @@ fn each_missing_privilege_is_named() {
     peer!("setpriv");
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
-    with_capabilities(&sandbox, "", "s")
-        .run()
-        .refuses(1, &["'s'", "may not be looked into", "CAP_SYS_PTRACE"]);
+    with_capabilities(&sandbox, "", "s").run().refuses(
+        1,
+        &[
+            "'s'",
+            "no process that may be traced holds it",
+            "CAP_SYS_PTRACE",
+        ],
+    );
     let descriptor = format!("-s{}:{}", std::process::id(), server.as_raw_fd());
     with_capabilities(&sandbox, "", &descriptor)
         .run()
         .refuses(1, &["Operation not permitted", "CAP_SYS_PTRACE"]);
-    // Where unprivileged users may load programs, it is not missing.
+    // If unprivileged users may load programs, CAP_BPF is not needed.
     if std::fs::read("/proc/sys/kernel/unprivileged_bpf_disabled").is_ok_and(|off| off != b"0\n") {
         with_capabilities(&sandbox, ",+sys_ptrace", "s")
             .run()
@@ -488,7 +500,7 @@ fn each_missing_privilege_is_named() {
     let outcome = peek.finish();
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
     assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
-    outcome.mentions(&["warning: the senders cannot be seen", "CAP_PERFMON"]);
+    outcome.mentions(&["warning: envelopes have no creds", "CAP_PERFMON"]);
     has_no_filter(&sandbox, &server);
 }
 
@@ -532,7 +544,7 @@ sys.stdin.read()
     );
     observe(&[])
         .run()
-        .refuses(1, &["'s'", "may not", "CAP_SYS_PTRACE"]);
+        .refuses(1, &["'s'", "may be traced", "CAP_SYS_PTRACE"]);
     owner.finish().succeeds("bound\nhidden\n");
 }
 
@@ -591,7 +603,7 @@ fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     let outcome = peek.finish();
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
     assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
-    outcome.mentions(&["warning: the senders cannot be seen"]);
+    outcome.mentions(&["warning: envelopes have no creds"]);
 }
 
 #[test]

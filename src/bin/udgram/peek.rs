@@ -1,5 +1,5 @@
-//! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK, at the offset
-//! of SO_PEEK_OFF, which the kernel advances.
+//! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK at the offset
+//! SO_PEEK_OFF, which the kernel advances.
 
 use crate::endpoint::{Cleanup, Endpoint};
 use crate::exit::{Exit, Failure, has_kind};
@@ -128,8 +128,8 @@ impl Peek {
         self.printer.output.flush(wake)
     }
 
-    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF, the
-    /// kernel returns it only once (`__skb_try_recv_from_queue`).
+    /// Warns if an empty packet that was peeked at before heads the queue: with SO_PEEK_OFF, the kernel returns it
+    /// only once (`__skb_try_recv_from_queue`).
     fn note_hidden(&mut self) -> Result<()> {
         let first = self.batch.datagrams().next().map(|datagram| datagram.size);
         let now = Deadline::after(Some(Duration::ZERO));

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_what_the_option_takes() {
+    fn the_error_of_a_wrong_value_has_the_accepted_values() {
         for (written, takes) in [
             ("passcred=maybe", "it takes on or off"),
             ("passcred=2", "it takes on or off"),

@@ -31,7 +31,7 @@ pub(crate) fn run(options: &Ls, report: Report) -> Result<Exit> {
         let found = inventory.at(address).map_err(anyhow::Error::from);
         let found = found.and_then(|found| {
             let reached = found.iter().any(|entry| entry.reachable != Some(false));
-            let refused = (!reached).then(|| nobody(address, &found));
+            let refused = (!reached).then(|| unreached(address, &found));
             entries.extend(found);
             refused.map_or(Ok(()), Err)
         });
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Ls, report: Report) -> Result<Exit> {
 }
 
 /// Makes the error of an address that leads this process to no socket, with the entries that have this name.
-fn nobody(address: &Address<'_>, found: &[Entry]) -> anyhow::Error {
+fn unreached(address: &Address<'_>, found: &[Entry]) -> anyhow::Error {
     let message = format!("no socket is bound to {}", address.quoted());
     let elsewhere = found.iter().find_map(|entry| {
         let path = entry.address.as_path()?.strip_prefix("/").ok()?;

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_alone_can_be_given_back() {
+    fn a_value_that_is_printed_alone_is_accepted_as_an_argument() {
         let socket = DatagramSocket::new().unwrap();
         for (name, values) in [
             ("SO_PASSCRED", ["on", "off"].as_slice()),
@@ -155,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn several_are_one_object_in_the_order_given() {
+    fn several_options_are_one_object_in_the_order_of_the_arguments() {
         let socket = DatagramSocket::new().unwrap();
         let arguments = ["passcred=on", "Type", "rcvtimeo", "linger", "1:16=0"];
         let text = done(&socket, &arguments).unwrap();
-        // 1:16 is SO_PASSCRED again: one member, with what it came to.
+        // 1:16 is SO_PASSCRED again: one member, with the last value.
         assert_eq!(
             text,
             r#"{"SO_PASSCRED":false,"SO_TYPE":2,"SO_RCVTIMEO":null,"SO_LINGER":false}"#
