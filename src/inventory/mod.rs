@@ -130,7 +130,7 @@ pub struct Inventory {
     blocked: OnceCell<HashMap<u32, usize>>,
     /// Finds out which queues are full; `None` if no socket can be made.
     probe: Option<Probe>,
-    /// The devices of file systems on which a lookup may wait for a server.
+    /// The devices of file systems on which a lookup by this process may wait for a server.
     remote: BTreeSet<u32>,
 }
 
@@ -149,7 +149,7 @@ impl Inventory {
             owners,
             blocked: OnceCell::new(),
             probe: Probe::new().ok(),
-            remote: mounts::remote_devices(),
+            remote: mounts::remote_devices(Path::new("/proc/self")),
         };
         inventory.count_clients(&listed);
         inventory.sockets = by_inode(listed);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
-/// Returns the devices of the mounted network and FUSE file systems, in the kernel's encoding (`s_dev`);
-/// /proc/self/mountinfo. That of the root directory is left out: it answered when this program was
-/// loaded.
-pub(super) fn remote_devices() -> BTreeSet<u32> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// Returns the devices of the network and FUSE file systems that the process with this folder in /proc has
+/// mounted, in the kernel's encoding (`s_dev`); /proc/PID/mountinfo. The root file system is not among them: it
+/// answered when the process was started.
+pub(super) fn remote_devices(process: &Path) -> BTreeSet<u32> {
+    let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
     devices(&mounts)
 }
 

@@ -1,5 +1,6 @@
 //! Finds the file that the name of a socket leads to, for this process or for one that holds the socket.
 
+use super::mounts::remote_devices;
 use super::root::{Root, path_of};
 use super::{Owner, State, pathname};
 use crate::address::Address;
@@ -63,6 +64,11 @@ impl Place {
                 if absolute.is_absolute() && leads(&absolute).is_ok_and(|leads| leads) {
                     return Self::new(pathname(&absolute), Some(State::Live), Some(true));
                 }
+            }
+            // The owner may have file systems mounted that this process has not.
+            let remote = remote_devices(&process);
+            if socket.device.is_some_and(|device| remote.contains(&device)) {
+                return Self::new(name.clone(), None, reachable);
             }
             if let Some((state, address, file)) = as_owner(&process, path, leads) {
                 let address = address.filter(|_| state == State::Live);

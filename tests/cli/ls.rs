@@ -9,7 +9,9 @@ use nix::libc;
 use nix::unistd::gettid;
 use serde_json::{Value, json};
 
-use crate::harness::{LIMIT, Peer, Sandbox, bind_abstract, bytes_path, limited, peer, root, text};
+use crate::harness::{
+    LIMIT, Peer, Sandbox, bind_abstract, bytes_path, limited, peer, root, skip, text,
+};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
@@ -676,6 +678,79 @@ fn a_socket_of_another_mount_namespace_has_the_root_directory_of_its_owner() {
     assert_eq!(pids(&here[1]), [i64::from(owner.pid())]);
     owner.finish().succeeds("3\n");
 }
+
+#[test]
+fn a_file_system_that_does_not_answer_does_not_delay_the_list() {
+    root!();
+    peer!("python3", "unshare", "nsenter");
+    if fs::File::open("/dev/fuse").is_err() {
+        return skip("there is no /dev/fuse");
+    }
+    let sandbox = Sandbox::new();
+    let directory = sandbox.directory("stalled");
+    let mut owner = sandbox
+        .command("unshare", ["-m", "python3", "-c", STALLED])
+        .arg(&directory)
+        .stdin_open()
+        .start();
+    assert_eq!(owner.line(), "bound");
+    let path = directory.join("s");
+    let pid = owner.pid().to_string();
+    for before in [&[][..], &["nsenter", "-m", "-t", &pid]] {
+        let command = [before, &["udgram", "ls"]].concat();
+        let all = entries(sandbox.command(command[0], &command[1..]).run());
+        let entry = all.iter().find(|entry| entry["address"] == text(&path));
+        let entry = entry.unwrap_or_else(|| panic!("{all:?}"));
+        assert_eq!(pids(entry), [i64::from(owner.pid())]);
+        assert_eq!([entry.get("state"), entry.get("full")], [None, None]);
+    }
+    owner.finish().succeeds("bound\n");
+}
+
+/// A FUSE server that has a socket at `s` and does not answer any more after it was bound.
+const STALLED: &str = "
+import ctypes, os, socket, struct, subprocess, sys, threading, time
+directory = sys.argv[1]
+device = os.open('/dev/fuse', os.O_RDWR)
+options = 'fd=%d,rootmode=40000,user_id=0,group_id=0' % device
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b'stalled', directory.encode(), b'fuse', 0, options.encode()) == 0, ctypes.get_errno()
+known = False
+def attributes(node):
+    mode = 0o40755 if node == 1 else 0o140755
+    # struct fuse_attr
+    return struct.pack('=6Q10I', node, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+def entry():
+    return struct.pack('=QQQQII', 2, 0, 0, 0, 0, 0) + attributes(2)
+def serve():
+    global known
+    while True:
+        request = os.read(device, 1 << 20)
+        length, opcode, unique, node = struct.unpack('=IIQQ', request[:24])
+        error, reply = 0, b''
+        if opcode == 26: # INIT
+            reply = struct.pack('=IIIIHHIIHHI7I', 7, 31, 65536, 0, 0, 0, 4096, 1, 0, 0, 0, *[0]*7)
+        elif opcode == 1: # LOOKUP
+            error, reply = (0, entry()) if known else (-2, b'')
+        elif opcode == 8: # MKNOD
+            known, reply = True, entry()
+        elif opcode == 3: # GETATTR
+            reply = struct.pack('=QII', 0, 0, 0) + attributes(node)
+        elif opcode in (2, 42):
+            continue
+        else:
+            error = -38
+        os.write(device, struct.pack('=IiQ', 16 + len(reply), error, unique) + reply)
+        if opcode == 8:
+            # It does not answer any more.
+            return
+threading.Thread(target=serve, daemon=True).start()
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind(directory + '/s')
+print('bound', flush=True)
+sys.stdin.read()
+libc.umount2(directory.encode(), 2)
+";
 
 #[test]
 fn an_absolute_symbolic_link_leads_a_process_in_a_chroot_to_a_socket_below_its_root() {
