@@ -442,7 +442,7 @@ impl Shared {
 
     /// Returns the atomic integer of the type `T` at this offset.
     fn place<T>(&self, offset: usize) -> &T {
-        assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len.get());
+        assert!(offset % size_of::<T>() == 0 && offset + size_of::<T>() <= self.len.get());
         // SAFETY: the place lies within the mapping.
         let place = unsafe { self.start.byte_add(offset) }.cast();
         // SAFETY: it is aligned, lives as long as `self`, and both sides access it atomically.

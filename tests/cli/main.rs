@@ -25,6 +25,7 @@ mod iter;
 mod listen;
 mod ls;
 mod messages;
+mod oracle;
 mod peek;
 mod peers;
 mod processes;
