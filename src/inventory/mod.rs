@@ -49,7 +49,7 @@ pub struct Owner {
     pub uid: u32,
 }
 
-/// What the name of a socket leads to.
+/// The state of the name of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
