@@ -87,7 +87,7 @@ pub struct Entry {
     /// The name that it is bound to, if `address` is another one, because the socket file was renamed or has
     /// several names.
     pub bound: Option<Address<'static>>,
-    /// What the address leads to: for this process, or else for an owner, which may have another root
+    /// The target of the address: for this process, or else for an owner, which may have another root
     /// directory. `None` if that is unknown, or if the socket is unnamed.
     pub state: Option<State>,
     /// The root directory of the owner, such as `/proc/812/root`, below which `address` leads to the
