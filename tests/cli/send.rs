@@ -304,6 +304,7 @@ fn a_full_queue_at_the_end_of_the_timeout_is_reported_and_the_packets_before_it_
                 "'s'",
                 "its queue is still full after 200ms",
                 "net.unix.max_dgram_qlen",
+                "; udgram ls s shows the receiver)",
             ],
         );
     assert!(start.elapsed() >= Duration::from_millis(200));

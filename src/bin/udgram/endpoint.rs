@@ -283,7 +283,7 @@ impl Endpoint {
         let OpenedCopy { socket, of } = inherited.open(report)?;
         if let (Some(pid), Purpose::Take | Purpose::Answers) = (of, request.purpose) {
             report.warning(format_args!(
-                "packets taken from the socket of process {pid} are gone for it; iter --peek leaves them"
+                "packets taken from the socket of process {pid} are gone for it; iter --peek and listen --peek leave them"
             ));
         }
         let mut connection = Connection::begin(&socket, request.connect)?;

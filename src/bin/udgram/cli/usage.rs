@@ -3,6 +3,7 @@
 
 use super::{COMMANDS, Cli, Command, Protocol};
 use crate::exit::{Exit, Failure};
+use crate::terminal::shell_word;
 use anyhow::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, ValueEnum};
@@ -271,15 +272,6 @@ fn with_dashes(arguments: &[OsString], place: usize) -> String {
         return "udgram recv ADDR -- CMD...".to_owned();
     }
     line
-}
-
-/// Returns a word as a shell takes it.
-pub(super) fn shell_word(word: &OsStr) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-+=:,@%".contains(byte);
-    match word.to_str() {
-        Some(text) if !text.is_empty() && text.as_bytes().iter().all(plain) => text.to_owned(),
-        _ => Quoted(word).to_string(),
-    }
 }
 
 fn invalid_value(error: &clap::Error, subject: &str) -> (String, Option<String>) {
