@@ -21,6 +21,7 @@ use crate::wait::{Deadline, Ready, Until, Wake, wait};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
@@ -150,6 +151,14 @@ impl DatagramSocket {
     /// connection remains.
     pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
         self.connect_for("connect to", &peer.to_address()?)
+    }
+
+    /// Makes one attempt to connect as [`connect`](Self::connect) does.
+    ///
+    /// Fails with the errno of the system call, whose cause is not looked for.
+    pub fn try_connect(&self, peer: &Address<'_>) -> io::Result<()> {
+        let name = SocketName::of(peer)?;
+        Ok(sys::connect(self.as_fd(), &name.raw)?)
     }
 
     /// Connects as [`connect`](Self::connect) does, in the course of `operation`.
