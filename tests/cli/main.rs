@@ -30,6 +30,7 @@ mod peek;
 mod peers;
 mod processes;
 mod recv;
+mod relay;
 mod replies;
 mod reply;
 mod robustness;

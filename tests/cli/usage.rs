@@ -370,6 +370,7 @@ fn a_command_that_is_missing_or_unknown_says_which_there_are() {
         "recv",
         "listen",
         "iter",
+        "relay",
         "ls",
         "sockopt",
         "exec",

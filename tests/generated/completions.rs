@@ -120,13 +120,15 @@ fn bash() -> String {
             if argument.is_positional() {
                 let kind = match value_name(argument) {
                     _ if argument.is_last_set() => continue,
+                    // It follows ADDR, whose line covers every place.
+                    Some("PEER") => continue,
                     Some("ADDR" | "PEER [PACKET]") => "address",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
                     Some("COMMAND") => "command",
                     other => panic!("what is {other:?}?"),
                 };
-                let many = kind == "name" || name == "ls";
+                let many = kind == "name" || name == "ls" || name == "relay";
                 let count = if many { "*" } else { "0" };
                 let _ = writeln!(positionals, "            {name}:{count}) kind={kind} ;;");
             }
@@ -218,6 +220,8 @@ fn zsh() -> String {
                 ("'*::command ", "_normal' \\"),
                 ("'::address ", "_udgram_addresses' \\"),
                 ("'*::addresses ", "_udgram_addresses' \\"),
+                ("':address ", "_udgram_addresses' \\"),
+                ("'*::peers ", "_udgram_addresses' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
@@ -320,6 +324,7 @@ fn fish() -> String {
     script.push_str(
         "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_using_subcommand relay\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",
     );

@@ -55,13 +55,15 @@ impl Clock {
     }
 }
 
-/// The time of a packet relative to the question that it may answer.
+/// The time of a packet relative to the question that it may answer, and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum Arrival<'a> {
     /// After the question, or there is no question.
     Timely,
     /// Before the question, so it is no answer to it.
     Late,
+    /// It is passed on to this address.
+    Passing(&'a Address<'a>),
 }
 
 impl EnvelopeWriter {
@@ -80,7 +82,7 @@ impl EnvelopeWriter {
         datagram: &Datagram<'_>,
         packet: Result<&[u8], &str>,
         numbers: Option<&[RawFd]>,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         json: &mut Vec<u8>,
     ) {
         let mut object = Object::begin(json, Layout::Compact);
@@ -88,6 +90,9 @@ impl EnvelopeWriter {
             self.write_time(time, object.member("time"));
         }
         object.address("from", &datagram.sender());
+        if let Arrival::Passing(to) = arrival {
+            object.address("to", to);
+        }
         object.literal("size", datagram.size);
         self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
         if arrival == Arrival::Late {

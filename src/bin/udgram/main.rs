@@ -24,12 +24,14 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
+mod relay;
 mod reply;
 mod report;
 mod sender;
 mod serve;
 mod shell_command;
 mod signal;
+mod socket_file;
 mod stats;
 mod stderr;
 mod table;
@@ -102,6 +104,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Relay(options) => cmd::relay::run(options, report),
         Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),

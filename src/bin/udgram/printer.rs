@@ -17,7 +17,7 @@ use std::fmt::{self, Display};
 use std::os::fd::RawFd;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::protocol::DatagramProtocol;
-use udgram::{Datagram, ObservedDatagram, Sender};
+use udgram::{Address, Datagram, ObservedDatagram, Sender};
 
 /// The number that the first descriptor of a packet has in CMD.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
@@ -129,6 +129,12 @@ impl Printer {
         self.show(datagram, Arrival::Timely);
     }
 
+    /// Appends the envelope of a datagram that is passed on to `to`. Reports a datagram that is not a valid
+    /// packet.
+    pub(crate) fn print_passed(&mut self, datagram: &Datagram<'_>, to: &Address<'_>) {
+        self.show(datagram, Arrival::Passing(to));
+    }
+
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
     pub(crate) fn print_late(&mut self, datagram: &Datagram<'_>) {
         if self.envelope.is_some() {
@@ -154,7 +160,7 @@ impl Printer {
     }
 
     /// Appends `datagram` to the output, escaped and coloured.
-    fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival) {
+    fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival<'_>) {
         let start = self.output.lines.len();
         let count = datagram.ancillary.descriptors.len();
         let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
@@ -191,7 +197,7 @@ impl Printer {
 
     /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
     /// packet.
-    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
+    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival<'_>) {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }

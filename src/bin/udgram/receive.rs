@@ -9,13 +9,14 @@ use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::socket_file::WatchedFile;
 use crate::stats::TOTALS;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, ReceiveMode, sockopt};
+use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
 
 /// The interval at which a receiver that never has to wait checks for a signal.
 pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -96,10 +97,7 @@ pub(crate) struct Receiver<H> {
     unhandled: u64,
     /// The number of datagrams still wanted.
     left: Option<u64>,
-    /// The socket file.
-    binding: Option<Binding>,
-    /// True once its loss was reported.
-    lost: bool,
+    file: WatchedFile,
 }
 
 impl<H: Handler> Receiver<H> {
@@ -131,32 +129,18 @@ impl<H: Handler> Receiver<H> {
             received: 0,
             unhandled: 0,
             left: None,
-            binding: None,
-            lost: false,
+            file: WatchedFile::default(),
         })
     }
 
     /// Owns the socket file, and reports once if it loses its name.
     pub(crate) fn watch(&mut self, binding: Option<Binding>) {
-        self.binding = binding;
-        if let Some(binding) = &mut self.binding {
-            binding.watch();
-        }
-        self.report_loss();
+        self.file = WatchedFile::new(binding, self.printer.report);
     }
 
-    /// Reports once that the socket file is lost. The call also empties its inotify instance, which
-    /// would otherwise end every wait.
+    /// Reports once that the socket file is lost.
     fn report_loss(&mut self) {
-        let lost = self.binding.as_ref().and_then(Binding::lost);
-        let Some(lost) = lost.filter(|_| !self.lost) else {
-            return;
-        };
-        self.lost = true;
-        self.printer.report.warning(match lost {
-            Lost::Removed => "the socket file was removed: nobody can reach this socket any more",
-            Lost::Replaced => "the socket file was replaced: senders reach another socket",
-        });
+        self.file.report_loss(self.printer.report);
     }
 
     /// Returns whether other processes may send from the socket.
@@ -173,8 +157,7 @@ impl<H: Handler> Receiver<H> {
         signals: Option<&Signals>,
     ) -> Result<Exit> {
         let stop = signals.map(Signals::stop);
-        let notice = self.binding.as_ref().and_then(Binding::notice);
-        let notice = notice.and_then(|notice| notice.try_clone_to_owned().ok());
+        let notice = self.file.notice();
         let mut wake = Wake::new(stop, self.printer.output.watched());
         wake.notice = notice.as_ref().map(AsFd::as_fd);
         let intake = Intake {

@@ -3,7 +3,7 @@
 
 use super::value::Replies;
 use super::{
-    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, Shown,
+    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Relay, Send, Shown,
     SocketFile, Sockopt, When,
 };
 use crate::exit::{Exit, Failure};
@@ -30,6 +30,7 @@ impl Cli {
             Command::Recv(recv) => recv.check(),
             Command::Listen(listen) => listen.check(),
             Command::Iter(iter) => iter.check(),
+            Command::Relay(relay) => relay.check(),
             Command::Ls(ls) => ls.check(),
             Command::Sockopt(sockopt) => sockopt.check(),
             Command::Exec(exec) => exec.check(),
@@ -46,6 +47,7 @@ impl Command {
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
+            Self::Relay(relay) => relay.counting.stats,
             Self::Ls(_)
             | Self::Sockopt(_)
             | Self::Exec(_)
@@ -206,6 +208,27 @@ impl Iter {
     }
 }
 
+impl Relay {
+    fn check(&self) -> Result<()> {
+        self.file.check_bound(Some(&self.address), "ADDR")?;
+        if self.timeout.0.is_some_and(|timeout| timeout.is_zero()) {
+            return refuse("--timeout 0 closes a client's socket before an answer can come");
+        }
+        for (index, peer) in self.peers.iter().enumerate() {
+            if *peer == self.address {
+                return refuse(format!(
+                    "{} is ADDR and PEER: udgram would send to itself",
+                    peer.quoted()
+                ));
+            }
+            if self.peers[..index].contains(peer) {
+                return refuse(format!("PEER {} is given twice", peer.quoted()));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Ls {
     fn check(&self) -> Result<()> {
         if !self.candidates {
@@ -263,6 +286,17 @@ impl SocketFile {
         inherited: &Inherited,
         argument: &str,
     ) -> Result<()> {
+        if bound.is_some() || inherited.socket_fd.is_none() {
+            return self.check_bound(bound, argument);
+        }
+        match self.given().next() {
+            Some(option) => refuse(format!("{option} has no effect: --socket-fd binds nothing")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses options about a socket file if no pathname is `bound`.
+    fn check_bound(&self, bound: Option<&Address<'static>>, argument: &str) -> Result<()> {
         let Some(option) = self.given().next() else {
             return Ok(());
         };
@@ -270,7 +304,6 @@ impl SocketFile {
             Some(Address::Pathname(_)) => return Ok(()),
             Some(Address::Abstract(_)) => "an abstract name has no file".to_owned(),
             Some(Address::Unnamed) => "an unnamed socket has no file".to_owned(),
-            None if inherited.socket_fd.is_some() => "--socket-fd binds nothing".to_owned(),
             None => format!("no pathname is bound without {argument}"),
         };
         refuse(format!("{option} has no effect: {why}"))

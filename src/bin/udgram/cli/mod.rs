@@ -13,6 +13,7 @@ mod listen;
 mod ls;
 mod packets;
 mod recv;
+mod relay;
 mod send;
 pub(crate) mod setting;
 mod socket;
@@ -26,6 +27,7 @@ pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
 pub(crate) use packets::{Protocol, Receive, Shown, When};
 pub(crate) use recv::Recv;
+pub(crate) use relay::Relay;
 pub(crate) use send::Send;
 pub(crate) use socket::{Inherited, SocketFile};
 pub(crate) use sockopt::Sockopt;
@@ -36,11 +38,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "send",
     "recv",
     "listen",
     "iter",
+    "relay",
     "ls",
     "sockopt",
     "exec",
@@ -146,6 +149,8 @@ pub(crate) enum Command {
     Listen(Box<Listen>),
     /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
+    /// Pass packets between clients of ADDR and PEER, print what passes
+    Relay(Box<Relay>),
     /// List datagram sockets: whose, how full, stale or stuck
     Ls(Box<Ls>),
     /// Show or set the options of a socket

@@ -2,7 +2,7 @@
 
 use crate::admission::Admission;
 use crate::cli::Listen;
-use crate::cmd::timed_out;
+use crate::cmd::{sets_send_buffer, timed_out};
 use crate::endpoint::{Cleanup, Endpoint, Origin, Request};
 use crate::exit::Exit;
 use crate::notify::Service;
@@ -86,9 +86,8 @@ fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Serv
         (None, false) => Action::Nothing,
     };
     let settings = &options.receive.socket.sockopt;
-    let is_size = |setting: &String| setting.to_ascii_uppercase().contains("SNDBUF");
     // Other processes may share an inherited socket: leave its options unchanged.
-    let growth = if origin == Origin::Inherited || settings.iter().any(is_size) {
+    let growth = if origin == Origin::Inherited || sets_send_buffer(settings) {
         Growth::Forbidden
     } else {
         Growth::Allowed
