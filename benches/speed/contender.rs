@@ -327,6 +327,25 @@ pub(crate) const OBSERVE: &[Contender] = &[
     .noted("`-f -e trace=network`; prints at most 32 bytes of each datagram"),
 ];
 
+/// Programs that pass packets on to a process. In the place of the floor, there is none between the two ends.
+pub(crate) const RELAY: &[Contender] = &[
+    contender(Program::Floor, "", ""),
+    contender(
+        Program::Udgram,
+        "through a relay",
+        "{udgram} relay -p json {addr} {behind}",
+    ),
+    contender(
+        Program::Socat,
+        "through a relay",
+        "socat -u UNIX-RECV:{addr} UNIX-SENDTO:{behind}",
+    )
+    .noted("one way, without credentials, descriptors and the senders' addresses"),
+];
+
+/// The number of entries at the start of [`RELAY`] that pass answers back.
+pub(crate) const BOTH_WAYS: usize = 2;
+
 /// The process that is observed: it checks that each datagram arrives, in order.
 pub(crate) const OBSERVED: &str = "{floor} sink {addr} {count}";
 

@@ -74,6 +74,8 @@ enum Part {
     Latency,
     /// Datagrams that a process receives while `listen --peek` or strace observes it; the records lost
     Observe,
+    /// Datagrams, and requests and answers, that pass a relay
+    Relay,
     /// Size of the program
     Size,
 }
@@ -182,6 +184,7 @@ impl Run {
             Part::Flat => self.flat(),
             Part::Latency => self.latency(),
             Part::Observe => self.observe(),
+            Part::Relay => self.relay(),
             Part::Size => self.size(),
         }
         println!("{}", self.report.text().trim_end());
@@ -318,6 +321,19 @@ impl Run {
             self.report
                 .enter(&work, Unit::Packets, Program::Udgram, cell, None);
         }
+    }
+
+    fn relay(&mut self) {
+        let (count, rounds) = (self.count(400_000), self.rounds());
+        let contenders = contender::RELAY;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            Ok(vec![f64::from(count) / runner.relay(c, count)?])
+        });
+        let both_ways = &contenders[..contender::BOTH_WAYS];
+        let suffix = [", request and answer"];
+        self.compare(Unit::Seconds, rounds, both_ways, &suffix, |runner, c| {
+            Ok(vec![runner.relay_echo(c, 20_000)?])
+        });
     }
 
     fn size(&mut self) {

@@ -127,6 +127,11 @@ impl Runner {
         self.directory.join("a.peer")
     }
 
+    /// Returns the address of the process that a relay passes packets on to.
+    fn behind(&self) -> PathBuf {
+        self.directory.join("a.behind")
+    }
+
     fn lines(&self) -> PathBuf {
         self.directory.join("lines")
     }
@@ -148,6 +153,7 @@ impl Runner {
                         self.static_build.as_deref().unwrap_or("{static}"),
                     )
                     .replace("{addr}", &self.address().to_string_lossy())
+                    .replace("{behind}", &self.behind().to_string_lossy())
                     .replace("{lines}", &self.lines().to_string_lossy())
                     .replace("{peer}", &self.peer().to_string_lossy())
                     .replace("{count}", &count.to_string())
@@ -211,6 +217,7 @@ impl Runner {
     fn clear(&self) {
         let _ = fs::remove_file(self.address());
         let _ = fs::remove_file(self.peer());
+        let _ = fs::remove_file(self.behind());
     }
 
     /// Waits until a socket is bound to `path`. EPERM: it is bound, and connected to another peer.
@@ -536,6 +543,50 @@ impl Runner {
             self.check_lines(count)?;
         }
         Ok((elapsed, f64::from(missed)))
+    }
+
+    /// Returns the seconds in which a process receives `count` datagrams that are sent singly to a relay in
+    /// front of it. The floor is no relay: they are sent to the process.
+    pub(crate) fn relay(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let (mut sink, _relay) = self.relayed(contender, "{floor} sink {place} {count}", count)?;
+        let sender = "{floor} generate-singly {addr} {count}";
+        let mut generator = self.counterpart(sender, count, End::Exit)?;
+        let begun = generator.go()?;
+        generator.finish()?;
+        sink.finish_soon(|| false)?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Returns the seconds for each request of one client that a process behind a relay answers.
+    pub(crate) fn relay_echo(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
+        let _processes = self.relayed(contender, "{floor} echo {place}", count)?;
+        let begun = client.go()?;
+        client.finish()?;
+        Ok(begun.elapsed().as_secs_f64() / f64::from(count))
+    }
+
+    /// Starts a process and, unless the contender is the floor, a relay in front of it.
+    fn relayed(
+        &self,
+        contender: &Contender,
+        process: &str,
+        count: u32,
+    ) -> Result<(Running, Option<Running>)> {
+        let (place, path) = match contender.program {
+            Program::Floor => ("{addr}", self.address()),
+            _ => ("{behind}", self.behind()),
+        };
+        let command = self.opposite(&process.replace("{place}", place), count);
+        let mut process = self.spawn("process", command, Stdio::null(), Stdio::null())?;
+        Self::wait_bound(&mut process, &path)?;
+        let relay = match contender.program {
+            Program::Floor => None,
+            _ => Some(self.receiver(contender, count, Stdio::null())?),
+        };
+        Ok((process, relay))
     }
 
     /// Starts an observer of process `pid`, and waits until it observes.
