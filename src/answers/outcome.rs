@@ -1,4 +1,4 @@
-//! What became of an answer; why it was not delivered.
+//! The outcome of an answer, and why one was not delivered.
 
 use super::recipient::{Recipient, Refusal};
 use crate::error::{Error, ErrorKind, Subject};
@@ -8,7 +8,7 @@ use nix::libc;
 use std::io;
 use std::time::Duration;
 
-/// What became of an answer.
+/// The outcome of an answer.
 #[derive(Debug)]
 pub enum Outcome<'o> {
     /// It was sent.

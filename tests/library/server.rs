@@ -37,7 +37,7 @@ fn echo<R>(request: Message<R>) -> Option<R> {
     Some(request.packet)
 }
 
-/// What the events of a server say.
+/// An event of a server, in owned parts.
 #[derive(Debug, PartialEq, Eq)]
 enum Noted {
     InvalidPacket(String),
