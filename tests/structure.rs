@@ -206,9 +206,10 @@ fn no_function_is_longer_than_60_lines() {
             if is_function && start.is_none() {
                 start = Some((number, format!("{}}}", " ".repeat(indent))));
             }
-            if let Some((first, end)) = &start
-                && (line == end || (first == &number && line.ends_with('}')))
-            {
+            let ends = |(first, end): &(usize, String)| {
+                line == end || (*first == number && line.ends_with('}'))
+            };
+            if let Some((first, _)) = start.take_if(|start| ends(start)) {
                 let length = number - first + 1;
                 assert!(
                     length <= LONGEST_FUNCTION,
@@ -216,7 +217,6 @@ fn no_function_is_longer_than_60_lines() {
                     source.path.display(),
                     first + 1
                 );
-                start = None;
             }
         }
     }

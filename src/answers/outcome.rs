@@ -1,4 +1,4 @@
-//! The outcome of an answer, and why one was not delivered.
+//! The outcome of an answer, and the reason if it was not delivered.
 
 use super::recipient::{Recipient, Refusal};
 use crate::error::{Error, ErrorKind, Subject};

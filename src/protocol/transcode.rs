@@ -327,8 +327,13 @@ impl Writer {
 
     /// Closes the containers that have all their items.
     fn close_full(&mut self) {
-        while let Some(full) = self.open.pop_if(|container| container.left == Some(0)) {
-            self.json.push(full.next.end());
+        while let Some(Open {
+            left: Some(0),
+            next,
+        }) = self.open.last()
+        {
+            self.json.push(next.end());
+            self.open.pop();
         }
     }
 }

@@ -294,10 +294,11 @@ fn describe(argument: &Arg, roff: &mut String) {
         .filter(|_| argument.get_action().takes_values())
         .map(|value| format!("\\fB{}\\fR", value.get_name()))
         .collect();
-    if let [first @ .., last] = listed.as_slice()
-        && !help.contains(values[0].get_name())
-    {
-        let _ = writeln!(roff, "It is {} or {last}.", first.join(", "));
+    match listed.as_slice() {
+        [first @ .., last] if !help.contains(values[0].get_name()) => {
+            let _ = writeln!(roff, "It is {} or {last}.", first.join(", "));
+        }
+        _ => {}
     }
     let defaults: Vec<_> = argument
         .get_default_values()

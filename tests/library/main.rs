@@ -16,6 +16,9 @@ mod peer;
 mod request;
 mod server;
 
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::fs::File;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
@@ -26,6 +29,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Held for reading while a child is made: until it runs its program, it has a copy of every
 /// descriptor of this process, whichever test that belongs to.
 static FORKING: RwLock<()> = RwLock::new(());
+
+/// Makes a pipe, which children do not inherit. Returns its reading and its writing end.
+fn pipe() -> (File, File) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
+}
 
 /// Returns the lock that a caller holds while it makes a child.
 fn forking() -> RwLockReadGuard<'static, ()> {

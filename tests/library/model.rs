@@ -3,7 +3,8 @@
 
 use crate::{bound_socket, forking, within_limit};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -81,8 +82,8 @@ impl Drop for Model {
 }
 
 /// Makes a pipe, and control data that passes its writing end and the credentials of this process.
-fn outgoing() -> (PipeReader, OwnedFd, Control) {
-    let (reader, writer) = pipe().unwrap();
+fn outgoing() -> (File, OwnedFd, Control) {
+    let (reader, writer) = crate::pipe();
     let writer = OwnedFd::from(writer);
     let control = Control::new(&[writer.as_fd()], Some(Credentials::own())).unwrap();
     (reader, writer, control)
@@ -100,7 +101,7 @@ fn check_ancillary(ancillary: &mut Ancillary, model: &Model) {
     let descriptors: Vec<_> = ancillary.descriptors.drain(..).collect();
     assert_eq!(descriptors.len(), 1);
     for descriptor in descriptors {
-        assert_eq!(text_of(PipeReader::from(descriptor)), "from the model");
+        assert_eq!(text_of(File::from(descriptor)), "from the model");
     }
     let own = Credentials::own();
     let pid = i32::try_from(model.process.id()).unwrap();

@@ -4,7 +4,7 @@
 use crate::{LIMIT, forking, nobody_forks, within_limit};
 use nix::errno::Errno;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, pipe};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -500,7 +500,7 @@ fn waiting_ends_at_the_deadline_or_when_the_process_is_asked_to_stop() {
         let nothing = observer.next_batch(Deadline::after(Some(time)), &Wake::default());
         assert_eq!(nothing.unwrap(), Progress::Nothing);
         assert!(began.elapsed() >= time);
-        let (stop, writer) = pipe().unwrap();
+        let (stop, writer) = crate::pipe();
         drop(writer);
         let wake = Wake::new(Some(stop.as_fd()), None);
         let stopped = observer.next_batch(Deadline::NEVER, &wake).unwrap_err();

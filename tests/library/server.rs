@@ -37,7 +37,7 @@ fn echo<R>(request: Message<R>) -> Option<R> {
     Some(request.packet)
 }
 
-/// An event of a server, in owned parts.
+/// An event of a server, in a form that tests compare.
 #[derive(Debug, PartialEq, Eq)]
 enum Noted {
     InvalidPacket(String),

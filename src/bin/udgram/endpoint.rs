@@ -436,10 +436,10 @@ impl Cleanup {
             }
             return Ok(true);
         }
-        if !is_stamped(socket)
-            && let Err(error) = self.set(socket, option, 1)
-        {
-            report.warning(format_args!("the time of arrival is missing: {error:#}"));
+        if !is_stamped(socket) {
+            if let Err(error) = self.set(socket, option, 1) {
+                report.warning(format_args!("the time of arrival is missing: {error:#}"));
+            }
         }
         Ok(false)
     }

@@ -173,7 +173,7 @@ fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &
         if !description.target.is_empty() {
             object.string("path", &description.target.to_string_lossy());
         }
-        if str::from_utf8(description.target.as_bytes()).is_err() {
+        if std::str::from_utf8(description.target.as_bytes()).is_err() {
             object.base64("path_raw", description.target.as_bytes());
         }
         if let Some(access) = description.access {

@@ -62,10 +62,10 @@ fn main() -> ExitCode {
     };
     let exit = exit.unwrap_or_else(|error| {
         // A command without a cleanup of its own returns this error unchanged.
-        if has_kind(&error, ErrorKind::Stopped)
-            && let Some(signal) = signal::take_stop()
-        {
-            return Exit::Signal(signal);
+        if has_kind(&error, ErrorKind::Stopped) {
+            if let Some(signal) = signal::take_stop() {
+                return Exit::Signal(signal);
+            }
         }
         let exit = Exit::of(&error);
         match exit {

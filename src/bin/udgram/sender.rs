@@ -149,13 +149,14 @@ impl<'s> Sender<'s> {
             let to = self.destination.as_ref();
             receiver.only_from = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
-            if let (Target::Each(Some(to)), Some(peer)) = (target, socket.peer_address()?)
-                && *to != peer
-            {
-                return Err(Failure::usage(format!(
-                    "--reply: the socket is connected to {}, which alone can answer",
-                    peer.quoted()
-                )));
+            match (target, socket.peer_address()?) {
+                (Target::Each(Some(to)), Some(peer)) if *to != peer => {
+                    return Err(Failure::usage(format!(
+                        "--reply: the socket is connected to {}, which alone can answer",
+                        peer.quoted()
+                    )));
+                }
+                _ => {}
             }
             // The other end of a socketpair answers without a name.
             let found = to.is_none_or(Destination::can_be_found);

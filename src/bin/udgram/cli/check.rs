@@ -182,11 +182,10 @@ impl Listen {
 
 impl Iter {
     fn check(&self) -> Result<()> {
-        if self.peek
-            && self.address.is_some()
-            && let Some(option) = self.receive.file.given().next()
-        {
-            return refuse(format!("{option} has no effect: --peek binds nothing"));
+        if self.peek && self.address.is_some() {
+            if let Some(option) = self.receive.file.given().next() {
+                return refuse(format!("{option} has no effect: --peek binds nothing"));
+            }
         }
         self.receive.check(self.address.as_ref(), false)?;
         if self.peek {

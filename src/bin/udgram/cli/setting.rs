@@ -219,8 +219,10 @@ fn integer(written: &str) -> Option<i128> {
 
 /// Returns the 32 bits of a signed or an unsigned number.
 fn word(number: i128) -> Option<i32> {
-    let unsigned = || u32::try_from(number).ok().map(u32::cast_signed);
-    i32::try_from(number).ok().or_else(unsigned)
+    let unsigned = || u32::try_from(number).ok().map(u32::to_ne_bytes);
+    i32::try_from(number)
+        .ok()
+        .or_else(|| unsigned().map(i32::from_ne_bytes))
 }
 
 /// Parses a number of bytes. `K`, `M`, `G`, also as `KiB` or `Ki`, are powers of 1024; `kB`, `MB`, `GB`

@@ -148,11 +148,14 @@ fn apart(word: &str, next: &str, parsed: Parsed<'_>, arguments: &[OsString]) -> 
         _ => return None,
     };
     command_of(arguments).filter(|(_, command)| *command == "send")?;
-    if let (Parsed::As { peer }, true) = (parsed, value == next)
-        && (peer.is_none_or(|peer| peer != next) || exists(next))
-    {
-        // It is a packet, or PEER itself.
-        return None;
+    match parsed {
+        Parsed::As { peer }
+            if value == next && (peer.is_none_or(|peer| peer != next) || exists(next)) =>
+        {
+            // It is a packet, or PEER itself.
+            return None;
+        }
+        _ => {}
     }
     Some(failure(
         equals_sign(option, value),
