@@ -4,7 +4,7 @@ use crate::printer::Printer;
 use crate::protocol::Client;
 use crate::report::Report;
 use anyhow::Result;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Datagram};
 
@@ -23,6 +23,12 @@ pub(crate) trait Handler {
     /// Returns whether datagrams are printed before they are handled.
     fn prints(&self) -> bool {
         true
+    }
+
+    /// Returns whether a datagram was sent before the question that it could answer.
+    fn is_late(&self, sent: SystemTime) -> bool {
+        let _ = sent;
+        false
     }
 
     /// Handles one datagram.

@@ -6,10 +6,12 @@ mod answers;
 mod cli;
 mod cmd;
 mod color;
+mod commands;
 mod endpoint;
 mod envelope;
 mod exit;
 mod handler;
+mod histogram;
 mod inherited;
 mod input;
 mod invalid;
@@ -18,6 +20,7 @@ mod listing;
 mod notify;
 mod output;
 mod overview;
+mod pacing;
 mod peek;
 mod printer;
 mod process;
@@ -94,10 +97,12 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }
-    let stats = if command.stats() {
-        Some(Stats::start(report)?)
-    } else {
-        None
+    let stats = match command.stats() {
+        Some(reporting) => {
+            let round_trips = command.measures_round_trips();
+            Some(Stats::start(report, reporting, round_trips)?)
+        }
+        None => None,
     };
     let exit = match command {
         Command::Send(options) => cmd::send::run(options, report),
@@ -113,7 +118,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Help(_) => Ok(Exit::Done),
     };
     if let Some(stats) = stats {
-        stats.tell();
+        stats.conclude();
     }
     exit
 }

@@ -1,8 +1,9 @@
 //! Prints received datagrams: the packet or the envelope of each, escaped and coloured for a terminal, and
 //! the warnings about it.
 
-use crate::cli::{Protocol, Receive, When};
+use crate::cli::{Protocol, Receive, Terminator, When};
 use crate::color;
+use crate::commands::Descriptors;
 use crate::envelope::{Arrival, EnvelopeWriter};
 use crate::exit::Exit;
 use crate::invalid::{self, Form};
@@ -35,6 +36,7 @@ pub(crate) enum DescriptorUse {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
+    pub(crate) terminator: Terminator,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) space: ControlSpace,
@@ -54,6 +56,7 @@ impl ReceiveOptions {
         };
         Self {
             protocol: receive.packets.protocol,
+            terminator: receive.packets.terminator(),
             envelope,
             credentials: receive.creds,
             space,
@@ -72,6 +75,7 @@ impl ReceiveOptions {
         let time = self.envelope.then_some(libc::SO_TIMESTAMPNS);
         time.into_iter()
             .chain(self.credentials.then_some(libc::SO_PASSCRED))
+            .chain(self.credentials.then_some(libc::SO_PASSPIDFD))
             .collect()
     }
 }
@@ -82,6 +86,7 @@ pub(crate) struct Printer {
     pub(crate) output: Output,
     pub(crate) report: Report,
     protocol: Protocol,
+    terminator: Terminator,
     envelope: Option<EnvelopeWriter>,
     /// True if the lines are JSON and coloured.
     color: bool,
@@ -99,6 +104,7 @@ impl Printer {
     pub(crate) fn new(options: ReceiveOptions, report: Report) -> Self {
         let ReceiveOptions {
             protocol,
+            terminator,
             credentials,
             space,
             descriptor_use,
@@ -114,6 +120,7 @@ impl Printer {
             output,
             report,
             protocol,
+            terminator,
             envelope,
             failures: 0,
             dropped: 0,
@@ -127,6 +134,13 @@ impl Printer {
     /// valid packet.
     pub(crate) fn print(&mut self, datagram: &Datagram<'_>) {
         self.show(datagram, Arrival::Timely);
+    }
+
+    /// Ends a batch of datagrams. Returns whether the next one needs descriptors of the senders; `None` if
+    /// the senders' commands are not printed.
+    pub(crate) fn end_batch(&mut self) -> Option<Descriptors> {
+        let commands = self.envelope.as_mut()?.commands.as_mut()?;
+        Some(commands.end_batch())
     }
 
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
@@ -160,8 +174,9 @@ impl Printer {
         let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
-        self.append(datagram, numbers.as_deref(), arrival);
-        self.escape_and_color(start);
+        if self.append(datagram, numbers.as_deref(), arrival) {
+            self.finish(start);
+        }
     }
 
     /// Appends the packet or the envelope of an observed datagram to the output. Reports a datagram that is
@@ -171,12 +186,20 @@ impl Printer {
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
             envelope.write_observed(datagram, packet, lines);
         };
-        self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
-        self.escape_and_color(start);
+        let task = Task(datagram.sender);
+        if self.append_packet(datagram.bytes, datagram.size, task, write) {
+            self.finish(start);
+        }
     }
 
-    /// Escapes and colours the output from `start` on, for a terminal.
-    fn escape_and_color(&mut self, start: usize) {
+    /// Escapes and colours the packet or envelope from `start` on, for a terminal, and ends it.
+    fn finish(&mut self, start: usize) {
+        let ends = match (self.terminator, &self.envelope) {
+            (Terminator::LineBreak, None) => {
+                self.protocol.adds_line_break(&self.output.lines[start..])
+            }
+            _ => true,
+        };
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -187,11 +210,19 @@ impl Printer {
         if self.color {
             color::paint(&mut self.output.lines, start);
         }
+        if ends {
+            self.output.lines.push(self.terminator.byte());
+        }
     }
 
-    /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
-    /// packet.
-    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
+    /// Appends the packet or the envelope of `datagram`. Reports a datagram that is not a valid packet.
+    /// Returns whether there is anything to print.
+    fn append(
+        &mut self,
+        datagram: &Datagram<'_>,
+        numbers: Option<&[RawFd]>,
+        arrival: Arrival,
+    ) -> bool {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }
@@ -199,18 +230,18 @@ impl Printer {
             envelope.write(datagram, packet, numbers, arrival, lines);
         };
         let sender = datagram.sender();
-        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
+        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write)
     }
 
     /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
-    /// datagram that is not a valid packet.
+    /// datagram that is not a valid packet. Returns whether it appended anything, which may be empty.
     fn append_packet(
         &mut self,
         bytes: &[u8],
         size: usize,
         from: impl Display,
         write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
-    ) {
+    ) -> bool {
         let lines = &mut self.output.lines;
         let (what, error) = if size > bytes.len() {
             let came = bytes.len();
@@ -218,8 +249,14 @@ impl Printer {
             (what, None)
         } else {
             match (self.protocol.build_packet(bytes), &mut self.envelope) {
-                (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
-                (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
+                (Ok(packet), None) => {
+                    lines.extend_from_slice(&packet);
+                    return true;
+                }
+                (Ok(packet), Some(envelope)) => {
+                    write(envelope, Ok(&packet), lines);
+                    return true;
+                }
                 (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
             }
         };
@@ -234,19 +271,23 @@ impl Printer {
         };
         self.report
             .error(&invalid::received(from, &what, form, error.as_ref()));
+        self.envelope.is_some()
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; `numbers` are the numbers of its
     /// descriptors. Returns `None` if it is not a valid packet: then it is reported, and its envelope, if
     /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
-        let failures = self.failures;
-        self.append(datagram, Some(numbers), Arrival::Timely);
+        let (start, failures) = (self.output.lines.len(), self.failures);
+        let appended = self.append(datagram, Some(numbers), Arrival::Timely);
         if self.failures > failures {
+            if appended {
+                self.finish(start);
+            }
             return None;
         }
         let mut line = std::mem::take(&mut self.output.lines);
-        if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
+        if self.protocol == Protocol::Text && line.ends_with(b"\n") {
             line.pop();
         }
         Some(line)

@@ -2,6 +2,7 @@
 //! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
+use crate::commands::Descriptors;
 use crate::endpoint::{Opened, Origin, is_stamped};
 use crate::exit::{Exit, has_kind};
 use crate::handler::Handler;
@@ -11,6 +12,7 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
+use nix::libc;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +31,8 @@ pub(crate) enum Patience {
     Each(Option<Duration>),
     /// So long for all of them, and until all that was queued at the start is printed.
     Total(Option<Duration>),
+    /// Until then for the first ones.
+    First(Deadline),
 }
 
 /// The limits at which a receiver ends.
@@ -57,11 +61,9 @@ enum Full {
 pub(crate) enum Replies {
     /// Each that comes.
     All,
-    /// Those that were sent after this moment, at which the question was: the kernel notes when.
-    Since(SystemTime),
-    /// Those that were sent once the question has been received, too: while it is unread, nothing can
-    /// be its answer. SIOCOUTQ says whether anything sent from the socket is unread.
-    OnceRead(SystemTime),
+    /// Those that come once the question has been received: while it is unread, nothing can be its answer.
+    /// SIOCOUTQ says whether anything sent from the socket is unread.
+    OnceRead,
     /// None: they were queued before the question.
     Late,
 }
@@ -84,6 +86,8 @@ pub(crate) struct Receiver<H> {
     origin: Origin,
     /// The only peer that datagrams are taken of.
     pub(crate) only_from: Option<PeerName>,
+    /// Whether the kernel supplies descriptors of the senders; `None` if that is not to be changed.
+    senders: Option<Descriptors>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
     /// True if each datagram that comes has the time of its arrival.
@@ -117,7 +121,10 @@ impl<H: Handler> Receiver<H> {
         let max = max
             .map_or(BATCH, |max| usize::try_from(max).unwrap_or(BATCH))
             .min(handler.max());
-        let batch = Batch::new(client.socket()?, options.space, max)?;
+        let socket = client.socket()?;
+        let batch = Batch::new(&socket, options.space, max)?;
+        let supplied = opened.origin == Origin::New
+            && sockopt::get_int(&socket, libc::SO_PASSPIDFD).is_ok_and(|value| value != 0);
         Ok(Self {
             batch,
             printer: Printer::new(options, report),
@@ -125,6 +132,7 @@ impl<H: Handler> Receiver<H> {
             handler,
             origin: opened.origin,
             only_from: opened.only_from,
+            senders: supplied.then_some(Descriptors::Wanted),
             strangers: 0,
             stamped: opened.stamped,
             called: SystemTime::UNIX_EPOCH,
@@ -248,6 +256,9 @@ impl<H: Handler> Receiver<H> {
                 // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
             }
+            if taken > 0 && time.is_for_first() {
+                return Ok(Exit::Done);
+            }
             let now = Instant::now();
             self.printer.output.flush_if_stale(now, intake.wake)?;
             if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
@@ -282,8 +293,10 @@ impl<H: Handler> Receiver<H> {
         };
         let max = self.max();
         self.called = SystemTime::now();
-        let output = &mut self.printer.output;
+        let (output, senders) = (&mut self.printer.output, &mut self.senders);
         client.receive(&mut self.batch, max, soon, wake, |batch| {
+            // Any process may be the next to send.
+            ask_for_senders(client, senders, Descriptors::Wanted)?;
             output.flush(wake)?;
             batch.trim();
             anyhow::Ok(())
@@ -310,11 +323,10 @@ impl<H: Handler> Receiver<H> {
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
     fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
-        let (all_late, asked) = match intake.replies {
-            Replies::All => (false, None),
-            Replies::Since(asked) => (false, Some(asked)),
-            Replies::OnceRead(asked) => (question_is_unread(client), Some(asked)),
-            Replies::Late => (true, None),
+        let all_late = match intake.replies {
+            Replies::All => false,
+            Replies::OnceRead => question_is_unread(client),
+            Replies::Late => true,
         };
         self.stamped |= self.batch.has_been_empty();
         let connected = self.only_from.is_none() || is_connected(client);
@@ -322,7 +334,7 @@ impl<H: Handler> Receiver<H> {
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             let sent = datagram.ancillary.time;
-            let late = all_late || asked.is_some_and(|asked| sent.is_some_and(|sent| sent < asked));
+            let late = all_late || sent.is_some_and(|sent| self.handler.is_late(sent));
             if !self.stamped {
                 self.stamped = keep_time_of_arrival(&mut datagram, self.called);
             }
@@ -330,6 +342,7 @@ impl<H: Handler> Receiver<H> {
                 (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
             if !from_peer {
                 self.strangers += 1;
+                TOTALS.note_refused();
                 if self.strangers == 1 {
                     printer.note_stranger(&datagram);
                 }
@@ -337,6 +350,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             if !self.admission.admits(&mut datagram, printer.report) {
+                TOTALS.note_refused();
                 continue;
             }
             if late {
@@ -359,6 +373,9 @@ impl<H: Handler> Receiver<H> {
                 // A batch of large datagrams must not be held in memory twice.
                 handled = printer.output.flush_if_full(intake.wake);
             }
+        }
+        if let Some(wanted) = self.printer.end_batch() {
+            handled = handled.and(ask_for_senders(client, &mut self.senders, wanted));
         }
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
@@ -487,16 +504,22 @@ struct Allowance {
 
 impl Allowance {
     fn new(patience: Patience, printer: &Printer) -> Self {
-        let (Patience::Each(timeout) | Patience::Total(timeout)) = patience;
         Self {
             patience,
-            deadline: Deadline::after(timeout),
+            deadline: match patience {
+                Patience::Each(timeout) | Patience::Total(timeout) => Deadline::after(timeout),
+                Patience::First(deadline) => deadline,
+            },
             written: printer.output.writing,
         }
     }
 
     fn is_total(&self) -> bool {
         matches!(self.patience, Patience::Total(_))
+    }
+
+    fn is_for_first(&self) -> bool {
+        matches!(self.patience, Patience::First(_))
     }
 
     fn deadline(&self, printer: &Printer) -> Deadline {
@@ -510,6 +533,21 @@ impl Allowance {
             *self = Self::new(self.patience, printer);
         }
     }
+}
+
+/// Makes the kernel supply descriptors of the senders, or stop doing so; `state` is what it does now.
+fn ask_for_senders(
+    client: &Client,
+    state: &mut Option<Descriptors>,
+    wanted: Descriptors,
+) -> Result<()> {
+    if state.is_some_and(|now| now != wanted) {
+        client
+            .socket()?
+            .set_passpidfd(wanted == Descriptors::Wanted)?;
+        *state = Some(wanted);
+    }
+    Ok(())
 }
 
 /// Removes the time of a datagram that was queued before the socket asked for it: the kernel gives the

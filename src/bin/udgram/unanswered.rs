@@ -2,6 +2,7 @@
 
 use crate::recipient::{Recipient, Refusal};
 use crate::report::Report;
+use crate::stats::TOTALS;
 use std::collections::HashSet;
 
 /// The largest number of clients that are reported with a line each.
@@ -26,6 +27,7 @@ impl Unanswered {
         count: usize,
         report: Report,
     ) {
+        TOTALS.note_dropped(count);
         if self.is_new(recipient, count) {
             report.warning(format_args!(
                 "{} was not answered: {cause} (hint: it may not be reading)",
@@ -42,6 +44,7 @@ impl Unanswered {
         count: usize,
         report: Report,
     ) {
+        TOTALS.note_dropped(count);
         if let Refusal::Untrusted(cause) = refusal {
             // One line for all: a sender could use a new path for each packet.
             if self.distrust_reported {

@@ -1,6 +1,6 @@
 //! Arguments about the socket that commands share: which one it is, its options, its file.
 
-use super::value::{OpenSocket, mode, open_socket, owner};
+use super::value::{OpenSocket, mode, open_socket, owner, queue};
 use clap::Args;
 
 // Where the socket comes from, and how it is set up.
@@ -30,6 +30,21 @@ pub(crate) struct Inherited {
     /// sockopt use the descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
     #[arg(short, long, value_name = "FD|ADDR", value_parser = open_socket())]
     pub(crate) socket_fd: Option<OpenSocket>,
+}
+
+// How much the queue of a new socket holds.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Socket")]
+pub(crate) struct Depth {
+    /// Room for N datagrams in the queue (needs root)
+    ///
+    /// The kernel's queue holds net.unix.max_dgram_qlen (10) datagrams; a sender then waits, or loses its
+    /// packet. With this option it holds N, for this socket alone: the socket is made in a network namespace
+    /// of its own, which needs CAP_SYS_ADMIN, and to write that setting there, root or CAP_NET_ADMIN. If
+    /// the setting of the system is N already, this needs nothing. Such a socket cannot reach an abstract
+    /// name nor have one, so that ADDR is a pathname; ss(8) and 'udgram ls' do not list it.
+    #[arg(long, value_name = "N", value_parser = queue, allow_negative_numbers = true)]
+    pub(crate) queue: Option<u32>,
 }
 
 // The socket file that binding a pathname makes.

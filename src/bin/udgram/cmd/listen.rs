@@ -30,7 +30,10 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     if identify && !needs.contains(&libc::SO_PASSCRED) {
         needs.push(libc::SO_PASSCRED);
     }
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let request = Request {
+        queue: options.depth.queue,
+        ..Request::to_receive(options.address.as_ref(), receive, &needs)?
+    };
     Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
