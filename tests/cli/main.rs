@@ -26,6 +26,7 @@ mod listen;
 mod ls;
 mod messages;
 mod null;
+mod oracle;
 mod pacing;
 mod peek;
 mod peers;

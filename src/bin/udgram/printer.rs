@@ -269,8 +269,12 @@ impl Printer {
             protocol: self.protocol,
             envelope: self.envelope.is_some(),
         };
-        self.report
-            .error(&invalid::received(from, &what, form, error.as_ref()));
+        self.report.error(&invalid::invalid_datagram(
+            from,
+            &what,
+            form,
+            error.as_ref(),
+        ));
         self.envelope.is_some()
     }
 

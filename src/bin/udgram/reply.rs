@@ -1,4 +1,4 @@
-//! Waits for the reply of a peer, and notices that no reply will come.
+//! Waits for the reply of a peer, and notices when no reply is possible any more.
 
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;
@@ -35,7 +35,7 @@ pub(crate) struct Question {
 }
 
 /// The state of waiting for replies.
-pub(crate) struct Awaiting {
+pub(crate) struct ReplyHandler {
     /// True if the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
     /// The questions that are under way, in the order in which they were sent. A reply answers the first.
@@ -47,7 +47,7 @@ pub(crate) struct Awaiting {
     gone: bool,
 }
 
-impl Awaiting {
+impl ReplyHandler {
     pub(crate) fn new() -> Self {
         Self {
             connected: false,
@@ -66,7 +66,7 @@ impl Awaiting {
     }
 }
 
-impl Handler for Awaiting {
+impl Handler for ReplyHandler {
     fn is_late(&self, sent: SystemTime) -> bool {
         (self.questions.front()).is_some_and(|question| sent < question.asked)
     }

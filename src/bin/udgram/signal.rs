@@ -119,7 +119,7 @@ pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
 
 /// Calls `action` in a new thread each time `signal` arrives. Call it before another thread is started:
 /// the kernel may deliver the signal to a thread that has not blocked it.
-pub(crate) fn on_each(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
+pub(crate) fn on_every(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
     let set = SigSet::from(signal);
     set.thread_block().context("cannot block signals")?;
     in_thread(move || {

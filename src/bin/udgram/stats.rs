@@ -4,7 +4,7 @@
 use crate::cli::value::Reporting;
 use crate::histogram::Histogram;
 use crate::report::Report;
-use crate::signal::{in_thread, on_each};
+use crate::signal::{in_thread, on_every};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::fmt::Write;
@@ -133,7 +133,7 @@ impl Stats {
             concluded: Arc::default(),
         };
         let on_signal = stats.clone();
-        on_each(Signal::SIGUSR1, move || {
+        on_every(Signal::SIGUSR1, move || {
             on_signal.print(on_signal.start_of_all(), Then::Continue);
         })?;
         if let Reporting::Every(interval) = reporting {

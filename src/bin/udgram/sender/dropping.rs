@@ -4,7 +4,7 @@ use super::{Prepared, Sender, count};
 use crate::report::Report;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use udgram::{Error, may_come};
+use udgram::{Error, may_become_reachable};
 
 /// The packets that were dropped.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Sender<'_> {
                     established = false;
                     continue;
                 }
-                Err(error) if may_come(&error) => Some(error),
+                Err(error) if may_become_reachable(&error) => Some(error),
                 Err(error) => return Err(error.into()),
             };
             // A socket may have the address that is another one than the one that went away.

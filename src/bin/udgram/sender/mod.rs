@@ -7,7 +7,7 @@ mod window;
 
 use crate::cli::value::{Claim, Descriptor, Rate};
 use crate::cli::{Protocol, Send, Terminator};
-use crate::endpoint::never_came;
+use crate::endpoint::unreachable_in_time;
 use crate::envelope::{Claims, OutgoingEnvelope, Times};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, TooLong};
@@ -17,7 +17,7 @@ use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::Receiver;
-use crate::reply::Awaiting;
+use crate::reply::ReplyHandler;
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
@@ -31,7 +31,8 @@ use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate, may_come,
+    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate,
+    may_become_reachable,
 };
 
 /// The destination of the packets.
@@ -57,7 +58,7 @@ fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
-    receiver: Option<Receiver<Awaiting>>,
+    receiver: Option<Receiver<ReplyHandler>>,
     options: &'s Send,
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
@@ -101,7 +102,7 @@ impl<'s> Sender<'s> {
     pub(crate) fn new(
         client: Client,
         peer: Option<Destination>,
-        receiver: Option<Receiver<Awaiting>>,
+        receiver: Option<Receiver<ReplyHandler>>,
         options: &'s Send,
         signals: Option<&'s Signals>,
         report: Report,
@@ -154,7 +155,7 @@ impl<'s> Sender<'s> {
         self.dropped.report(self.sent, self.report);
     }
 
-    /// Makes sure that the packets have a destination, and that a reply can come.
+    /// Makes sure that the packets have a destination, and that a reply is possible.
     pub(crate) fn find_destination(&mut self, target: &Target) -> Result<()> {
         match target {
             Target::Peer(_) => {}
@@ -167,13 +168,14 @@ impl<'s> Sender<'s> {
             let to = self.destination.as_ref();
             receiver.only_from = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
-            if let (Target::Each(Some(to)), Some(peer)) = (target, socket.peer_address()?)
-                && *to != peer
-            {
-                return Err(Failure::usage(format!(
-                    "--reply: the socket is connected to {}, which alone can answer",
-                    peer.quoted()
-                )));
+            match (target, socket.peer_address()?) {
+                (Target::Each(Some(to)), Some(peer)) if *to != peer => {
+                    return Err(Failure::usage(format!(
+                        "--reply: the socket is connected to {}, which alone can answer",
+                        peer.quoted()
+                    )));
+                }
+                _ => {}
             }
             // The other end of a socketpair answers without a name.
             let found = to.is_none_or(Destination::can_be_found);
@@ -200,12 +202,16 @@ impl<'s> Sender<'s> {
                 Ok(destination)
             });
             match reached {
-                Err(error) if self.options.drop && may_come(&error) => {
+                Err(error) if self.options.drop && may_become_reachable(&error) => {
                     break Destination::named(to)?;
                 }
                 Err(error) if self.waits_for(&error) => {
                     if !watch.wait(deadline, &self.wake)? {
-                        return Err(never_came(&Destination::connected(to), &error, timeout));
+                        return Err(unreachable_in_time(
+                            &Destination::connected(to),
+                            &error,
+                            timeout,
+                        ));
                     }
                 }
                 reached => break reached?,
@@ -382,7 +388,7 @@ impl<'s> Sender<'s> {
                     protocol: self.options.packets.protocol,
                     envelope: self.options.packets.envelope,
                 };
-                invalid::refused((origin, number), packet, form, &error, self.sent)
+                invalid::invalid_input((origin, number), packet, form, &error, self.sent)
             }
             Err(error) => {
                 let sent = invalid::sent_so_far(self.sent);
@@ -406,7 +412,7 @@ impl<'s> Sender<'s> {
             });
         }
         let claims = match self.credentials {
-            Some(_) => Claims::Count,
+            Some(_) => Claims::Sent,
             None => Claims::Ignored,
         };
         let times = match self.options.pace {
@@ -508,7 +514,7 @@ impl<'s> Sender<'s> {
     }
 
     fn waits_for(&self, error: &Error) -> bool {
-        self.options.wait && may_come(error)
+        self.options.wait && may_become_reachable(error)
     }
 
     fn reach(
@@ -544,7 +550,7 @@ impl<'s> Sender<'s> {
         };
         match failure {
             None => Ok(()),
-            Some(failure) => Err(never_came(to, &failure, self.options.timeout.0)),
+            Some(failure) => Err(unreachable_in_time(to, &failure, self.options.timeout.0)),
         }
     }
 }
