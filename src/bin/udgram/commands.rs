@@ -17,7 +17,7 @@ const MAX_AGE: Duration = Duration::from_millis(100);
 /// The smallest batch after which the kernel is not asked for descriptors of senders that are all known.
 const LOAD: usize = 4;
 
-/// Whether the kernel is to supply descriptors of senders.
+/// The need for descriptors of the senders, which the kernel supplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Descriptors {
     Wanted,

@@ -1,4 +1,4 @@
-//! When packets are due: at a fixed rate (`--rate`), or with the gaps between the times at which they were
+//! The times at which packets are due: at a fixed rate (`--rate`), or with the gaps between the times at which they were
 //! received (`--pace`).
 
 use std::time::{Duration, Instant, SystemTime};

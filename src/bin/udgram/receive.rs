@@ -86,7 +86,7 @@ pub(crate) struct Receiver<H> {
     origin: Origin,
     /// The only peer that datagrams are taken of.
     pub(crate) only_from: Option<PeerName>,
-    /// Whether the kernel supplies descriptors of the senders; `None` if that is not to be changed.
+    /// The descriptors of senders that the kernel supplies now; `None` if that is not to be changed.
     senders: Option<Descriptors>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
@@ -374,15 +374,21 @@ impl<H: Handler> Receiver<H> {
                 handled = printer.output.flush_if_full(intake.wake);
             }
         }
-        if let Some(wanted) = self.printer.end_batch() {
-            handled = handled.and(ask_for_senders(client, &mut self.senders, wanted));
-        }
+        let handled = handled.and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
         TOTALS
             .received
             .add(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
         (taken, handled)
+    }
+
+    /// Asks the kernel for descriptors of the next senders only if they are needed.
+    fn end_batch(&mut self, client: &Client) -> Result<()> {
+        match self.printer.end_batch() {
+            Some(wanted) => ask_for_senders(client, &mut self.senders, wanted),
+            None => Ok(()),
+        }
     }
 
     /// Reports what is queued before a question: it is not the answer.

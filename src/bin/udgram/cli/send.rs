@@ -67,7 +67,7 @@ pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) packets: Packets,
 
-    /// Longest wait for peer, queue, reply (250ms, '1m 30s')
+    /// Longest wait for peer, queue, reply (250ms, 1m)
     ///
     /// Limits each wait: for space in the peer's queue, for the peer (--wait) and for each reply
     /// (--reply). A bare number is seconds, none is no limit. When it expires, the exit status is
@@ -75,7 +75,7 @@ pub(crate) struct Send {
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
-    /// Await N replies to each (default 1; all: till timeout)
+    /// Await N replies to each (default 1), or all
     ///
     /// Replies are printed as recv prints packets. The command exits when the last reply arrives; no
     /// reply in time is status 124. With all, it exits when the timeout expires, with status 0. Packets
@@ -111,7 +111,7 @@ pub(crate) struct Send {
     ///
     /// With --envelope: waits as long between two packets as the difference of their 'time', divided by
     /// FACTOR. An envelope without a time, or with an earlier one than that before it, is sent at once.
-    #[arg(long, value_name = "FACTOR", value_parser = factor, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = "Packets")]
+    #[arg(long, value_name = "FACTOR", value_parser = factor, num_args = 0..=1, require_equals = true, default_missing_value = "1", hide_short_help = true, help_heading = "Packets")]
     pub(crate) pace: Option<f64>,
 
     /// Attach a descriptor to each packet; may repeat

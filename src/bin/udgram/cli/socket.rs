@@ -62,7 +62,7 @@ pub(crate) struct SocketFile {
     /// Owner, and group, of the socket file
     ///
     /// Takes numbers. Changing the owner needs privileges (chown(2)).
-    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner, hide_short_help = true)]
     pub(crate) owner: Option<(u32, Option<u32>)>,
 
     /// Take over a pathname that a live socket holds

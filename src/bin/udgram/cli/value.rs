@@ -325,8 +325,8 @@ mod tests {
             ("2/ms", 500_000),
             ("18446744073709551615", 1),
         ] {
-            let rate = Rate(Duration::from_nanos(nanoseconds));
-            assert_eq!(super::rate(written), Ok(rate), "{written}");
+            let expected = Rate(Duration::from_nanos(nanoseconds));
+            assert_eq!(rate(written), Ok(expected), "{written}");
         }
         for wrong in [
             "",
@@ -339,7 +339,7 @@ mod tests {
             "1/s/s",
             "18446744073709551616",
         ] {
-            assert!(super::rate(wrong).is_err(), "{wrong}");
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
 
