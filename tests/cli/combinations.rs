@@ -143,7 +143,45 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             "--reply=all needs a --timeout, which is its end",
         ),
         (
-            &["send", "--window", "2", "s", "1"],
+            &["iter", "s"],
+            "a socket bound just now has nothing waiting",
+        ),
+        (
+            &["iter", "-c", "s"],
+            "a socket bound just now has nothing waiting",
+        ),
+        (
+            &["iter", "--peek", "-s", "0", "s"],
+            "ADDR and --socket-fd exclude each other",
+        ),
+        (
+            &["iter", "--peek", "-c", "s", "-s", "0"],
+            "--peek leaves the socket as it is, --connect does not",
+        ),
+        (
+            &["iter", "--peek", "-t", "1", "-s", "0"],
+            "--peek and --timeout exclude each other",
+        ),
+        (
+            &["iter", "--peek", "--creds", "-s", "0"],
+            "--peek and --creds exclude each other",
+        ),
+    ] {
+        is_refused(arguments, message);
+    }
+    for command in ["recv", "listen"] {
+        is_refused(
+            &[command, "--ancillary-bufsize", "64", "s"],
+            "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
+        );
+    }
+}
+
+#[test]
+fn options_about_the_time_the_loss_and_the_end_of_packets_that_contradict_are_named() {
+    for (arguments, message) in [
+        (
+            &["send", "--window", "2", "s", "1"][..],
             "--window has no effect without --reply",
         ),
         (
@@ -198,38 +236,8 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             &["listen", "--queue", "9", "--peek", "s"],
             "--queue and --peek exclude each other",
         ),
-        (
-            &["iter", "s"],
-            "a socket bound just now has nothing waiting",
-        ),
-        (
-            &["iter", "-c", "s"],
-            "a socket bound just now has nothing waiting",
-        ),
-        (
-            &["iter", "--peek", "-s", "0", "s"],
-            "ADDR and --socket-fd exclude each other",
-        ),
-        (
-            &["iter", "--peek", "-c", "s", "-s", "0"],
-            "--peek leaves the socket as it is, --connect does not",
-        ),
-        (
-            &["iter", "--peek", "-t", "1", "-s", "0"],
-            "--peek and --timeout exclude each other",
-        ),
-        (
-            &["iter", "--peek", "--creds", "-s", "0"],
-            "--peek and --creds exclude each other",
-        ),
     ] {
         is_refused(arguments, message);
-    }
-    for command in ["recv", "listen"] {
-        is_refused(
-            &[command, "--ancillary-bufsize", "64", "s"],
-            "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
-        );
     }
 }
 

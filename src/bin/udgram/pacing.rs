@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// processes for a few milliseconds before one that has just become ready. What is later is a stall.
 const JITTER: Duration = Duration::from_millis(10);
 
-/// What sets the time from one packet to the next.
+/// The time from one packet to the next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     /// Nothing: each is due when it is there.
