@@ -23,6 +23,12 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// Sets the limit at a moment.
+    #[must_use]
+    pub fn at(moment: Instant) -> Self {
+        Self(Some(moment))
+    }
+
     /// Returns whether the deadline has passed.
     #[must_use]
     pub fn passed(self) -> bool {
@@ -32,7 +38,12 @@ impl Deadline {
     /// Returns this deadline or the moment `timeout` from now, whichever is earlier.
     #[must_use]
     pub fn or_after(self, timeout: Duration) -> Self {
-        let other = Self::after(Some(timeout));
+        self.or(Self::after(Some(timeout)))
+    }
+
+    /// Returns this deadline or the other, whichever is earlier.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Self(Some(one.min(two))),
             (one, two) => Self(one.or(two)),

@@ -334,6 +334,66 @@ pub(crate) const FLAT: [&[Contender]; 2] = [
     ],
 ];
 
+/// Receive with a deep queue, beside a floor with the default one, and beside one with the same.
+pub(crate) const QUEUE: [&[Contender]; 2] = [
+    &[
+        contender(Program::Floor, "", RECEIVE_FLOOR),
+        contender(Program::Udgram, "receive, json", RECEIVE_JSON),
+        contender(
+            Program::Udgram,
+            "receive, json, --queue 512",
+            "{udgram} listen -p json --queue 512 --count {count} {addr}",
+        ),
+    ],
+    &[
+        contender(Program::Floor, "", "{floor} receive {addr} {count} 512"),
+        contender(
+            Program::Udgram,
+            "receive, json, --queue 512, floor with the same queue",
+            "{udgram} listen -p json --queue 512 --count {count} {addr}",
+        ),
+    ],
+];
+
+/// Receive a burst from senders that do not wait.
+pub(crate) const BURST: &[Contender] = &[
+    contender(Program::Floor, "", RECEIVE_FLOOR),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000",
+        "{udgram} listen -p json {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000, --queue 512",
+        "{udgram} listen -p json --queue 512 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000, --queue 4096",
+        "{udgram} listen -p json --queue 4096 {addr}",
+    ),
+];
+
+/// Ask `listen --echo`, beside a client that has one question under way.
+pub(crate) const WINDOW: &[Contender] = &[
+    contender(
+        Program::Floor,
+        "",
+        "{udgram} send -p json -r --window 1 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "questions, --window 8",
+        "{udgram} send -p json -r --window 8 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "questions, --window 64",
+        "{udgram} send -p json -r --window 64 {addr}",
+    ),
+];
+
 /// Observe a process that receives: the first row of each is the process by itself.
 pub(crate) const OBSERVE: &[Contender] = &[
     contender(Program::Floor, "", OBSERVED),

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -77,6 +78,17 @@ static int open_socket(const char *local, const char *peer)
             die(peer);
     }
     return fd;
+}
+
+/* Moves the process to a network namespace whose sockets have a queue of this length. */
+static void deepen_queues(const char *limit)
+{
+    int file;
+    if (unshare(CLONE_NEWNET) < 0 || (file = open("/proc/sys/net/unix/max_dgram_qlen", O_WRONLY)) < 0)
+        die("queue");
+    if (write(file, limit, strlen(limit)) < 0)
+        die("queue");
+    close(file);
 }
 
 static void write_all(const char *bytes, size_t size)
@@ -294,6 +306,18 @@ static void generate(const char *peer, unsigned long count, const char *packet, 
     }
 }
 
+/* Sends copies of the packet from forty sockets in turn, without waiting: what finds the queue full is lost. */
+static void volley(const char *peer, unsigned long count, const char *packet)
+{
+    enum { SENDERS = 40 };
+    int fds[SENDERS];
+    for (int i = 0; i < SENDERS; i++)
+        fds[i] = open_socket(NULL, peer);
+    for (unsigned long i = 0; i < count; i++)
+        if (send(fds[i % SENDERS], packet, strlen(packet), MSG_DONTWAIT) < 0 && errno != EAGAIN)
+            die("send");
+}
+
 /* Sends large packets: JSON strings of the given size. */
 static void burst(const char *peer, unsigned long count, size_t size)
 {
@@ -356,7 +380,9 @@ int main(int argc, char **argv)
         return filter();
     unsigned long count = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
     alarm(RUN_LIMIT);
-    if (strcmp(mode, "receive") == 0 && argc == 4)
+    if (strcmp(mode, "receive") == 0 && argc == 5)
+        deepen_queues(argv[4]);
+    if (strcmp(mode, "receive") == 0 && (argc == 4 || argc == 5))
         receive(path, count);
     else if (strcmp(mode, "sink") == 0 && argc == 4)
         sink(path, count);
@@ -371,6 +397,8 @@ int main(int argc, char **argv)
         generate(path, count, argv[4], argv[5], send_batch);
     else if (strcmp(mode, "generate-singly") == 0 && argc == 6)
         generate(path, count, argv[4], argv[5], send_singly);
+    else if (strcmp(mode, "volley") == 0 && argc == 5)
+        volley(path, count, argv[4]);
     else if (strcmp(mode, "ping") == 0 && argc == 6)
         ping(path, count, argv[4], argv[5], 1);
     else if (strcmp(mode, "ping-window") == 0 && argc == 6)
@@ -378,7 +406,7 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "burst") == 0 && argc == 5)
         burst(path, count, strtoul(argv[4], NULL, 10));
     else {
-        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|ping|ping-window|burst PATH … or filter\n", stderr);
+        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|volley|ping|ping-window|burst PATH … or filter\n", stderr);
         return 2;
     }
     return 0;

@@ -74,6 +74,10 @@ enum Part {
     Flat,
     /// Time from a single packet to the line that can be read
     Latency,
+    /// Receiving with a deep queue on one and on two processors, and what arrives of a burst (as root)
+    Queue,
+    /// Questions with several under way
+    Window,
     /// Datagrams that a process receives while `listen --peek` or strace observes it; the records lost
     Observe,
     /// Datagrams, and requests and answers, that pass a relay
@@ -187,6 +191,8 @@ impl Run {
             Part::Memory => self.memory(),
             Part::Flat => self.flat(),
             Part::Latency => self.latency(),
+            Part::Queue => self.queue(),
+            Part::Window => self.window(),
             Part::Observe => self.observe(),
             Part::Relay => self.relay(),
             Part::Size => self.size(),
@@ -331,6 +337,33 @@ impl Run {
             &rows,
             |runner, c| runner.latency(c, 1_000),
         );
+    }
+
+    fn queue(&mut self) {
+        let pin = self.runner.pin;
+        for (processors, suffix) in [
+            (Pin::One, ", one processor"),
+            (Pin::Two, ", two processors"),
+        ] {
+            self.runner.pin = Some(processors);
+            for contenders in contender::QUEUE {
+                self.throughput(contenders, suffix, Runner::receive);
+            }
+            let rounds = self.rounds();
+            let contenders = contender::BURST;
+            self.compare(Unit::Packets, rounds, contenders, &[suffix], |runner, c| {
+                Ok(vec![runner.volley(c, 4_000)?])
+            });
+        }
+        self.runner.pin = pin;
+    }
+
+    fn window(&mut self) {
+        let (count, rounds) = (self.count(100_000), self.rounds().min(7));
+        let contenders = contender::WINDOW;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            Ok(vec![f64::from(count) / runner.ask(c, count)?])
+        });
     }
 
     fn observe(&mut self) {

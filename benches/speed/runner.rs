@@ -27,6 +27,8 @@ const LARGE_COUNT: u32 = 32;
 const ENDLESS: u32 = 4_000_000_000;
 /// The timeout for a program to be ready, and to finish after the last packet is sent.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The time without a new line after which a burst is over.
+const QUIET: Duration = Duration::from_millis(100);
 /// The time that a receiver waits before its idle memory is read.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -347,17 +349,64 @@ impl Runner {
         Ok(begun.elapsed().as_secs_f64())
     }
 
+    /// Returns how many datagrams of a burst a receiver that is ready for them writes. Those that find
+    /// the queue full are lost.
+    pub(crate) fn volley(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let _receiver = self.receiver(contender, ENDLESS, File::create(self.lines())?.into())?;
+        let mut senders = self.opposite("{floor} volley {addr} {count}", count);
+        senders.arg(PACKET);
+        self.spawn("senders", senders, Stdio::null(), Stdio::null())?
+            .finish()?;
+        let mut size = u64::MAX;
+        loop {
+            let now = self.lines().metadata()?.len();
+            if now == size {
+                break;
+            }
+            size = now;
+            sleep(QUIET);
+        }
+        let received = u32::try_from(size / (PACKET.len() as u64 + 1))?;
+        Ok(f64::from(received))
+    }
+
+    /// Returns the seconds in which a client has asked each line and printed each answer.
+    pub(crate) fn ask(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        self.write_lines(count)?;
+        let server = self.opposite("{udgram} listen -p json --echo {addr}", count);
+        let mut server = self.spawn("server", server, Stdio::null(), Stdio::null())?;
+        Self::wait_bound(&mut server, &self.address())?;
+        let answers = self.directory.join("answers");
+        let begun = Instant::now();
+        let mut client = self.spawn(
+            contender.program.name(),
+            self.contender(contender, count),
+            File::open(self.lines())?.into(),
+            File::create(&answers)?.into(),
+        )?;
+        client.finish()?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        ensure!(
+            fs::read(self.lines())? == fs::read(&answers)?,
+            "the answers are not the questions"
+        );
+        fs::remove_file(&answers)?;
+        Ok(elapsed)
+    }
+
     /// Returns the seconds for each request of one client, one at a time.
     pub(crate) fn echo(&self, contender: &Contender, count: u32) -> Result<f64> {
-        self.ask("{floor} ping {addr} {count}", contender, count)
+        self.ask_server("{floor} ping {addr} {count}", contender, count)
     }
 
     /// Returns the same for a client that has several requests under way.
     pub(crate) fn answers(&self, contender: &Contender, count: u32) -> Result<f64> {
-        self.ask("{floor} ping-window {addr} {count}", contender, count)
+        self.ask_server("{floor} ping-window {addr} {count}", contender, count)
     }
 
-    fn ask(&self, client: &str, contender: &Contender, count: u32) -> Result<f64> {
+    fn ask_server(&self, client: &str, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
         let mut client = self.counterpart(client, count, End::Exit)?;
         let _server = self.receiver(contender, count, Stdio::null())?;

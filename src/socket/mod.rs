@@ -1,9 +1,10 @@
 //! Makes and connects Unix datagram sockets, and receives batches of datagrams. The module `send` sends
-//! them.
+//! them; `queue` makes sockets with a longer queue.
 //!
 //! The file status flags of a socket stay unchanged, because other processes may share them: each call
 //! sets `MSG_DONTWAIT`, and [`wait`] waits.
 
+mod queue;
 mod send;
 
 use crate::address::{Address, ToAddress};

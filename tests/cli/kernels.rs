@@ -46,7 +46,7 @@ fn a_missing_system_call_is_named_with_the_linux_that_has_it() {
     ] {
         without(&sandbox, call, "ENOSYS", arguments).run().fails(
             1,
-            &format!(
+            format!(
                 "udgram: cannot {operation}: Function not implemented (hint: {hint}; a sandbox may forbid it)"
             ),
         );

@@ -96,7 +96,9 @@ fn json_is_sent_unchanged() {
         "null",
         "{}",
     ] {
-        assert_eq!(datagrams(&["s", json], ""), [json.as_bytes()], "{json}");
+        // Without the dashes, -0 is the option.
+        let sent = datagrams(&["--", "s", json], "");
+        assert_eq!(sent, [json.as_bytes()], "{json}");
     }
 }
 

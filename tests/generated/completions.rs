@@ -208,6 +208,9 @@ fn zsh() -> String {
         (":DURATION:_default", ":duration: "),
         (":BYTES:_default", ":bytes: "),
         (":N:_default", ":number: "),
+        (":N[/UNIT]:_default", ":rate: "),
+        (":FACTOR:_default", ":factor: "),
+        (":INTERVAL:_default", ":interval: "),
         (":UID|NAME:_default", ":user:_users"),
         (":CMD:_default", ":command: _cmdstring"),
     ]

@@ -6,7 +6,7 @@ use crate::protocol::Client;
 use crate::report::Report;
 use anyhow::Result;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{BATCH, Datagram};
 
@@ -25,6 +25,12 @@ pub(crate) trait Handler {
     /// Returns whether datagrams are printed before they are handled.
     fn prints(&self) -> bool {
         true
+    }
+
+    /// Returns whether a datagram was sent before the question that it could answer.
+    fn is_late(&self, sent: SystemTime) -> bool {
+        let _ = sent;
+        false
     }
 
     /// Handles one datagram.

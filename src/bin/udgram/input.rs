@@ -1,5 +1,6 @@
-//! Reads stdin in large pieces, and returns whole lines without copying them.
+//! Reads stdin in large pieces, and returns whole lines, or packets that end with a NUL, without copying them.
 
+use crate::cli::Terminator;
 use crate::exit::{Exit, Failure};
 use crate::process;
 use anyhow::Result;
@@ -33,6 +34,7 @@ impl std::error::Error for TooLong {}
 pub(crate) struct Input {
     stdin: Stdin,
     buffer: Vec<u8>,
+    terminator: Terminator,
     /// The start of what has been read and not returned.
     start: usize,
     /// The end of what has been read.
@@ -43,7 +45,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// Fails if stdin was closed when the program started.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(terminator: Terminator) -> Result<Self> {
         if process::was_closed_at_start(0) {
             return Err(Failure::error(
                 Exit::Refused,
@@ -53,19 +55,20 @@ impl Input {
         Ok(Self {
             stdin: stdin(),
             buffer: vec![0; READ_SIZE],
+            terminator,
             start: 0,
             end: 0,
             ended: false,
         })
     }
 
-    /// Returns the next lines, at least one, with their line ends; the last line may have none. Waits
+    /// Returns the next lines, at least one, with their terminators; the last line may have none. Waits
     /// only if no whole line has been read. Returns `None` at the end.
     pub(crate) fn lines(&mut self, wake: &Wake<'_>) -> Result<Option<&[u8]>> {
         let mut searched = 0;
         loop {
             let unsearched = &self.buffer[self.start + searched..self.end];
-            if let Some(last) = memchr::memrchr(b'\n', unsearched) {
+            if let Some(last) = memchr::memrchr(self.terminator.byte(), unsearched) {
                 let from = self.start;
                 self.start += searched + last + 1;
                 return Ok(Some(&self.buffer[from..self.start]));

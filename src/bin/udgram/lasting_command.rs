@@ -31,6 +31,8 @@ const OTHER: u64 = 3;
 /// A running command.
 pub(crate) struct LastingCommand {
     child: SpawnedProcess,
+    /// The byte that ends a line.
+    line_end: u8,
     /// Readable when [`read`](Self::read) or [`write`](Self::write) has something to do.
     events: Epoll,
     /// Readable when the command has ended; `None` before Linux 5.3, which has no pidfd_open(2).
@@ -82,8 +84,8 @@ pub(crate) enum Fault {
 }
 
 impl LastingCommand {
-    /// Starts a command.
-    pub(crate) fn start(line: &ShellLine<'_>) -> Result<Self> {
+    /// Starts a command that prints lines which end with `line_end`.
+    pub(crate) fn start(line: &ShellLine<'_>, line_end: u8) -> Result<Self> {
         let waiting = "cannot wait for CMD";
         let (stdin, input) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
         let (output, stdout) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
@@ -102,6 +104,7 @@ impl LastingCommand {
         }
         Ok(Self {
             child,
+            line_end,
             events,
             pidfd,
             input: Some(input),
@@ -149,7 +152,7 @@ impl LastingCommand {
 
     /// Returns the next line that it has printed, without the line end.
     pub(crate) fn next_line(&mut self) -> Option<&[u8]> {
-        let Some(end) = memchr::memchr(b'\n', &self.printed[self.searched..]) else {
+        let Some(end) = memchr::memchr(self.line_end, &self.printed[self.searched..]) else {
             self.searched = self.printed.len();
             return None;
         };

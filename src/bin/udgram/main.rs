@@ -6,10 +6,12 @@ mod answering;
 mod cli;
 mod cmd;
 mod color;
+mod commands;
 mod endpoint;
 mod envelope;
 mod exit;
 mod handler;
+mod histogram;
 mod inherited;
 mod input;
 mod invalid;
@@ -19,6 +21,7 @@ mod listing;
 mod notify;
 mod output;
 mod overview;
+mod pacing;
 mod peek;
 mod pipe_command;
 mod printer;
@@ -96,10 +99,12 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }
-    let stats = if command.stats() {
-        Some(Stats::start(report)?)
-    } else {
-        None
+    let stats = match command.stats() {
+        Some(reporting) => {
+            let round_trips = command.measures_round_trips();
+            Some(Stats::start(report, reporting, round_trips)?)
+        }
+        None => None,
     };
     let exit = match command {
         Command::Send(options) => cmd::send::run(options, report),
@@ -116,7 +121,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Help(_) => Ok(Exit::Done),
     };
     if let Some(stats) = stats {
-        stats.tell();
+        stats.conclude();
     }
     exit
 }

@@ -2,7 +2,7 @@
 //! same place.
 
 use crate::answering::Answers;
-use crate::cli::Protocol;
+use crate::cli::{Protocol, Terminator};
 use crate::exit::{Exit, Failure};
 use crate::invalid;
 use crate::lasting_command::{Fault, LastingCommand, Stage};
@@ -32,6 +32,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct PipeCommand<'l> {
     line: ShellLine<'l>,
     protocol: Protocol,
+    terminator: Terminator,
     command: LastingCommand,
     /// The senders of the packets that are not answered, in the order of the packets.
     awaiting: VecDeque<Recipient>,
@@ -53,12 +54,17 @@ pub(crate) struct PipeCommand<'l> {
 
 impl<'l> PipeCommand<'l> {
     /// Starts the command.
-    pub(crate) fn start(line: &'l OsStr, protocol: Protocol) -> Result<Self> {
+    pub(crate) fn start(
+        line: &'l OsStr,
+        protocol: Protocol,
+        terminator: Terminator,
+    ) -> Result<Self> {
         let line = ShellLine::new(line)?;
-        let command = LastingCommand::start(&line)?;
+        let command = LastingCommand::start(&line, terminator.byte())?;
         Ok(Self {
             line,
             protocol,
+            terminator,
             command,
             awaiting: VecDeque::new(),
             unseen: 0,
@@ -124,11 +130,12 @@ impl<'l> PipeCommand<'l> {
             return;
         };
         let inside = &line[..line.len().saturating_sub(1)];
-        if let Some(place) = memchr::memchr(b'\n', inside) {
+        if let Some(place) = memchr::memchr(self.terminator.byte(), inside) {
             self.failure.get_or_insert(Exit::Parse);
             let message = format!(
-                "packet from {} has a line break (byte {place}), and was not given to {}",
+                "packet from {} has a {} (byte {place}), and was not given to {}",
                 datagram.sender().quoted(),
+                self.terminator.name(),
                 self.line.quoted()
             );
             let hint = "-e gives each packet as an envelope, which is one line";

@@ -1,8 +1,9 @@
 //! Prints received datagrams: the packet or the envelope of each, escaped and coloured for a terminal, and
 //! the warnings about it.
 
-use crate::cli::{Protocol, Receive, When};
+use crate::cli::{Protocol, Receive, Terminator, When};
 use crate::color;
+use crate::commands::Descriptors;
 use crate::envelope::{Arrival, EnvelopeWriter};
 use crate::exit::Exit;
 use crate::invalid::{self, Form};
@@ -35,6 +36,7 @@ pub(crate) enum DescriptorUse {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
+    pub(crate) terminator: Terminator,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) space: ControlSpace,
@@ -54,6 +56,7 @@ impl ReceiveOptions {
         };
         Self {
             protocol: receive.packets.protocol,
+            terminator: receive.packets.terminator(),
             envelope,
             credentials: receive.creds,
             space,
@@ -72,6 +75,7 @@ impl ReceiveOptions {
         let time = self.envelope.then_some(sockopt::TIMESTAMPNS);
         time.into_iter()
             .chain(self.credentials.then_some(libc::SO_PASSCRED))
+            .chain(self.credentials.then_some(libc::SO_PASSPIDFD))
             .collect()
     }
 }
@@ -82,6 +86,7 @@ pub(crate) struct Printer {
     pub(crate) output: Output,
     pub(crate) report: Report,
     protocol: Protocol,
+    terminator: Terminator,
     envelope: Option<EnvelopeWriter>,
     /// The last line that was printed, as it is not on a terminal, if lines are kept; empty if that was not a
     /// valid packet.
@@ -102,6 +107,7 @@ impl Printer {
     pub(crate) fn new(options: ReceiveOptions, report: Report) -> Self {
         let ReceiveOptions {
             protocol,
+            terminator,
             credentials,
             space,
             descriptor_use,
@@ -117,6 +123,7 @@ impl Printer {
             output,
             report,
             protocol,
+            terminator,
             envelope,
             kept: None,
             failures: 0,
@@ -137,6 +144,13 @@ impl Printer {
     /// packet.
     pub(crate) fn print_passed(&mut self, datagram: &Datagram<'_>, to: &Address<'_>) {
         self.show(datagram, Arrival::Passing(to));
+    }
+
+    /// Ends a batch of datagrams. Returns whether the next one needs descriptors of the senders; `None` if
+    /// the senders' commands are not printed.
+    pub(crate) fn end_batch(&mut self) -> Option<Descriptors> {
+        let commands = self.envelope.as_mut()?.commands.as_mut()?;
+        Some(commands.end_batch())
     }
 
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
@@ -171,14 +185,27 @@ impl Printer {
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
         let failures = self.failures;
-        self.append(datagram, numbers.as_deref(), arrival);
-        if let Some(kept) = &mut self.kept {
-            kept.clear();
-            if failures == self.failures {
-                kept.extend_from_slice(&self.output.lines[start..]);
+        let shown = self.append(datagram, numbers.as_deref(), arrival);
+        let valid = failures == self.failures;
+        self.keep(start, valid);
+        if shown {
+            self.finish(start);
+        }
+    }
+
+    /// Keeps the line from `start` on, if lines are kept.
+    fn keep(&mut self, start: usize, valid: bool) {
+        let is_ended = self.is_ended(start);
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        kept.clear();
+        if valid {
+            kept.extend_from_slice(&self.output.lines[start..]);
+            if !is_ended {
+                kept.push(self.terminator.byte());
             }
         }
-        self.escape_and_color(start);
     }
 
     /// Keeps each line that is printed until the next.
@@ -199,12 +226,15 @@ impl Printer {
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
             envelope.write_observed(datagram, packet, lines);
         };
-        self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
-        self.escape_and_color(start);
+        let task = Task(datagram.sender);
+        if self.append_packet(datagram.bytes, datagram.size, task, write) {
+            self.finish(start);
+        }
     }
 
-    /// Escapes and colours the output from `start` on, for a terminal.
-    fn escape_and_color(&mut self, start: usize) {
+    /// Escapes and colours the packet or envelope from `start` on, for a terminal, and ends it.
+    fn finish(&mut self, start: usize) {
+        let is_ended = self.is_ended(start);
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -215,11 +245,26 @@ impl Printer {
         if self.color {
             color::paint(&mut self.output.lines, start);
         }
+        if !is_ended {
+            self.output.lines.push(self.terminator.byte());
+        }
     }
 
-    /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
-    /// packet.
-    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival<'_>) {
+    /// Returns whether the packet from `start` on needs no line end: it has one, or its protocol adds none.
+    fn is_ended(&self, start: usize) -> bool {
+        self.terminator == Terminator::LineBreak
+            && self.envelope.is_none()
+            && !self.protocol.adds_line_break(&self.output.lines[start..])
+    }
+
+    /// Appends the packet or the envelope of `datagram`. Reports a datagram that is not a valid packet.
+    /// Returns whether there is anything to print.
+    fn append(
+        &mut self,
+        datagram: &Datagram<'_>,
+        numbers: Option<&[RawFd]>,
+        arrival: Arrival<'_>,
+    ) -> bool {
         if datagram.ancillary.truncated {
             self.note_truncation(datagram);
         }
@@ -227,18 +272,18 @@ impl Printer {
             envelope.write(datagram, packet, numbers, arrival, lines);
         };
         let sender = datagram.sender();
-        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
+        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write)
     }
 
     /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
-    /// datagram that is not a valid packet.
+    /// datagram that is not a valid packet. Returns whether it appended anything, which may be empty.
     fn append_packet(
         &mut self,
         bytes: &[u8],
         size: usize,
         from: impl Display,
         write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
-    ) {
+    ) -> bool {
         let lines = &mut self.output.lines;
         let (what, error) = if size > bytes.len() {
             let came = bytes.len();
@@ -246,8 +291,14 @@ impl Printer {
             (what, None)
         } else {
             match (self.protocol.build_packet(bytes), &mut self.envelope) {
-                (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
-                (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
+                (Ok(packet), None) => {
+                    lines.extend_from_slice(&packet);
+                    return true;
+                }
+                (Ok(packet), Some(envelope)) => {
+                    write(envelope, Ok(&packet), lines);
+                    return true;
+                }
                 (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
             }
         };
@@ -266,19 +317,23 @@ impl Printer {
             form,
             error.as_ref(),
         ));
+        self.envelope.is_some()
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; `numbers` are the numbers of its
     /// descriptors. Returns `None` if it is not a valid packet: then it is reported, and its envelope, if
     /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
-        let failures = self.failures;
-        self.append(datagram, Some(numbers), Arrival::Timely);
+        let (start, failures) = (self.output.lines.len(), self.failures);
+        let appended = self.append(datagram, Some(numbers), Arrival::Timely);
         if self.failures > failures {
+            if appended {
+                self.finish(start);
+            }
             return None;
         }
         let mut line = std::mem::take(&mut self.output.lines);
-        if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
+        if self.protocol == Protocol::Text && line.ends_with(b"\n") {
             line.pop();
         }
         Some(line)

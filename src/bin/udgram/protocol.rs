@@ -80,16 +80,12 @@ impl Protocol {
         }
     }
 
-    /// Appends a received packet as a line, with its line end.
-    pub(crate) fn write_line(self, packet: &[u8], lines: &mut Vec<u8>) {
-        lines.extend_from_slice(packet);
-        let ends = match self {
-            Self::Raw => true,
-            Self::Text => packet.ends_with(b"\n"),
-            _ => false,
-        };
-        if !ends {
-            lines.push(b'\n');
+    /// Returns whether a line break is added to a received packet, which makes it a line.
+    pub(crate) fn adds_line_break(self, packet: &[u8]) -> bool {
+        match self {
+            Self::Raw => false,
+            Self::Text => !packet.ends_with(b"\n"),
+            _ => true,
         }
     }
 

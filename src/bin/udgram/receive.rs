@@ -2,6 +2,7 @@
 //! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
+use crate::commands::Descriptors;
 use crate::endpoint::{Opened, Origin, is_stamped};
 use crate::exit::{Exit, has_kind};
 use crate::handler::Handler;
@@ -12,6 +13,7 @@ use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
 use crate::stats::TOTALS;
 use anyhow::Result;
+use nix::libc;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,6 +32,8 @@ pub(crate) enum Patience {
     Each(Option<Duration>),
     /// So long for all of them, and until all that was queued at the start is printed.
     Total(Option<Duration>),
+    /// Until then for the first ones.
+    First(Deadline),
 }
 
 /// The limits at which a receiver ends.
@@ -58,11 +62,9 @@ enum Full {
 pub(crate) enum Replies {
     /// Any datagram.
     All,
-    /// Those that were sent after this moment, at which the question was: the kernel notes when.
-    Since(SystemTime),
-    /// Those that were sent once the question has been received, too: while it is unread, nothing can
-    /// be its answer. SIOCOUTQ says whether anything sent from the socket is unread.
-    OnceRead(SystemTime),
+    /// Those that come once the question has been received: while it is unread, nothing can be its answer.
+    /// SIOCOUTQ says whether anything sent from the socket is unread.
+    OnceRead,
     /// None: they were queued before the question.
     Late,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Receiver<H> {
     origin: Origin,
     /// The only peer that datagrams are taken of.
     pub(crate) only_from: Option<PeerName>,
+    /// The descriptors of senders that the kernel supplies now; `None` if that is not to be changed.
+    senders: Option<Descriptors>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
     /// True if each datagram has its time of arrival from now on.
@@ -115,7 +119,10 @@ impl<H: Handler> Receiver<H> {
         let max = max
             .map_or(BATCH, |max| usize::try_from(max).unwrap_or(BATCH))
             .min(handler.max());
-        let batch = Batch::new(client.socket()?, options.space, max)?;
+        let socket = client.socket()?;
+        let batch = Batch::new(&socket, options.space, max)?;
+        let supplied = opened.origin == Origin::New
+            && sockopt::get_int(&socket, libc::SO_PASSPIDFD).is_ok_and(|value| value != 0);
         Ok(Self {
             batch,
             printer: Printer::new(options, report),
@@ -123,6 +130,7 @@ impl<H: Handler> Receiver<H> {
             handler,
             origin: opened.origin,
             only_from: opened.only_from,
+            senders: supplied.then_some(Descriptors::Wanted),
             strangers: 0,
             stamped: opened.stamped,
             called: SystemTime::UNIX_EPOCH,
@@ -243,6 +251,9 @@ impl<H: Handler> Receiver<H> {
                 // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
             }
+            if taken > 0 && time.is_for_first() {
+                return Ok(Exit::Done);
+            }
             let now = Instant::now();
             self.printer.output.flush_if_stale(now, intake.wake)?;
             if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
@@ -276,7 +287,7 @@ impl<H: Handler> Receiver<H> {
             None => until,
         };
         let max = self.max();
-        let output = &mut self.printer.output;
+        let (output, senders) = (&mut self.printer.output, &mut self.senders);
         if max == 0 {
             output.flush(wake)?;
             self.batch.trim();
@@ -299,6 +310,8 @@ impl<H: Handler> Receiver<H> {
             self.called = SystemTime::now();
         }
         client.receive(&mut self.batch, max, soon, wake, |batch| {
+            // Any process may be the next to send.
+            ask_for_senders(client, senders, Descriptors::Wanted)?;
             output.flush(wake)?;
             batch.trim();
             anyhow::Ok(())
@@ -329,11 +342,10 @@ impl<H: Handler> Receiver<H> {
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
     fn accept_batch(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
-        let (all_late, asked) = match intake.replies {
-            Replies::All => (false, None),
-            Replies::Since(asked) => (false, Some(asked)),
-            Replies::OnceRead(asked) => (question_is_unread(client), Some(asked)),
-            Replies::Late => (true, None),
+        let all_late = match intake.replies {
+            Replies::All => false,
+            Replies::OnceRead => question_is_unread(client),
+            Replies::Late => true,
         };
         self.stamped |= self.batch.has_been_empty();
         let connected = self.only_from.is_none() || is_connected(client);
@@ -341,7 +353,7 @@ impl<H: Handler> Receiver<H> {
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             let sent = datagram.ancillary.time;
-            let late = all_late || asked.is_some_and(|asked| sent.is_some_and(|sent| sent < asked));
+            let late = all_late || sent.is_some_and(|sent| self.handler.is_late(sent));
             if !self.stamped {
                 self.stamped = keep_time_of_arrival(&mut datagram, self.called);
             }
@@ -349,6 +361,7 @@ impl<H: Handler> Receiver<H> {
                 (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
             if !from_peer {
                 self.strangers += 1;
+                TOTALS.note_refused();
                 if self.strangers == 1 {
                     printer.note_stranger(&datagram);
                 }
@@ -356,6 +369,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             if !self.admission.admits(&mut datagram, printer.report) {
+                TOTALS.note_refused();
                 continue;
             }
             if late {
@@ -379,12 +393,21 @@ impl<H: Handler> Receiver<H> {
                 handled = printer.output.flush_if_full(intake.wake);
             }
         }
+        let handled = handled.and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
         TOTALS
             .received
             .add(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
         (taken, handled)
+    }
+
+    /// Asks the kernel for descriptors of the next senders only if they are needed.
+    fn end_batch(&mut self, client: &Client) -> Result<()> {
+        match self.printer.end_batch() {
+            Some(wanted) => ask_for_senders(client, &mut self.senders, wanted),
+            None => Ok(()),
+        }
     }
 
     /// Reports what is queued before a question: it is not the answer.
@@ -527,16 +550,22 @@ struct Allowance {
 
 impl Allowance {
     fn new(patience: Patience, printer: &Printer) -> Self {
-        let (Patience::Each(timeout) | Patience::Total(timeout)) = patience;
         Self {
             patience,
-            deadline: Deadline::after(timeout),
+            deadline: match patience {
+                Patience::Each(timeout) | Patience::Total(timeout) => Deadline::after(timeout),
+                Patience::First(deadline) => deadline,
+            },
             written: printer.output.writing,
         }
     }
 
     fn is_total(&self) -> bool {
         matches!(self.patience, Patience::Total(_))
+    }
+
+    fn is_for_first(&self) -> bool {
+        matches!(self.patience, Patience::First(_))
     }
 
     fn deadline(&self, printer: &Printer) -> Deadline {
@@ -550,6 +579,21 @@ impl Allowance {
             *self = Self::new(self.patience, printer);
         }
     }
+}
+
+/// Makes the kernel supply descriptors of the senders, or stop doing so; `state` is what it does now.
+fn ask_for_senders(
+    client: &Client,
+    state: &mut Option<Descriptors>,
+    wanted: Descriptors,
+) -> Result<()> {
+    if state.is_some_and(|now| now != wanted) {
+        client
+            .socket()?
+            .set_passpidfd(wanted == Descriptors::Wanted)?;
+        *state = Some(wanted);
+    }
+    Ok(())
 }
 
 /// Removes the time of a datagram that was queued before the socket asked for it: the kernel gives the

@@ -1,10 +1,10 @@
 //! Checks what clap cannot: options that exclude or need each other, and options
 //! that have no effect in the combination given.
 
-use super::value::Replies;
+use super::value::{Replies, Reporting};
 use super::{
-    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Relay, Send, Shown,
-    SocketFile, Sockopt, When,
+    Cli, Command, Depth, Exec, Inherited, Iter, Listen, Ls, Packets, Protocol, Receive, Recv,
+    Relay, Send, Shown, SocketFile, Sockopt, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -40,8 +40,8 @@ impl Cli {
 }
 
 impl Command {
-    /// Returns whether totals are printed (`--stats`).
-    pub(crate) fn stats(&self) -> bool {
+    /// Returns when totals are printed (`--stats`).
+    pub(crate) fn stats(&self) -> Option<Reporting> {
         match self {
             Self::Send(send) => send.counting.stats,
             Self::Recv(recv) => recv.receive.counting.stats,
@@ -52,8 +52,13 @@ impl Command {
             | Self::Sockopt(_)
             | Self::Exec(_)
             | Self::Completions(_)
-            | Self::Help(_) => false,
+            | Self::Help(_) => None,
         }
+    }
+
+    /// Returns whether the time from packets to their replies is measured.
+    pub(crate) fn measures_round_trips(&self) -> bool {
+        matches!(self, Self::Send(send) if send.reply.is_some())
     }
 }
 
@@ -82,11 +87,37 @@ impl Send {
         if self.reply == Some(Replies::All) && self.timeout.0.is_none() {
             return refuse("--reply=all needs a --timeout, which is its end");
         }
+        self.check_pace()?;
         let shown = self.counting.shown;
         if self.reply.is_none() {
             return shown.check("send prints nothing without --reply");
         }
         shown.check_lines(self.packets.protocol, self.packets.envelope)
+    }
+
+    /// Checks how packets are read and when they are sent.
+    fn check_pace(&self) -> Result<()> {
+        self.packets.check(self.packets.envelope)?;
+        let packets = self.arguments.len() - usize::from(self.peer().is_some());
+        if self.packets.null && packets > 0 && self.reply.is_none() {
+            return refuse(
+                "--null has no effect: packets are arguments, and send prints nothing without --reply",
+            );
+        }
+        if self.pace.is_some() && !self.packets.envelope {
+            return refuse("--pace needs --envelope, whose lines have a time");
+        }
+        if self.drop && self.timeout.0.is_some() {
+            return refuse("--timeout has no effect: --drop never waits");
+        }
+        match self.reply {
+            _ if self.window == 1 => Ok(()),
+            None => refuse("--window has no effect without --reply"),
+            Some(Replies::All) => {
+                refuse("--window with --reply=all: nothing says which packet a reply belongs to")
+            }
+            Some(Replies::Count(_)) => Ok(()),
+        }
     }
 
     /// Returns PEER as it is written; with --to and --socket-fd every argument is a packet.
@@ -137,8 +168,13 @@ impl Recv {
     fn check(&self) -> Result<()> {
         let runs = !self.command.is_empty();
         self.receive.check(self.address.as_ref(), runs)?;
+        let connect = self.receive.connect.as_ref();
+        self.depth.check(self.address.as_ref(), connect, "ADDR")?;
         if runs {
-            if self.receive.counting.stats {
+            if self.receive.packets.null {
+                return refuse("--null has no effect: the packet goes to CMD, not to stdout");
+            }
+            if self.receive.counting.stats.is_some() {
                 return refuse("--stats with a CMD: udgram is gone when it ends");
             }
             self.receive
@@ -173,6 +209,20 @@ impl Listen {
                 "--pipe with -p raw: bytes are not lines",
                 "-p hex, -p base64, or -e",
             );
+        }
+        let connect = self.receive.connect.as_ref();
+        self.depth.check(self.address.as_ref(), connect, "ADDR")?;
+        let answers = [
+            ("--echo", self.echo),
+            ("--exec", self.exec.is_some()),
+            ("--pipe", self.pipe.is_some()),
+        ];
+        if let (Some(_), Some((option, _))) =
+            (self.depth.queue, answers.iter().find(|(_, given)| *given))
+        {
+            return refuse(format!(
+                "--queue and {option} exclude each other: a socket with --queue cannot answer an abstract name"
+            ));
         }
         let inherited = self.receive.socket.inherited.is_given();
         if self.address.is_some() || self.receive.connect.is_some() || inherited {
@@ -264,8 +314,9 @@ impl Sockopt {
 
 impl Exec {
     fn check(&self) -> Result<()> {
-        self.file
-            .check(self.bind.as_ref(), &self.socket.inherited, "--bind")
+        let bind = self.bind.as_ref();
+        self.file.check(bind, &self.socket.inherited, "--bind")?;
+        self.depth.check(bind, self.connect.as_ref(), "--bind")
     }
 }
 
@@ -275,6 +326,7 @@ impl Receive {
     fn check(&self, address: Option<&Address<'static>>, command: bool) -> Result<()> {
         self.file.check(address, &self.socket.inherited, "ADDR")?;
         let envelope = self.packets.envelope || self.creds;
+        self.packets.check(envelope)?;
         if self.ancillary_bufsize.is_some() && !(envelope || command) {
             return refuse(
                 "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
@@ -283,6 +335,44 @@ impl Receive {
         self.counting
             .shown
             .check_lines(self.packets.protocol, envelope)
+    }
+}
+
+impl Packets {
+    /// Refuses a terminator where there is none; `envelope` says that lines are envelopes.
+    fn check(self, envelope: bool) -> Result<()> {
+        if self.null && self.protocol == Protocol::Raw && !envelope {
+            return refuse("--null has no effect: -p raw adds nothing to packets");
+        }
+        Ok(())
+    }
+}
+
+impl Depth {
+    /// Refuses a queue where no socket is made that can have it; `argument` is what names the socket.
+    fn check(
+        self,
+        bound: Option<&Address<'static>>,
+        peer: Option<&Address<'static>>,
+        argument: &str,
+    ) -> Result<()> {
+        if self.queue.is_none() {
+            return Ok(());
+        }
+        let reason =
+            "the socket is in a network namespace of its own, in which nobody sees abstract names";
+        match (bound, peer) {
+            (Some(Address::Abstract(_)), _) => {
+                refuse(format!("--queue needs a pathname to bind: {reason}"))
+            }
+            (Some(Address::Pathname(_)), Some(Address::Abstract(_))) => {
+                refuse(format!("--queue needs a pathname to connect to: {reason}"))
+            }
+            (Some(Address::Pathname(_)), _) => Ok(()),
+            (Some(Address::Unnamed) | None, _) => refuse(format!(
+                "--queue has no effect: no pathname is bound without {argument}"
+            )),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Defines the command line of `udgram exec`.
 
-use super::socket::{Socket, SocketFile};
+use super::socket::{Depth, Socket, SocketFile};
 use super::value::{address, peer};
 use clap::Args;
 use std::ffi::OsString;
@@ -38,4 +38,7 @@ pub(crate) struct Exec {
 
     #[command(flatten)]
     pub(crate) file: SocketFile,
+
+    #[command(flatten)]
+    pub(crate) depth: Depth,
 }

@@ -1,6 +1,7 @@
 //! Defines the command line of `udgram listen`.
 
 use super::packets::Receive;
+use super::socket::Depth;
 use super::value::{Timeout, count, peer, timeout, user};
 use clap::Args;
 use std::ffi::OsString;
@@ -29,6 +30,9 @@ pub(crate) struct Listen {
     #[command(flatten)]
     pub(crate) receive: Receive,
 
+    #[command(flatten)]
+    pub(crate) depth: Depth,
+
     /// End after N packets
     ///
     /// Counts all datagrams, valid packets or not. Without this option, listen ends by a signal, by
@@ -50,7 +54,7 @@ pub(crate) struct Listen {
     /// Envelopes have the time, and the process, user, group and command that sent the datagram, but
     /// not its address or descriptors. This needs the right to trace the process, CAP_BPF, and, for
     /// the credentials of senders, CAP_PERFMON.
-    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "ancillary_bufsize", "allow_uid", "echo", "exec", "pipe"], help_heading = "Packets")]
+    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "queue", "ancillary_bufsize", "allow_uid", "echo", "exec", "pipe"], help_heading = "Packets")]
     pub(crate) peek: bool,
 
     /// Accept packets of this user only; may repeat

@@ -25,11 +25,11 @@ pub(crate) use exec::Exec;
 pub(crate) use iter::Iter;
 pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
-pub(crate) use packets::{Protocol, Receive, Shown, When};
+pub(crate) use packets::{Packets, Protocol, Receive, Shown, Terminator, When};
 pub(crate) use recv::Recv;
 pub(crate) use relay::Relay;
 pub(crate) use send::Send;
-pub(crate) use socket::{Inherited, SocketFile};
+pub(crate) use socket::{Depth, Inherited, SocketFile};
 pub(crate) use sockopt::Sockopt;
 
 use crate::verbosity::Verbosity;
@@ -86,6 +86,7 @@ pub(crate) enum Unread {
 impl Cli {
     /// Parses and checks `arguments`, the first of which is the program's name.
     pub(crate) fn read(arguments: &[OsString]) -> Result<Self, Unread> {
+        let arguments = &usage::null_spelled_out(arguments);
         let refuse = |error: clap::Error| match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion

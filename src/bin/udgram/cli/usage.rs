@@ -43,6 +43,19 @@ fn command_of(arguments: &[OsString]) -> Option<(usize, &'static str)> {
     words.find_map(|(at, word)| Some((at, known(word)?)))
 }
 
+/// Returns the arguments with `--null` in place of `-0`. Where a negative number may stand, such as for a
+/// packet, clap takes `-0` for one.
+pub(super) fn null_spelled_out(arguments: &[OsString]) -> Vec<OsString> {
+    let mut arguments = arguments.to_vec();
+    if command_of(&arguments).is_some_and(|(_, name)| CARRIERS.contains(&name)) {
+        let options = arguments.iter_mut().take_while(|word| *word != "--");
+        for word in options.filter(|word| *word == "-0") {
+            *word = "--null".into();
+        }
+    }
+    arguments
+}
+
 /// Returns the error of a command line that clap refuses.
 pub(super) fn refused(error: &clap::Error, arguments: &[OsString]) -> Error {
     if let Some(mistake) = misread(arguments, Parsed::Not) {

@@ -41,6 +41,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         connect: options.connect.as_ref().map(Connect::now),
         settings: &options.socket.sockopt,
         file: &options.file,
+        queue: options.depth.queue,
         needs: &[],
         purpose: Purpose::Leave,
     };

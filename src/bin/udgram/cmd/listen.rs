@@ -24,7 +24,10 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, options.exec.is_some());
     let needs = needs(options, wanted);
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let request = Request {
+        queue: options.depth.queue,
+        ..Request::to_receive(options.address.as_ref(), receive, &needs)?
+    };
     Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
@@ -90,10 +93,14 @@ fn needs(options: &Listen, wanted: ReceiveOptions) -> Vec<libc::c_int> {
 
 /// Makes the server that answers the packets, and starts the command of --pipe.
 fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Result<Server<'l>> {
-    let protocol = options.receive.packets.protocol;
+    let packets = options.receive.packets;
+    let protocol = packets.protocol;
     let action = match (&options.exec, &options.pipe, options.echo) {
         (Some(command), ..) => Action::Run(ShellCommand::new(command, protocol, signals)?),
-        (_, Some(command), _) => Action::Pipe(PipeCommand::start(command, protocol)?.into()),
+        (_, Some(command), _) => {
+            let command = PipeCommand::start(command, protocol, packets.terminator())?;
+            Action::Pipe(command.into())
+        }
         (.., true) => Action::Echo,
         (.., false) => Action::Nothing,
     };

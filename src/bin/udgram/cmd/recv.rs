@@ -33,7 +33,10 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, !options.command.is_empty());
     let needs = wanted.needs();
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let request = Request {
+        queue: options.depth.queue,
+        ..Request::to_receive(options.address.as_ref(), receive, &needs)?
+    };
     match options.command.first() {
         None => Output::require()?,
         Some(name) => require_command(name)?,

@@ -1,6 +1,6 @@
 //! `udgram relay`: passes packets between the clients of an address and peers, and prints what passes.
 
-use crate::cli::Relay as Options;
+use crate::cli::{Relay as Options, Terminator};
 use crate::cmd::sets_send_buffer;
 use crate::endpoint::{Endpoint, Purpose, Request, Source};
 use crate::exit::{Exit, Failure};
@@ -23,6 +23,7 @@ use udgram::{Address, DatagramSocket};
 pub(crate) fn run(options: &Options, report: Report) -> Result<Exit> {
     let printing = ReceiveOptions {
         protocol: options.protocol,
+        terminator: Terminator::LineBreak,
         envelope: true,
         credentials: true,
         space: ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
@@ -34,6 +35,7 @@ pub(crate) fn run(options: &Options, report: Report) -> Result<Exit> {
         source: Source::Bound(&options.address),
         connect: None,
         settings: &options.sockopt,
+        queue: None,
         file: &options.file,
         needs: &needs,
         purpose: Purpose::Take,

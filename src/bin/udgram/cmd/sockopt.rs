@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
         connect: options.connect.as_ref().map(Connect::now),
         settings: &[],
         file: &options.file,
+        queue: None,
         needs: &[],
         purpose: Purpose::Leave,
     };
