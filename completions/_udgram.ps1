@@ -139,7 +139,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest wait for each packet (250ms, ''1m 30s'')')
             [CompletionResult]::new('--allow-uid', '--allow-uid', [CompletionResultType]::ParameterName, 'Accept packets of this user only; may repeat')
             [CompletionResult]::new('--exec', '--exec', [CompletionResultType]::ParameterName, 'Run CMD for each packet; what it prints is the reply')
-            [CompletionResult]::new('--pipe', '--pipe', [CompletionResultType]::ParameterName, 'Give packets to one CMD as lines; each line it prints is a reply')
+            [CompletionResult]::new('--pipe', '--pipe', [CompletionResultType]::ParameterName, 'Keep one CMD: a packet is its line, its line a reply')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Also print the local and the peer address')
@@ -201,6 +201,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Close the socket of a client that is idle so long')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Close the socket of a client that is idle so long')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, on SIGUSR1, each INTERVAL')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Also print the local and the peer address')
@@ -208,7 +209,6 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
             [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
-            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             break
         }
         'udgram;ls' {

@@ -96,7 +96,7 @@ _udgram() {
         else
             case $word in
                 --*=*) ;;
-                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --queue | --rate | --socket-fd | --sockopt | --timeout | --to | --window) option=$word ;;
+                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --pipe | --protocol | --queue | --rate | --socket-fd | --sockopt | --timeout | --to | --window) option=$word ;;
                 --*) ;;
                 -*[bcmnopst])
                     # The last of a cluster, unless one before it takes the rest as its value.
@@ -137,6 +137,7 @@ _udgram() {
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
+            relay:*) kind=address ;;
             ls:*) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
@@ -174,8 +175,9 @@ _udgram() {
                 '') candidates=(--help --quiet --verbose --version) ;;
                 'send') candidates=(--bind --color --creds --drop --envelope --fd --help --mode --null --owner --pace --protocol --quiet --rate --replace --reply --socket-fd --sockopt --stats --timeout --to --verbose --wait --window) ;;
                 'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --null --owner --protocol --queue --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
-                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --null --owner --peek --protocol --queue --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --null --owner --peek --pipe --protocol --queue --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --null --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'relay') candidates=(--color --help --mode --owner --protocol --quiet --replace --sockopt --stats --timeout --verbose) ;;
                 'ls') candidates=(--all --color --help --quiet --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --queue --quiet --replace --socket-fd --sockopt --verbose) ;;
@@ -183,7 +185,7 @@ _udgram() {
                 'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
-        command) candidates=(send recv listen iter ls sockopt exec completions help) ;;
+        command) candidates=(send recv listen iter relay ls sockopt exec completions help) ;;
         protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac

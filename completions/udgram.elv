@@ -133,7 +133,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand --timeout 'Longest wait for each packet (250ms, ''1m 30s'')'
             cand --allow-uid 'Accept packets of this user only; may repeat'
             cand --exec 'Run CMD for each packet; what it prints is the reply'
-            cand --pipe 'Give packets to one CMD as lines; each line it prints is a reply'
+            cand --pipe 'Keep one CMD: a packet is its line, its line a reply'
             cand -q 'Print errors only'
             cand --quiet 'Print errors only'
             cand -v 'Also print the local and the peer address'
@@ -193,6 +193,7 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand -t 'Close the socket of a client that is idle so long'
             cand --timeout 'Close the socket of a client that is idle so long'
             cand --color 'Colour JSON: auto (default), always, never'
+            cand --stats 'Print totals at the end, on SIGUSR1, each INTERVAL'
             cand -q 'Print errors only'
             cand --quiet 'Print errors only'
             cand -v 'Also print the local and the peer address'
@@ -200,7 +201,6 @@ set edit:completion:arg-completer[udgram] = {|@words|
             cand -h 'Print help: -h in short, --help in full'
             cand --help 'Print help: -h in short, --help in full'
             cand --replace 'Take over a pathname that a live socket holds'
-            cand --stats 'Print totals at the end, and on SIGUSR1'
         }
         &'udgram;ls'= {
             cand --color 'Colour JSON: auto (default), always, never'

@@ -92,7 +92,7 @@ function __fish_udgram_wants_address
     contains -- -- $words
     and return 1
     set -e words[1..2]
-    argparse -i '0/null' 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'drop' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'pace=?' 'peek' 'q/quiet' 'queue=+' 'r/reply=?' 'rate=+' 'replace' 's/socket-fd=+' 'stats=?' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' 'window=+' -- $words 2>/dev/null
+    argparse -i '0/null' 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'drop' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'pace=?' 'peek' 'pipe=+' 'q/quiet' 'queue=+' 'r/reply=?' 'rate=+' 'replace' 's/socket-fd=+' 'stats=?' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' 'window=+' -- $words 2>/dev/null
     or return 1
     set -q _flag_to[1]; or set -q _flag_socket_fd[1]
     and return 1
@@ -140,6 +140,7 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packet
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the queued packets, within a total time limit'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "relay" -d 'Pass packets between clients of ADDR and PEER, print what passes'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "ls" -d 'List datagram sockets: whose, how full, stale or stuck'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket and run CMD with it as descriptor 3'
@@ -227,6 +228,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d '
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CMD for each packet; what it prints is the reply' -r
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l pipe -d 'Keep one CMD: a packet is its line, its line a reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'
@@ -263,6 +265,25 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s o -l sockopt -d 'Set an option of the socket of ADDR; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s t -l timeout -d 'Close the socket of a client that is idle so long' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s v -l verbose -d 'Also print the local and the peer address'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
@@ -302,5 +323,6 @@ complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Pri
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
 complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
 complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"

@@ -17,6 +17,7 @@ mod input;
 mod invalid;
 mod json;
 mod lasting_command;
+mod limits;
 mod listing;
 mod notify;
 mod output;

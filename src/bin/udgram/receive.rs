@@ -6,6 +6,7 @@ use crate::commands::Descriptors;
 use crate::endpoint::{Opened, Origin, is_stamped};
 use crate::exit::{Exit, has_kind};
 use crate::handler::Handler;
+use crate::limits::{Allowance, Limits};
 use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
 use crate::report::Report;
@@ -25,28 +26,6 @@ pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// The time for which queued datagrams are handled at the end, and for which the queue of a shared socket, which
 /// cannot be shut down, is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that a receiver waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
-    /// So long for each packet.
-    Each(Option<Duration>),
-    /// So long for all of them, and until all that was queued at the start is printed.
-    Total(Option<Duration>),
-    /// Until then for the first ones.
-    First(Deadline),
-}
-
-/// The limits at which a receiver ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// After so many datagrams, good or bad.
-    pub(crate) count: Option<u64>,
-    pub(crate) patience: Patience,
-    /// The exit when time runs out.
-    pub(crate) expired: Exit,
-    /// True if the queue is drained when a signal ends it.
-    pub(crate) drain: bool,
-}
 
 /// The action when the output buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -537,47 +516,6 @@ impl<H: Handler> Receiver<H> {
             self.handler.pause(until, intake.wake)?;
         }
         Ok(())
-    }
-}
-
-/// The time that a receiver may wait. Time spent writing to stdout does not count.
-struct Allowance {
-    patience: Patience,
-    deadline: Deadline,
-    /// The time that writing had taken when the deadline was set.
-    written: Duration,
-}
-
-impl Allowance {
-    fn new(patience: Patience, printer: &Printer) -> Self {
-        Self {
-            patience,
-            deadline: match patience {
-                Patience::Each(timeout) | Patience::Total(timeout) => Deadline::after(timeout),
-                Patience::First(deadline) => deadline,
-            },
-            written: printer.output.writing,
-        }
-    }
-
-    fn is_total(&self) -> bool {
-        matches!(self.patience, Patience::Total(_))
-    }
-
-    fn is_for_first(&self) -> bool {
-        matches!(self.patience, Patience::First(_))
-    }
-
-    fn deadline(&self, printer: &Printer) -> Deadline {
-        self.deadline
-            .extended(printer.output.writing.saturating_sub(self.written))
-    }
-
-    /// Restarts the time after a packet, if it is for each packet.
-    fn renew(&mut self, printer: &Printer) {
-        if !self.is_total() {
-            *self = Self::new(self.patience, printer);
-        }
     }
 }
 

@@ -86,7 +86,7 @@ pub(crate) struct Listen {
     )]
     pub(crate) exec: Option<OsString>,
 
-    /// Give packets to one CMD as lines; each line it prints is a reply
+    /// Keep one CMD: a packet is its line, its line a reply
     ///
     /// Runs CMD by sh -c, once. Each packet is a line on its stdin (with --envelope its envelope), and
     /// each line that it prints, a packet of --protocol, is the reply to the packet in the same place; an

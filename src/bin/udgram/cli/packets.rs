@@ -38,7 +38,7 @@ pub(crate) struct Receive {
     /// The default is CMSG_SPACE(8192), which holds everything that one message can carry.
     /// Descriptors that do not fit are lost, and the envelope reports this (ancillary_truncated).
     /// Without --envelope, --creds or a CMD, the option is a usage error.
-    #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, hide_short_help = true, help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
 
     #[command(flatten)]

@@ -6,6 +6,7 @@ use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
 use crate::handler::{Handler, PrintOnly};
+use crate::limits::{Limits, Patience};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{
@@ -13,7 +14,7 @@ use crate::process::{
     unset_overwritten,
 };
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, Receiver, Replies};
+use crate::receive::{Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
