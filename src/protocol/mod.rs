@@ -1,11 +1,14 @@
 //! Protocols: the conversion between packets and datagrams.
 //!
 //! The packets of [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] are text, the
-//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes. [`Format::typed`] makes
+//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes; those of [`Fields`] have a type of
+//! their own, with a form in JSON. [`Format::typed`] makes
 //! protocols for types that implement serde's traits. Implement [`DatagramProtocol`] for others.
 
 mod bytes;
 mod cbor;
+mod field_list;
+mod fields;
 mod json;
 mod msgpack;
 mod scan;
@@ -15,6 +18,8 @@ mod typed;
 
 pub use bytes::{Base64, Hex, Raw};
 pub use cbor::Cbor;
+pub use field_list::FieldList;
+pub use fields::Fields;
 pub use json::Json;
 pub use msgpack::MessagePack;
 pub use text::Text;
