@@ -1,7 +1,7 @@
 //! Fields: the datagrams of sd_notify(3) and of systemd-journald's native protocol.
 
 use super::field_list::{MAX_FIELDS, name_fault, too_many};
-use super::{DatagramProtocol, FieldList, ParseError};
+use super::{Carrier, DatagramProtocol, FieldList, MAX_PACKET_LEN, ParseError};
 use std::borrow::Cow;
 
 /// `NAME=value` lines, as sd_notify(3) and the native protocol of systemd-journald have them. A packet is a
@@ -11,6 +11,9 @@ use std::borrow::Cow;
 /// a line break, the length in eight bytes, little endian, the value, a line break. Either form is received
 /// for any value. The last line may lack its line break, and empty lines are ignored, as by the receiver of
 /// sd_notify(3).
+///
+/// A packet that is too long for a datagram is sent in a sealed memfd, and one in a memfd is received, sealed or
+/// not ([`Carrier::DatagramOrMemfd`]).
 ///
 /// A name is any text that is not empty and has no `=` and no line break, for sd_notify(3) sets no other
 /// rule. systemd-journald ignores fields whose names do not consist of up to 64 upper-case letters, digits and
@@ -31,9 +34,6 @@ use std::borrow::Cow;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fields;
-
-/// The longest packet in bytes.
-const MAX_LEN: usize = 64 << 20;
 
 /// The length of a binary value precedes it in so many bytes.
 const PREFIX: usize = size_of::<u64>();
@@ -56,7 +56,7 @@ impl DatagramProtocol for Fields {
             .iter()
             .map(|(name, value)| name.len() + value.len() + PREFIX + 3);
         let len = lengths.fold(0, usize::saturating_add);
-        if len > MAX_LEN {
+        if len > MAX_PACKET_LEN {
             return refuse("expected fields of at most 64 MiB".into());
         }
         let mut datagram = Vec::with_capacity(len);
@@ -107,6 +107,10 @@ impl DatagramProtocol for Fields {
             return Err(ParseError::new(0, "expected NAME=value"));
         }
         Ok(fields)
+    }
+
+    fn carrier(&self) -> Carrier {
+        Carrier::DatagramOrMemfd
     }
 }
 

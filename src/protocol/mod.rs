@@ -68,7 +68,26 @@ pub trait DatagramProtocol {
 
     /// Returns the packet of `datagram`; fails if that is not a valid packet.
     fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Self::View<'d>, ParseError>;
+
+    /// Returns where the bytes of packets travel. Clients and endpoints send and receive them there.
+    fn carrier(&self) -> Carrier {
+        Carrier::Datagram
+    }
 }
+
+/// Where the bytes of a packet travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carrier {
+    /// In the datagram.
+    Datagram,
+    /// In the datagram; or, if they are too many for one, in a sealed memfd (memfd_create(2)) that is the only
+    /// descriptor of an empty datagram, as in the native protocol of systemd-journald.
+    DatagramOrMemfd,
+}
+
+/// The longest packet of [`Fields`] and the longest one in a memfd, in bytes.
+pub(crate) const MAX_PACKET_LEN: usize = 64 << 20;
 
 /// The kind of a [`ParseError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

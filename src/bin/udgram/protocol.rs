@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use udgram::UnixDatagramEndpoint;
 use udgram::protocol::{
-    Base64, Cbor, DatagramProtocol, FieldList, Fields, Hex, Json, MessagePack, ParseError, Raw,
-    Text,
+    Base64, Carrier, Cbor, DatagramProtocol, FieldList, Fields, Hex, Json, MessagePack, ParseError,
+    Raw, Text,
 };
 
 /// The client of the program: packets are lines of the protocol that the user names.
@@ -57,6 +57,13 @@ impl DatagramProtocol for Protocol {
                 fields.to_json().into_bytes().into()
             }
         })
+    }
+
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Fields => Fields.carrier(),
+            _ => Carrier::Datagram,
+        }
     }
 }
 

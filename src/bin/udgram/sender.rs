@@ -8,6 +8,7 @@ use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, TooLong};
 use crate::invalid::{self, Form, Origin};
+use crate::prepared::Prepared;
 use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
@@ -17,7 +18,6 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -26,8 +26,8 @@ use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate, may_come,
-    sockopt,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, duplicate,
+    may_come, sockopt,
 };
 
 /// The destination of the packets.
@@ -72,17 +72,6 @@ pub(crate) struct Sender<'s> {
     alone: bool,
     /// The time at which it was sent.
     asked: SystemTime,
-}
-
-/// A datagram to send, with the destination and ancillary data that its envelope gives it.
-struct Prepared<'p> {
-    /// The number of its line or argument.
-    number: u64,
-    bytes: Cow<'p, [u8]>,
-    to: Option<Destination>,
-    control: Option<Control>,
-    /// Kept open until it is sent.
-    _descriptors: Vec<OwnedFd>,
 }
 
 impl<'s> Sender<'s> {
@@ -347,6 +336,7 @@ impl<'s> Sender<'s> {
                 to: None,
                 control: None,
                 _descriptors: Vec::new(),
+                memfd: None,
             });
         }
         let claims = match self.credentials {
@@ -380,6 +370,7 @@ impl<'s> Sender<'s> {
             to: envelope.to.as_ref().map(Destination::named).transpose()?,
             control: Some(Control::new(&all, credentials)?),
             _descriptors: descriptors,
+            memfd: None,
         })
     }
 
@@ -393,10 +384,9 @@ impl<'s> Sender<'s> {
         while done < batch.len() {
             let outgoing: Vec<Outgoing<'_>> = batch[done..]
                 .iter()
-                .map(|prepared| Outgoing {
-                    bytes: &prepared.bytes,
-                    to: prepared.to.as_ref().or(self.destination.as_ref()),
-                    control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
+                .map(|prepared| {
+                    let to = prepared.to.as_ref().or(self.destination.as_ref());
+                    prepared.outgoing(to, &self.control)
                 })
                 .collect();
             let timeout = self.options.timeout.0;
@@ -413,6 +403,15 @@ impl<'s> Sender<'s> {
                 recovery = None;
             }
             if let Some(error) = failure {
+                let head = outgoing.get(sent).copied().unwrap_or_default();
+                let carrier = self.options.packets.protocol.carrier();
+                let error = match MemfdDatagram::replacing(&head, error, carrier) {
+                    Ok(memfd) => {
+                        batch[done].memfd = Some(memfd);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
                 let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
                 self.recover(own, error, &mut recovery)?;
             }
