@@ -3,7 +3,7 @@
 
 use crate::cli::value::{Claim, Descriptor, Replies as Wanted};
 use crate::cli::{Protocol, Send};
-use crate::endpoint::never_came;
+use crate::endpoint::unreachable_in_time;
 use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::{Input, TooLong};
@@ -13,7 +13,7 @@ use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
-use crate::reply::{Awaiting, no_reply_hint};
+use crate::reply::{ReplyHandler, no_reply_hint};
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
@@ -27,7 +27,7 @@ use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake};
 use udgram::{
     Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, duplicate,
-    may_come, sockopt,
+    may_become_reachable, sockopt,
 };
 
 /// The destination of the packets.
@@ -53,7 +53,7 @@ fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
-    receiver: Option<Receiver<Awaiting>>,
+    receiver: Option<Receiver<ReplyHandler>>,
     options: &'s Send,
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
@@ -80,7 +80,7 @@ impl<'s> Sender<'s> {
     pub(crate) fn new(
         client: Client,
         peer: Option<Destination>,
-        receiver: Option<Receiver<Awaiting>>,
+        receiver: Option<Receiver<ReplyHandler>>,
         options: &'s Send,
         signals: Option<&'s Signals>,
         report: Report,
@@ -125,7 +125,7 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Makes sure that the packets have a destination, and that a reply can come.
+    /// Makes sure that the packets have a destination, and that a reply is possible.
     pub(crate) fn find_destination(&mut self, target: &Target) -> Result<()> {
         match target {
             Target::Peer(_) => {}
@@ -138,13 +138,14 @@ impl<'s> Sender<'s> {
             let to = self.destination.as_ref();
             receiver.only_from = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
-            if let (Target::Each(Some(to)), Some(peer)) = (target, socket.peer_address()?)
-                && *to != peer
-            {
-                return Err(Failure::usage(format!(
-                    "--reply: the socket is connected to {}, which alone can answer",
-                    peer.quoted()
-                )));
+            match (target, socket.peer_address()?) {
+                (Target::Each(Some(to)), Some(peer)) if *to != peer => {
+                    return Err(Failure::usage(format!(
+                        "--reply: the socket is connected to {}, which alone can answer",
+                        peer.quoted()
+                    )));
+                }
+                _ => {}
             }
             // The other end of a socketpair answers without a name.
             let found = to.is_none_or(Destination::can_be_found);
@@ -173,7 +174,11 @@ impl<'s> Sender<'s> {
             match reached {
                 Err(error) if self.waits_for(&error) => {
                     if !watch.wait(deadline, &self.wake)? {
-                        return Err(never_came(&Destination::connected(to), &error, timeout));
+                        return Err(unreachable_in_time(
+                            &Destination::connected(to),
+                            &error,
+                            timeout,
+                        ));
                     }
                 }
                 reached => break reached?,
@@ -316,7 +321,7 @@ impl<'s> Sender<'s> {
                     protocol: self.options.packets.protocol,
                     envelope: self.options.packets.envelope,
                 };
-                invalid::refused((origin, number), packet, form, &error, self.sent)
+                invalid::invalid_input((origin, number), packet, form, &error, self.sent)
             }
             Err(error) => {
                 let sent = invalid::sent_so_far(self.sent);
@@ -340,7 +345,7 @@ impl<'s> Sender<'s> {
             });
         }
         let claims = match self.credentials {
-            Some(_) => Claims::Count,
+            Some(_) => Claims::Sent,
             None => Claims::Ignored,
         };
         let envelope = OutgoingEnvelope::parse(packet, protocol, claims)?;
@@ -444,7 +449,7 @@ impl<'s> Sender<'s> {
     }
 
     fn waits_for(&self, error: &Error) -> bool {
-        self.options.wait && may_come(error)
+        self.options.wait && may_become_reachable(error)
     }
 
     fn reach(
@@ -480,7 +485,7 @@ impl<'s> Sender<'s> {
         };
         match failure {
             None => Ok(()),
-            Some(failure) => Err(never_came(to, &failure, self.options.timeout.0)),
+            Some(failure) => Err(unreachable_in_time(to, &failure, self.options.timeout.0)),
         }
     }
 
@@ -526,7 +531,7 @@ impl<'s> Sender<'s> {
             Ok(Exit::TimedOut) => self.no_reply(wanted, came),
             Err(error) if Exit::of(&error) == Exit::NobodyThere => {
                 if wanted == Wanted::All && came > 0 {
-                    // The peer has answered, and no more can come.
+                    // The peer has answered, and can send nothing more.
                     return Ok(Exit::Done);
                 }
                 error
@@ -539,7 +544,7 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Returns the error of replies that did not come in time.
+    /// Returns the error of replies that did not arrive in time.
     fn no_reply(&self, wanted: Wanted, came: u64) -> anyhow::Error {
         let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
         let message = match wanted {
