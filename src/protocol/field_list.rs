@@ -132,7 +132,7 @@ pub(super) fn too_many() -> Cow<'static, str> {
     format!("expected at most {MAX_FIELDS} fields").into()
 }
 
-/// What the reader of a JSON object expects next.
+/// The part of a JSON object that the reader expects next.
 enum Next {
     /// The object.
     Object,

@@ -78,7 +78,7 @@ pub trait DatagramProtocol {
     }
 }
 
-/// Where the bytes of a packet travel.
+/// The way in which the bytes of a packet travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Carrier {

@@ -14,7 +14,7 @@ pub(crate) struct Prepared<'p> {
     pub(crate) control: Option<Control>,
     /// Kept open until it is sent.
     pub(crate) _descriptors: Vec<OwnedFd>,
-    /// What is sent instead if the datagram is too long.
+    /// The datagram that is sent instead if this one is too long.
     pub(crate) memfd: Option<MemfdDatagram>,
 }
 
