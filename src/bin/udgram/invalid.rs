@@ -195,5 +195,7 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::Raw | Protocol::Hex | Protocol::Base64 => "valid",
         Protocol::Cbor => "CBOR",
         Protocol::Msgpack => "MessagePack",
+        Protocol::Fields => "NAME=value lines",
+        Protocol::Syslog => "a syslog message",
     }
 }

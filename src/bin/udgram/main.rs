@@ -25,6 +25,7 @@ mod overview;
 mod pacing;
 mod peek;
 mod pipe_command;
+mod prepared;
 mod printer;
 mod process;
 mod progress;

@@ -14,10 +14,11 @@ use crate::terminal::{Controls, escape};
 use anyhow::Result;
 use nix::libc;
 use nix::sys::signal::Signal;
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::os::fd::RawFd;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::protocol::DatagramProtocol;
+use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::{Address, Datagram, ObservedDatagram, Sender, sockopt};
 
 /// The number that the first descriptor of a packet has in CMD.
@@ -52,7 +53,7 @@ impl ReceiveOptions {
         let space = match receive.ancillary_bufsize {
             Some(bytes) => ControlSpace::Bytes(bytes as usize),
             None if envelope || descriptors => ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
-            None => ControlSpace::NoDescriptors,
+            None => ControlSpace::NoDescriptors.for_carrier(receive.packets.protocol.carrier()),
         };
         Self {
             protocol: receive.packets.protocol,
@@ -95,11 +96,10 @@ pub(crate) struct Printer {
     color: bool,
     /// The number of datagrams that were not valid packets.
     failures: u64,
-    /// The number of messages whose descriptors the kernel dropped because there was no space for any.
+    /// The number of messages whose descriptors were dropped because nothing asks for them.
     dropped: u64,
     /// The number of packets for which CMD could not be run.
     unhandled: u64,
-    space: ControlSpace,
     descriptor_use: DescriptorUse,
 }
 
@@ -109,7 +109,6 @@ impl Printer {
             protocol,
             terminator,
             credentials,
-            space,
             descriptor_use,
             ..
         } = options;
@@ -129,7 +128,6 @@ impl Printer {
             failures: 0,
             dropped: 0,
             unhandled: 0,
-            space,
             descriptor_use,
         }
     }
@@ -185,7 +183,8 @@ impl Printer {
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
         let failures = self.failures;
-        let shown = self.append(datagram, numbers.as_deref(), arrival);
+        let payload = datagram.payload(self.protocol.carrier());
+        let shown = self.append(datagram, payload, numbers.as_deref(), arrival);
         let valid = failures == self.failures;
         self.keep(start, valid);
         if shown {
@@ -227,7 +226,7 @@ impl Printer {
             envelope.write_observed(datagram, packet, lines);
         };
         let task = Task(datagram.sender);
-        if self.append_packet(datagram.bytes, datagram.size, task, write) {
+        if self.append_packet(Ok(datagram.bytes), datagram.size, task, write) {
             self.finish(start);
         }
     }
@@ -257,49 +256,64 @@ impl Printer {
             && !self.protocol.adds_line_break(&self.output.lines[start..])
     }
 
-    /// Appends the packet or the envelope of `datagram`. Reports a datagram that is not a valid packet.
-    /// Returns whether there is anything to print.
+    /// Appends the line of `datagram`, whose packet has the bytes `payload`: the packet or the envelope. Reports a
+    /// datagram that is not a valid packet. Returns whether there is anything to print.
     fn append(
         &mut self,
         datagram: &Datagram<'_>,
+        payload: Result<Cow<'_, [u8]>, ParseError>,
         numbers: Option<&[RawFd]>,
         arrival: Arrival<'_>,
     ) -> bool {
-        if datagram.ancillary.truncated {
-            self.note_truncation(datagram);
+        // A memfd that carried the packet is used up.
+        let memfd = matches!(payload, Ok(Cow::Owned(_)));
+        let numbers = numbers.filter(|_| !memfd);
+        let descriptors = &datagram.ancillary.descriptors;
+        if datagram.ancillary.truncated || !memfd && !descriptors.is_empty() {
+            self.note_dropped_descriptors(datagram);
         }
+        let (bytes, fault) = match payload {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (datagram.bytes.into(), Some(error)),
+        };
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
-            envelope.write(datagram, packet, numbers, arrival, lines);
+            envelope.write(datagram, &bytes, packet, numbers, arrival, lines);
         };
         let sender = datagram.sender();
-        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write)
+        let payload = fault.map_or(Ok(&*bytes), Err);
+        self.append_packet(payload, datagram.size, sender.quoted(), write)
     }
 
-    /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
-    /// datagram that is not a valid packet. Returns whether it appended anything, which may be empty.
+    /// Appends the packet with the bytes `payload` of a datagram of this size, or calls `write` to append its
+    /// envelope. Reports a datagram that is not a valid packet. Returns whether it appended
+    /// anything, which may be empty.
     fn append_packet(
         &mut self,
-        bytes: &[u8],
+        payload: Result<&[u8], ParseError>,
         size: usize,
         from: impl Display,
         write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
     ) -> bool {
         let lines = &mut self.output.lines;
-        let (what, error) = if size > bytes.len() {
-            let came = bytes.len();
-            let what = format!("has {size} bytes and was truncated to {came}");
-            (what, None)
-        } else {
-            match (self.protocol.build_packet(bytes), &mut self.envelope) {
-                (Ok(packet), None) => {
-                    lines.extend_from_slice(&packet);
-                    return true;
+        let (what, error) = match payload {
+            Ok(bytes) if size > bytes.len() => {
+                let came = bytes.len();
+                let what = format!("has {size} bytes and was truncated to {came}");
+                (what, None)
+            }
+            payload => {
+                let packet = payload.and_then(|bytes| self.protocol.build_packet(bytes));
+                match (packet, &mut self.envelope) {
+                    (Ok(packet), None) => {
+                        lines.extend_from_slice(&packet);
+                        return true;
+                    }
+                    (Ok(packet), Some(envelope)) => {
+                        write(envelope, Ok(&packet), lines);
+                        return true;
+                    }
+                    (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
                 }
-                (Ok(packet), Some(envelope)) => {
-                    write(envelope, Ok(&packet), lines);
-                    return true;
-                }
-                (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
             }
         };
         if let Some(envelope) = &mut self.envelope {
@@ -325,7 +339,8 @@ impl Printer {
     /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
         let (start, failures) = (self.output.lines.len(), self.failures);
-        let appended = self.append(datagram, Some(numbers), Arrival::Timely);
+        let payload = datagram.payload(self.protocol.carrier());
+        let appended = self.append(datagram, payload, Some(numbers), Arrival::Timely);
         if self.failures > failures {
             if appended {
                 self.finish(start);
@@ -339,21 +354,24 @@ impl Printer {
         Some(line)
     }
 
-    /// Reports ancillary data that was truncated.
-    fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.space == ControlSpace::NoDescriptors {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.report.warning(format_args!(
-                    "dropped descriptors from {}; --envelope lists them, a CMD receives them",
-                    datagram.sender().quoted()
-                ));
+    /// Reports descriptors that are not described and not passed on.
+    fn note_dropped_descriptors(&mut self, datagram: &Datagram<'_>) {
+        let truncated = datagram.ancillary.truncated;
+        match (self.envelope.is_some(), self.descriptor_use) {
+            (false, DescriptorUse::Described) => {
+                self.dropped += 1;
+                if self.dropped == 1 {
+                    self.report.warning(format_args!(
+                        "dropped descriptors from {}; --envelope lists them, a CMD receives them",
+                        datagram.sender().quoted()
+                    ));
+                }
             }
-        } else if self.envelope.is_none() {
-            self.report.warning(format_args!(
+            (false, DescriptorUse::Passed) if truncated => self.report.warning(format_args!(
                 "not all descriptors that {} sent could be received",
                 datagram.sender().quoted()
-            ));
+            )),
+            _ => {}
         }
     }
 

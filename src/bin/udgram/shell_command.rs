@@ -19,6 +19,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::time::Duration;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use udgram::{Datagram, Error, ErrorKind, Subject};
 
@@ -121,6 +122,8 @@ impl<'l> ShellCommand<'l> {
 
     /// Starts the command with the datagram on its stdin and its descriptors from 3 up.
     fn start(&self, datagram: &mut Datagram<'_>) -> Result<RunningCommand> {
+        // A memfd that carries the packet is used up.
+        let payload = datagram.take_payload(self.protocol.carrier());
         let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
         // A memfd takes a datagram of any size at once. A pipe holds 64 KiB, and the rest would have to
         // be written while the command runs.
@@ -130,7 +133,7 @@ impl<'l> ShellCommand<'l> {
         })?;
         let mut input = File::from(input);
         input
-            .write_all(datagram.bytes)
+            .write_all(&payload)
             .and_then(|()| input.rewind())
             .context("cannot hold the packet")?;
         let (output, printed) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;

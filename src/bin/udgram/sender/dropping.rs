@@ -4,7 +4,8 @@ use super::{Prepared, Sender, count};
 use crate::report::Report;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use udgram::{Error, may_become_reachable};
+use udgram::protocol::DatagramProtocol;
+use udgram::{Error, MemfdDatagram, may_become_reachable};
 
 /// The packets that were dropped.
 #[derive(Debug, Default)]
@@ -57,7 +58,12 @@ impl Sender<'_> {
                     continue;
                 }
                 Err(error) if may_become_reachable(&error) => Some(error),
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let carrier = self.options.packets.protocol.carrier();
+                    batch[done].memfd =
+                        Some(MemfdDatagram::replacing(&outgoing[0], error, carrier)?);
+                    continue;
+                }
             };
             // A socket may have the address that is another one than the one that went away.
             let to = batch[done].to.as_mut().or(self.destination.as_mut());

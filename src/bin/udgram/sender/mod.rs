@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::input::{Input, TooLong};
 use crate::invalid::{self, Form, Origin};
 use crate::pacing::{Pace, Pacing};
+use crate::prepared::Prepared;
 use crate::process::require_open_at_start;
 use crate::progress::Progress;
 use crate::protocol::Client;
@@ -22,7 +23,6 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -31,7 +31,7 @@ use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, duplicate,
     may_become_reachable,
 };
 
@@ -81,19 +81,6 @@ pub(crate) struct Sender<'s> {
     alone: bool,
     /// The time at which it was sent.
     asked: SystemTime,
-}
-
-/// A datagram to send, with the destination and ancillary data that its envelope gives it.
-struct Prepared<'p> {
-    /// The number of its line or argument.
-    number: u64,
-    bytes: Cow<'p, [u8]>,
-    to: Option<Destination>,
-    control: Option<Control>,
-    /// The time at which it was received, for --pace.
-    received: Option<SystemTime>,
-    /// Kept open until it is sent.
-    _descriptors: Vec<OwnedFd>,
 }
 
 impl<'s> Sender<'s> {
@@ -409,6 +396,7 @@ impl<'s> Sender<'s> {
                 control: None,
                 received: None,
                 _descriptors: Vec::new(),
+                memfd: None,
             });
         }
         let claims = match self.credentials {
@@ -447,6 +435,7 @@ impl<'s> Sender<'s> {
             control: Some(Control::new(&all, credentials)?),
             received: envelope.time,
             _descriptors: descriptors,
+            memfd: None,
         })
     }
 
@@ -466,25 +455,33 @@ impl<'s> Sender<'s> {
                 Err((sent, error)) => (sent, self.asked, Some(error)),
             };
             let counted = count(&outgoing[..sent]);
+            let failure = failure.map(|error| {
+                let head = outgoing.get(sent).copied().unwrap_or_default();
+                let carrier = self.options.packets.protocol.carrier();
+                MemfdDatagram::replacing(&head, error, carrier)
+            });
             self.sent += counted;
             self.asked = began;
             done += sent;
             if sent > 0 {
                 recovery = None;
             }
-            if let Some(error) = failure {
-                let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
-                self.recover(own, error, &mut recovery)?;
+            match failure {
+                Some(Ok(memfd)) => batch[done].memfd = Some(memfd),
+                Some(Err(error)) => {
+                    let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
+                    self.recover(own, error, &mut recovery)?;
+                }
+                None => {}
             }
         }
         Ok(())
     }
 
     fn outgoing<'o>(&'o self, batch: &'o [Prepared<'_>]) -> Vec<Outgoing<'o>> {
-        let outgoing = batch.iter().map(|prepared| Outgoing {
-            bytes: &prepared.bytes,
-            to: prepared.to.as_ref().or(self.destination.as_ref()),
-            control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
+        let outgoing = batch.iter().map(|prepared| {
+            let to = prepared.to.as_ref().or(self.destination.as_ref());
+            prepared.outgoing(to, &self.control)
         });
         outgoing.collect()
     }
