@@ -34,6 +34,7 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('recv', 'recv', [CompletionResultType]::ParameterValue, 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD')
             [CompletionResult]::new('listen', 'listen', [CompletionResultType]::ParameterValue, 'Bind ADDR, print every packet until stopped')
             [CompletionResult]::new('iter', 'iter', [CompletionResultType]::ParameterValue, 'Print the queued packets, within a total time limit')
+            [CompletionResult]::new('talk', 'talk', [CompletionResultType]::ParameterValue, 'Send lines of stdin as they come, print packets as they come')
             [CompletionResult]::new('ls', 'ls', [CompletionResultType]::ParameterValue, 'List datagram sockets: whose, how full, stale or stuck')
             [CompletionResult]::new('sockopt', 'sockopt', [CompletionResultType]::ParameterValue, 'Show or set the options of a socket')
             [CompletionResult]::new('exec', 'exec', [CompletionResultType]::ParameterValue, 'Open a socket and run CMD with it as descriptor 3')
@@ -172,6 +173,29 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--creds', '--creds', [CompletionResultType]::ParameterName, 'Ask for credentials; implies --envelope')
             [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             [CompletionResult]::new('--peek', '--peek', [CompletionResultType]::ParameterName, 'Leave the packets in the queue')
+            break
+        }
+        'udgram;talk' {
+            [CompletionResult]::new('-s', '-s', [CompletionResultType]::ParameterName, 'Use this open socket, or the one bound to ADDR')
+            [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, or the one bound to ADDR')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time to go on after stdin ends [default: 1s]')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Time to go on after stdin ends [default: 1s]')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Also print the local and the peer address')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Also print the local and the peer address')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
+            [CompletionResult]::new('-w', '-w', [CompletionResultType]::ParameterName, 'Wait for a peer that does not exist, or goes away')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for a peer that does not exist, or goes away')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'One JSON object a line: packet, sender, time, ...')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'One JSON object a line: packet, sender, time, ...')
+            [CompletionResult]::new('--stats', '--stats', [CompletionResultType]::ParameterName, 'Print totals at the end, and on SIGUSR1')
             break
         }
         'udgram;ls' {

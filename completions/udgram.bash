@@ -137,6 +137,7 @@ _udgram() {
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
+            talk:0) kind=address ;;
             ls:*) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
@@ -176,6 +177,7 @@ _udgram() {
                 'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
                 'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'talk') candidates=(--color --envelope --help --protocol --quiet --socket-fd --sockopt --stats --timeout --verbose --wait) ;;
                 'ls') candidates=(--all --color --help --quiet --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
                 'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
@@ -183,7 +185,7 @@ _udgram() {
                 'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
-        command) candidates=(send recv listen iter ls sockopt exec completions help) ;;
+        command) candidates=(send recv listen iter talk ls sockopt exec completions help) ;;
         protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac

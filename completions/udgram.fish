@@ -140,6 +140,7 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packet
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the queued packets, within a total time limit'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "talk" -d 'Send lines of stdin as they come, print packets as they come'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "ls" -d 'List datagram sockets: whose, how full, stale or stuck'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket and run CMD with it as descriptor 3'
@@ -253,6 +254,25 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s v -l verbose -d 'Also print the local and the peer address'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
@@ -289,7 +309,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Pr
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
-complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_wants_address send recv listen iter talk" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
 complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"

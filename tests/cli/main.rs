@@ -38,6 +38,7 @@ mod sockopt;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod start;
 mod takeover;
+mod talk;
 mod usage;
 mod wait;
 mod watching;

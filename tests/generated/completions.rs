@@ -65,7 +65,7 @@ fn value_name(argument: &Arg) -> Option<&str> {
 /// What stands for a value in bash.
 fn kind(value: &str) -> &'static str {
     match value {
-        "ADDR" => "address",
+        "ADDR" | "PEER" => "address",
         "FD|ADDR" => "socket",
         "[PID:]N" => "descriptor",
         "NAME=VALUE" => "sockopt",
@@ -120,7 +120,7 @@ fn bash() -> String {
             if argument.is_positional() {
                 let kind = match value_name(argument) {
                     _ if argument.is_last_set() => continue,
-                    Some("ADDR" | "PEER [PACKET]") => "address",
+                    Some("ADDR" | "PEER" | "PEER [PACKET]") => "address",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
                     Some("COMMAND") => "command",
@@ -219,6 +219,7 @@ fn zsh() -> String {
                 ("'::address ", "_udgram_addresses' \\"),
                 ("'*::addresses ", "_udgram_addresses' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
+                ("'::peer ", "_udgram_addresses' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
             .iter()
@@ -318,7 +319,7 @@ fn fish() -> String {
         names(Shell::value_variants())
     );
     script.push_str(
-        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
+        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter talk\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",

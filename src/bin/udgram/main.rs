@@ -19,6 +19,7 @@ mod notify;
 mod output;
 mod overview;
 mod peek;
+mod preparer;
 mod printer;
 mod process;
 mod progress;
@@ -35,6 +36,7 @@ mod signal;
 mod stats;
 mod stderr;
 mod table;
+mod talk;
 mod terminal;
 mod unanswered;
 mod users;
@@ -105,6 +107,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Talk(options) => cmd::talk::run(options, report),
         Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),

@@ -388,6 +388,23 @@ impl<H: Handler> Receiver<H> {
         Ok(())
     }
 
+    /// Prints one batch of what is queued; does not wait, not even for stdout. Returns how many datagrams
+    /// were queued.
+    pub(crate) fn take_queued(&mut self, client: &Client, wake: &Wake<'_>) -> Result<usize> {
+        let intake = Intake {
+            wake,
+            full: Full::Keep,
+            replies: Replies::All,
+            until: Deadline::NEVER,
+        };
+        self.called = SystemTime::now();
+        let count = client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)?;
+        if count > 0 {
+            self.take_in(client, intake).1?;
+        }
+        Ok(count)
+    }
+
     /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
     /// for are lost with a socket that udgram made; that is reported.
     pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
@@ -422,7 +439,12 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Ends after a signal: what the socket has accepted is still printed.
-    fn stop(&mut self, client: &Client, limits: &Limits, signals: &Signals) -> Result<Exit> {
+    pub(crate) fn stop(
+        &mut self,
+        client: &Client,
+        limits: &Limits,
+        signals: &Signals,
+    ) -> Result<Exit> {
         let signal = signals.take();
         if signal == Signal::SIGPIPE {
             return Ok(Exit::Signal(signal));
@@ -434,8 +456,8 @@ impl<H: Handler> Receiver<H> {
         Ok(Exit::Signal(signal))
     }
 
-    /// Takes in what is queued, but never more than is wanted.
-    fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
+    /// Takes in what is queued, but never more than is wanted. Nothing is accepted afterwards.
+    pub(crate) fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
         self.handler.stop();
         if self.origin == Origin::New {
             // From here on senders get EPIPE: none is accepted behind the last datagram read.

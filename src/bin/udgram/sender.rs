@@ -1,14 +1,13 @@
 //! Sending packets: makes a datagram of each argument or line, sends it to its destination, waits for
 //! peers that went away, and awaits replies.
 
-use crate::cli::value::{Claim, Descriptor, Replies as Wanted};
+use crate::cli::value::{Claim, Replies as Wanted};
 use crate::cli::{Protocol, Send};
 use crate::endpoint::never_came;
-use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
-use crate::input::{Input, TooLong};
-use crate::invalid::{self, Form, Origin};
-use crate::process::require_open_at_start;
+use crate::input::Input;
+use crate::invalid::Origin;
+use crate::preparer::{Prepared, Preparer, too_long};
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
@@ -17,17 +16,13 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
-use udgram::ancillary::{Control, Credentials};
-use udgram::protocol::{DatagramProtocol, ParseError};
+use udgram::ancillary::Credentials;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate, may_come,
-    sockopt,
+    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, may_come, sockopt,
 };
 
 /// The destination of the packets.
@@ -40,16 +35,6 @@ pub(crate) enum Target {
     Unchanged,
 }
 
-fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
-    require_open_at_start(descriptor.pid, descriptor.number)?;
-    Ok(duplicate(descriptor.pid, descriptor.number)?)
-}
-
-fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<Control> {
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    Ok(Control::new(&borrowed, credentials)?)
-}
-
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
@@ -60,29 +45,15 @@ pub(crate) struct Sender<'s> {
     report: Report,
     /// The destination of datagrams whose envelope names none.
     destination: Option<Destination>,
-    descriptors: Vec<OwnedFd>,
-    credentials: Option<Credentials>,
-    control: Control,
+    preparer: Preparer,
     sent: u64,
     /// The number of bytes of input that have been read as packets.
     read: u64,
     progress: Option<Progress>,
-    warned_described: bool,
     /// True if the current packet is the only one sent from the socket that can be unread.
     alone: bool,
     /// The time at which it was sent.
     asked: SystemTime,
-}
-
-/// A datagram to send, with the destination and ancillary data that its envelope gives it.
-struct Prepared<'p> {
-    /// The number of its line or argument.
-    number: u64,
-    bytes: Cow<'p, [u8]>,
-    to: Option<Destination>,
-    control: Option<Control>,
-    /// Kept open until it is sent.
-    _descriptors: Vec<OwnedFd>,
 }
 
 impl<'s> Sender<'s> {
@@ -99,19 +70,12 @@ impl<'s> Sender<'s> {
         let output = receiver
             .as_ref()
             .and_then(|receiver| receiver.printer.output.watched());
-        let descriptors = options
-            .fd
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
         let credentials = options.creds.map(|claim| match claim {
             Claim::Own => Credentials::own(),
             Claim::Of(credentials) => credentials,
         });
         Ok(Self {
-            control: control(&descriptors, credentials)?,
-            descriptors,
-            credentials,
+            preparer: Preparer::new(options.packets, &options.fd, credentials, report)?,
             client,
             receiver,
             options,
@@ -122,7 +86,6 @@ impl<'s> Sender<'s> {
             sent: 0,
             read: 0,
             progress: None,
-            warned_described: false,
             alone: false,
             asked: SystemTime::UNIX_EPOCH,
         })
@@ -215,7 +178,7 @@ impl<'s> Sender<'s> {
         if protocol == Protocol::Raw && !self.options.packets.envelope {
             let packet = input
                 .whole(&self.wake)
-                .map_err(|error| self.too_long("stdin", error))?;
+                .map_err(|error| too_long("stdin", error, self.sent))?;
             let packet = (!packet.is_empty()).then_some((1, packet));
             return self.send_each(Origin::Line, &mut packet.into_iter());
         }
@@ -226,13 +189,11 @@ impl<'s> Sender<'s> {
         if self.report.shows_progress() && !answers_shown {
             self.progress = Progress::of_stdin();
         }
-        // A blank line is a packet where it is one as an argument, and no JSON value.
-        let keeps_blank_lines = !self.options.packets.envelope
-            && matches!(protocol, Protocol::Text | Protocol::Hex | Protocol::Base64);
+        let keeps_blank_lines = self.preparer.keeps_blank_lines();
         let mut numbers = 1_u64..;
         while let Some(lines) = input
             .lines(&self.wake)
-            .map_err(|error| self.too_long(&format!("line {}", numbers.start), error))?
+            .map_err(|error| too_long(&format!("line {}", numbers.start), error, self.sent))?
         {
             let mut rest = lines;
             let lines = std::iter::from_fn(|| {
@@ -253,18 +214,6 @@ impl<'s> Sender<'s> {
         Ok(Exit::Done)
     }
 
-    /// Returns the error of input that does not end: `place` is where, and how many packets were
-    /// sent is added.
-    fn too_long(&self, place: &str, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<TooLong>() {
-            Ok(too_long) => {
-                let sent = invalid::sent_so_far(self.sent);
-                Failure::error(Exit::Parse, format!("{place} {too_long}; {sent}"))
-            }
-            Err(error) => error,
-        }
-    }
-
     /// Sends every packet, in batches, or one by one if replies are awaited.
     fn send_each<'p>(
         &mut self,
@@ -277,7 +226,7 @@ impl<'s> Sender<'s> {
             let mut refused = None;
             for (number, packet) in packets.by_ref().take(most) {
                 self.read += packet.len() as u64 + 1;
-                match self.prepare(number, packet) {
+                match self.preparer.prepare(number, packet) {
                     Ok(prepared) => batch.push(prepared),
                     Err(error) => {
                         refused = Some((number, packet, error));
@@ -301,7 +250,9 @@ impl<'s> Sender<'s> {
                 progress.show(self.sent, self.read);
             }
             if let Some((number, packet, error)) = refused {
-                return Err(self.refusal(origin, number, packet, error));
+                return Err(self
+                    .preparer
+                    .refusal((origin, number), packet, error, self.sent));
             }
             if batch.is_empty() {
                 return Ok(Exit::Done);
@@ -311,76 +262,6 @@ impl<'s> Sender<'s> {
                 return Ok(exit);
             }
         }
-    }
-
-    /// Returns the error of a packet that cannot be sent, with its place and how many were sent.
-    fn refusal(
-        &self,
-        origin: Origin,
-        number: u64,
-        packet: &[u8],
-        error: anyhow::Error,
-    ) -> anyhow::Error {
-        match error.downcast::<ParseError>() {
-            Ok(error) => {
-                let form = Form {
-                    protocol: self.options.packets.protocol,
-                    envelope: self.options.packets.envelope,
-                };
-                invalid::refused((origin, number), packet, form, &error, self.sent)
-            }
-            Err(error) => {
-                let sent = invalid::sent_so_far(self.sent);
-                error.context(format!("{} {number}; {sent}", origin.name()))
-            }
-        }
-    }
-
-    /// Makes the datagram of a packet or an envelope.
-    fn prepare<'p>(&mut self, number: u64, packet: &'p [u8]) -> Result<Prepared<'p>> {
-        let protocol = self.options.packets.protocol;
-        if !self.options.packets.envelope {
-            let bytes = protocol.make_datagram(packet)?;
-            return Ok(Prepared {
-                number,
-                bytes,
-                to: None,
-                control: None,
-                _descriptors: Vec::new(),
-            });
-        }
-        let claims = match self.credentials {
-            Some(_) => Claims::Count,
-            None => Claims::Ignored,
-        };
-        let envelope = OutgoingEnvelope::parse(packet, protocol, claims)?;
-        if envelope.described > 0 && !self.warned_described {
-            self.warned_described = true;
-            self.report.warning(
-                "an envelope describes descriptors that its receiver had: they are not sent",
-            );
-        }
-        let descriptors = envelope
-            .descriptors
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
-        let credentials = self
-            .credentials
-            .map(|own| envelope.credentials.unwrap_or(own));
-        let all: Vec<_> = self
-            .descriptors
-            .iter()
-            .chain(&descriptors)
-            .map(AsFd::as_fd)
-            .collect();
-        Ok(Prepared {
-            number,
-            bytes: envelope.bytes.into(),
-            to: envelope.to.as_ref().map(Destination::named).transpose()?,
-            control: Some(Control::new(&all, credentials)?),
-            _descriptors: descriptors,
-        })
     }
 
     /// Sends datagrams in order, each to its destination, and counts those that were sent.
@@ -396,7 +277,7 @@ impl<'s> Sender<'s> {
                 .map(|prepared| Outgoing {
                     bytes: &prepared.bytes,
                     to: prepared.to.as_ref().or(self.destination.as_ref()),
-                    control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
+                    control: Some(self.preparer.control(prepared)),
                 })
                 .collect();
             let timeout = self.options.timeout.0;

@@ -4,7 +4,7 @@
 use super::value::Replies;
 use super::{
     Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, Shown,
-    SocketFile, Sockopt, When,
+    SocketFile, Sockopt, Talk, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -30,6 +30,7 @@ impl Cli {
             Command::Recv(recv) => recv.check(),
             Command::Listen(listen) => listen.check(),
             Command::Iter(iter) => iter.check(),
+            Command::Talk(talk) => talk.check(),
             Command::Ls(ls) => ls.check(),
             Command::Sockopt(sockopt) => sockopt.check(),
             Command::Exec(exec) => exec.check(),
@@ -46,6 +47,7 @@ impl Command {
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
+            Self::Talk(talk) => talk.counting.stats,
             Self::Ls(_)
             | Self::Sockopt(_)
             | Self::Exec(_)
@@ -204,6 +206,22 @@ impl Iter {
             );
         }
         Ok(())
+    }
+}
+
+impl Talk {
+    fn check(&self) -> Result<()> {
+        let named = self.socket.inherited.socket_fd.is_some();
+        match &self.peer {
+            Some(_) if named => {
+                return refuse("PEER and --socket-fd exclude each other: the socket has its peer");
+            }
+            None if !named => return refuse("PEER is missing"),
+            _ => {}
+        }
+        self.counting
+            .shown
+            .check_lines(self.packets.protocol, self.packets.envelope)
     }
 }
 

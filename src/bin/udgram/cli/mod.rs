@@ -17,6 +17,7 @@ mod send;
 pub(crate) mod setting;
 mod socket;
 mod sockopt;
+mod talk;
 pub(crate) mod usage;
 pub(crate) mod value;
 
@@ -24,11 +25,12 @@ pub(crate) use exec::Exec;
 pub(crate) use iter::Iter;
 pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
-pub(crate) use packets::{Protocol, Receive, Shown, When};
+pub(crate) use packets::{Packets, Protocol, Receive, Shown, When};
 pub(crate) use recv::Recv;
 pub(crate) use send::Send;
 pub(crate) use socket::{Inherited, SocketFile};
 pub(crate) use sockopt::Sockopt;
+pub(crate) use talk::Talk;
 
 use crate::verbosity::Verbosity;
 use clap::error::ErrorKind;
@@ -36,11 +38,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "send",
     "recv",
     "listen",
     "iter",
+    "talk",
     "ls",
     "sockopt",
     "exec",
@@ -146,6 +149,8 @@ pub(crate) enum Command {
     Listen(Box<Listen>),
     /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
+    /// Send lines of stdin as they come, print packets as they come
+    Talk(Box<Talk>),
     /// List datagram sockets: whose, how full, stale or stuck
     Ls(Box<Ls>),
     /// Show or set the options of a socket
