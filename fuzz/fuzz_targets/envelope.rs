@@ -12,6 +12,8 @@ use udgram::protocol::DatagramProtocol;
 fuzz_target!(|line: &[u8]| {
     for protocol in Protocol::value_variants() {
         match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Count) {
+            // The length of each binary field precedes it.
+            Ok(_) if *protocol == Protocol::Fields => {}
             Ok(sent) => assert!(sent.bytes.len() <= 2 * line.len()),
             Err(error) => assert!(error.offset() <= line.len(), "{error}"),
         }

@@ -20,6 +20,7 @@ mod destination;
 mod errors;
 mod exec;
 mod existing_socket;
+mod formats;
 mod handlers;
 mod iter;
 mod listen;

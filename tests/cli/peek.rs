@@ -152,6 +152,7 @@ fn every_protocol_prints_the_observed_packets() {
         ("base64", b"\xff\0", "/wA=\n"),
         ("cbor", b"\x81\x01", "[1]\n"),
         ("msgpack", b"\x91\x01", "[1]\n"),
+        ("fields", b"READY=1", "{\"READY\":\"1\"}\n"),
     ] {
         let peek = peek(&sandbox, &["-p", protocol, "-n", "1", "s"]).start_ready();
         client(&sandbox, "s").send(datagram).unwrap();

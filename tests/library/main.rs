@@ -6,6 +6,7 @@
 mod asynchronous;
 mod bound;
 mod client;
+mod formats;
 mod inventory;
 mod json;
 mod model;

@@ -74,10 +74,12 @@ impl EnvelopeWriter {
     }
 
     /// Appends the envelope of `datagram` and a line end. `packet` is the packet, or the cause why the
-    /// datagram is not a valid packet; `numbers` replaces the numbers of the descriptors.
+    /// datagram is not a valid packet, and `bytes` are its bytes; `numbers` replaces the numbers of the
+    /// descriptors.
     pub(crate) fn write(
         &mut self,
         datagram: &Datagram<'_>,
+        bytes: &[u8],
         packet: Result<&[u8], &str>,
         numbers: Option<&[RawFd]>,
         arrival: Arrival,
@@ -89,7 +91,7 @@ impl EnvelopeWriter {
         }
         object.address("from", &datagram.sender());
         object.literal("size", datagram.size);
-        self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
+        self.write_packet(&mut object, bytes, datagram.size, packet);
         if arrival == Arrival::Late {
             object.literal("late", true);
         }

@@ -194,5 +194,6 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::Raw | Protocol::Hex | Protocol::Base64 => "valid",
         Protocol::Cbor => "CBOR",
         Protocol::Msgpack => "MessagePack",
+        Protocol::Fields => "NAME=value lines",
     }
 }

@@ -19,6 +19,7 @@ mod notify;
 mod output;
 mod overview;
 mod peek;
+mod prepared;
 mod preparer;
 mod printer;
 mod process;

@@ -6,10 +6,10 @@ use crate::envelope::{Claims, OutgoingEnvelope};
 use crate::exit::{Exit, Failure};
 use crate::input::TooLong;
 use crate::invalid::{self, Form, Origin};
+use crate::prepared::Prepared;
 use crate::process::require_open_at_start;
 use crate::report::Report;
 use anyhow::Result;
-use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{DatagramProtocol, ParseError};
@@ -24,30 +24,6 @@ pub(crate) struct Preparer {
     control: Control,
     report: Report,
     warned_described: bool,
-}
-
-/// A datagram to send, with the destination and ancillary data that its envelope gives it.
-pub(crate) struct Prepared<'p> {
-    /// The number of its line or argument.
-    pub(crate) number: u64,
-    pub(crate) bytes: Cow<'p, [u8]>,
-    pub(crate) to: Option<Destination>,
-    control: Option<Control>,
-    /// Kept open until it is sent.
-    descriptors: Vec<OwnedFd>,
-}
-
-impl Prepared<'_> {
-    /// Copies the bytes, so that it outlives its line.
-    pub(crate) fn into_owned(self) -> Prepared<'static> {
-        Prepared {
-            number: self.number,
-            bytes: self.bytes.into_owned().into(),
-            to: self.to,
-            control: self.control,
-            descriptors: self.descriptors,
-        }
-    }
 }
 
 fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
@@ -88,9 +64,9 @@ impl Preparer {
         !self.packets.envelope && !self.packets.protocol.lines_are_json()
     }
 
-    /// Returns the ancillary data of a datagram.
-    pub(crate) fn control<'c>(&'c self, prepared: &'c Prepared<'_>) -> &'c Control {
-        prepared.control.as_ref().unwrap_or(&self.control)
+    /// Returns the ancillary data of datagrams whose envelope gives none.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// Makes the datagram of a packet or an envelope.
@@ -104,6 +80,7 @@ impl Preparer {
                 to: None,
                 control: None,
                 descriptors: Vec::new(),
+                memfd: None,
             });
         }
         let claims = match self.credentials {
@@ -137,6 +114,7 @@ impl Preparer {
             to: envelope.to.as_ref().map(Destination::named).transpose()?,
             control: Some(Control::new(&all, credentials)?),
             descriptors,
+            memfd: None,
         })
     }
 

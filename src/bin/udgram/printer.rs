@@ -13,10 +13,11 @@ use crate::terminal::{Controls, escape};
 use anyhow::Result;
 use nix::libc;
 use nix::sys::signal::Signal;
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::os::fd::RawFd;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::protocol::DatagramProtocol;
+use udgram::protocol::{DatagramProtocol, ParseError};
 use udgram::{Datagram, ObservedDatagram, Sender};
 
 /// The number that the first descriptor of a packet has in CMD.
@@ -50,7 +51,7 @@ impl ReceiveOptions {
         let space = match receive.ancillary_bufsize {
             Some(bytes) => ControlSpace::Bytes(bytes as usize),
             None if envelope || descriptors => ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
-            None => ControlSpace::NoDescriptors,
+            None => ControlSpace::NoDescriptors.for_carrier(receive.packets.protocol.carrier()),
         };
         Self {
             protocol: receive.packets.protocol,
@@ -87,11 +88,10 @@ pub(crate) struct Printer {
     color: bool,
     /// The number of datagrams that were not valid packets.
     failures: u64,
-    /// The number of messages whose descriptors the kernel dropped because there was no space for any.
+    /// The number of messages whose descriptors were dropped because nothing asks for them.
     dropped: u64,
     /// The number of packets for which CMD could not be run.
     unhandled: u64,
-    space: ControlSpace,
     descriptor_use: DescriptorUse,
 }
 
@@ -100,7 +100,6 @@ impl Printer {
         let ReceiveOptions {
             protocol,
             credentials,
-            space,
             descriptor_use,
             ..
         } = options;
@@ -118,7 +117,6 @@ impl Printer {
             failures: 0,
             dropped: 0,
             unhandled: 0,
-            space,
             descriptor_use,
         }
     }
@@ -160,7 +158,8 @@ impl Printer {
         let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
-        self.append(datagram, numbers.as_deref(), arrival);
+        let payload = datagram.payload(self.protocol.carrier());
+        self.append(datagram, payload, numbers.as_deref(), arrival);
         self.escape_and_color(start);
     }
 
@@ -171,7 +170,8 @@ impl Printer {
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
             envelope.write_observed(datagram, packet, lines);
         };
-        self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
+        let bytes = Ok(datagram.bytes);
+        self.append_packet(bytes, datagram.size, Task(datagram.sender), write);
         self.escape_and_color(start);
     }
 
@@ -189,38 +189,57 @@ impl Printer {
         }
     }
 
-    /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
-    /// packet.
-    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
-        if datagram.ancillary.truncated {
-            self.note_truncation(datagram);
+    /// Appends the line of `datagram`, whose packet has the bytes `payload`: the packet or the envelope. Reports a
+    /// datagram that is not a valid packet.
+    fn append(
+        &mut self,
+        datagram: &Datagram<'_>,
+        payload: Result<Cow<'_, [u8]>, ParseError>,
+        numbers: Option<&[RawFd]>,
+        arrival: Arrival,
+    ) {
+        // A memfd that carried the packet is used up.
+        let memfd = matches!(payload, Ok(Cow::Owned(_)));
+        let numbers = numbers.filter(|_| !memfd);
+        let descriptors = &datagram.ancillary.descriptors;
+        if datagram.ancillary.truncated || !memfd && !descriptors.is_empty() {
+            self.note_dropped_descriptors(datagram);
         }
+        let (bytes, fault) = match payload {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (datagram.bytes.into(), Some(error)),
+        };
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
-            envelope.write(datagram, packet, numbers, arrival, lines);
+            envelope.write(datagram, &bytes, packet, numbers, arrival, lines);
         };
         let sender = datagram.sender();
-        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
+        let payload = fault.map_or(Ok(&*bytes), Err);
+        self.append_packet(payload, datagram.size, sender.quoted(), write);
     }
 
-    /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
-    /// datagram that is not a valid packet.
+    /// Appends the packet with the bytes `payload` of a datagram of this size, or calls `write` to append its
+    /// envelope. Reports a datagram that is not a valid packet.
     fn append_packet(
         &mut self,
-        bytes: &[u8],
+        payload: Result<&[u8], ParseError>,
         size: usize,
         from: impl Display,
         write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
     ) {
         let lines = &mut self.output.lines;
-        let (what, error) = if size > bytes.len() {
-            let came = bytes.len();
-            let what = format!("has {size} bytes and was truncated to {came}");
-            (what, None)
-        } else {
-            match (self.protocol.build_packet(bytes), &mut self.envelope) {
-                (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
-                (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
-                (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
+        let (what, error) = match payload {
+            Ok(bytes) if size > bytes.len() => {
+                let came = bytes.len();
+                let what = format!("has {size} bytes and was truncated to {came}");
+                (what, None)
+            }
+            payload => {
+                let packet = payload.and_then(|bytes| self.protocol.build_packet(bytes));
+                match (packet, &mut self.envelope) {
+                    (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
+                    (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
+                    (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
+                }
             }
         };
         if let Some(envelope) = &mut self.envelope {
@@ -241,7 +260,8 @@ impl Printer {
     /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
         let failures = self.failures;
-        self.append(datagram, Some(numbers), Arrival::Timely);
+        let payload = datagram.payload(self.protocol.carrier());
+        self.append(datagram, payload, Some(numbers), Arrival::Timely);
         if self.failures > failures {
             return None;
         }
@@ -252,21 +272,24 @@ impl Printer {
         Some(line)
     }
 
-    /// Reports ancillary data that was truncated.
-    fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.space == ControlSpace::NoDescriptors {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.report.warning(format_args!(
-                    "dropped descriptors from {}; --envelope lists them, a CMD receives them",
-                    datagram.sender().quoted()
-                ));
+    /// Reports descriptors that are not described and not passed on.
+    fn note_dropped_descriptors(&mut self, datagram: &Datagram<'_>) {
+        let truncated = datagram.ancillary.truncated;
+        match (self.envelope.is_some(), self.descriptor_use) {
+            (false, DescriptorUse::Described) => {
+                self.dropped += 1;
+                if self.dropped == 1 {
+                    self.report.warning(format_args!(
+                        "dropped descriptors from {}; --envelope lists them, a CMD receives them",
+                        datagram.sender().quoted()
+                    ));
+                }
             }
-        } else if self.envelope.is_none() {
-            self.report.warning(format_args!(
+            (false, DescriptorUse::Passed) if truncated => self.report.warning(format_args!(
                 "not all descriptors that {} sent could be received",
                 datagram.sender().quoted()
-            ));
+            )),
+            _ => {}
         }
     }
 

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use udgram::UnixDatagramEndpoint;
 use udgram::protocol::{
-    Base64, Cbor, DatagramProtocol, Hex, Json, MessagePack, ParseError, Raw, Text,
+    Base64, Carrier, Cbor, DatagramProtocol, FieldList, Fields, Hex, Json, MessagePack, ParseError,
+    Raw, Text,
 };
 
 /// The client of the program: packets are lines of the protocol that the user names.
@@ -31,6 +32,11 @@ impl DatagramProtocol for Protocol {
             Self::Base64 => Base64.make_datagram(line),
             Self::Cbor => Cbor.make_datagram(line),
             Self::Msgpack => MessagePack.make_datagram(line),
+            Self::Fields => {
+                let fields = FieldList::from_json(line)?;
+                let datagram = Fields.make_datagram(&fields)?;
+                Ok(datagram.into_owned().into())
+            }
         }
     }
 
@@ -46,7 +52,18 @@ impl DatagramProtocol for Protocol {
             Self::Base64 => Base64.build_packet(datagram)?.into_bytes().into(),
             Self::Cbor => Cbor.build_packet(datagram)?.into_bytes().into(),
             Self::Msgpack => MessagePack.build_packet(datagram)?.into_bytes().into(),
+            Self::Fields => {
+                let fields = Fields.build_packet(datagram)?;
+                fields.to_json().into_bytes().into()
+            }
         })
+    }
+
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Fields => Fields.carrier(),
+            _ => Carrier::Datagram,
+        }
     }
 }
 

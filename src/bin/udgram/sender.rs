@@ -7,7 +7,8 @@ use crate::endpoint::never_came;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::invalid::Origin;
-use crate::preparer::{Prepared, Preparer, too_long};
+use crate::prepared::Prepared;
+use crate::preparer::{Preparer, too_long};
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
@@ -20,9 +21,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 use udgram::ancillary::Credentials;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, may_come, sockopt,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, may_come,
+    sockopt,
 };
 
 /// The destination of the packets.
@@ -274,10 +277,9 @@ impl<'s> Sender<'s> {
         while done < batch.len() {
             let outgoing: Vec<Outgoing<'_>> = batch[done..]
                 .iter()
-                .map(|prepared| Outgoing {
-                    bytes: &prepared.bytes,
-                    to: prepared.to.as_ref().or(self.destination.as_ref()),
-                    control: Some(self.preparer.control(prepared)),
+                .map(|prepared| {
+                    let to = prepared.to.as_ref().or(self.destination.as_ref());
+                    prepared.outgoing(to, self.preparer.control())
                 })
                 .collect();
             let timeout = self.options.timeout.0;
@@ -294,6 +296,15 @@ impl<'s> Sender<'s> {
                 recovery = None;
             }
             if let Some(error) = failure {
+                let head = outgoing.get(sent).copied().unwrap_or_default();
+                let carrier = self.options.packets.protocol.carrier();
+                let error = match MemfdDatagram::replacing(&head, error, carrier) {
+                    Ok(memfd) => {
+                        batch[done].memfd = Some(memfd);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
                 let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
                 self.recover(own, error, &mut recovery)?;
             }

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use udgram::{Datagram, ErrorKind, Quoted};
 
@@ -136,8 +137,9 @@ impl<'l> ShellCommand<'l> {
         let mut input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC)
             .map(File::from)
             .context("cannot hold the packet")?;
+        let payload = datagram.take_payload(self.protocol.carrier());
         input
-            .write_all(datagram.bytes)
+            .write_all(&payload)
             .and_then(|()| input.rewind())
             .context("cannot hold the packet")?;
         let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);

@@ -6,7 +6,8 @@ use crate::exit::{Exit, Failure, has_kind};
 use crate::handler::PrintOnly;
 use crate::input::Input;
 use crate::invalid::Origin;
-use crate::preparer::{Prepared, Preparer, too_long};
+use crate::prepared::Prepared;
+use crate::preparer::{Preparer, too_long};
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver};
 use crate::reply::PEER_CHECK_INTERVAL;
@@ -19,8 +20,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, MAX_WAITED, Ready, Until, Wake, wait_any};
-use udgram::{BATCH, DatagramSocket, Destination, Error, ErrorKind, Outgoing, PeerWatch, may_come};
+use udgram::{
+    BATCH, DatagramSocket, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
+    may_come,
+};
 
 /// The time for which packets are awaited after the end of stdin, unless stdin is a terminal.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -357,21 +362,22 @@ impl<'t> Conversation<'t> {
             }
             self.establish()?.map_or(Ok(()), Err)?;
         }
+        self.send_once()
+    }
+
+    /// Sends datagrams that are pending to the connected peer, once; as [`try_send`](Self::try_send).
+    fn send_once(&mut self) -> Result<bool> {
         let outgoing: Vec<Outgoing<'_>> = self
             .pending
             .iter()
-            .map(|prepared| Outgoing {
-                bytes: &prepared.bytes,
-                to: Some(&self.peer),
-                control: Some(self.preparer.control(prepared)),
-            })
+            .map(|prepared| prepared.outgoing(Some(&self.peer), self.preparer.control()))
             .collect();
-        match self.client.socket()?.try_send(&outgoing) {
+        let error = match self.client.socket()?.try_send(&outgoing) {
             Ok(0) => {
                 if self.ready[ROOM].is_some() {
                     self.retry = Retry::AfterInterval;
                 }
-                Ok(false)
+                return Ok(false);
             }
             Ok(count) => {
                 let bytes = outgoing[..count].iter().map(|sent| sent.bytes.len());
@@ -380,17 +386,28 @@ impl<'t> Conversation<'t> {
                 self.pending.drain(..count);
                 self.since = Instant::now();
                 self.watch = None;
-                Ok(true)
+                return Ok(true);
             }
-            Err(error) if error.kind() == ErrorKind::NobodyThere => {
-                self.lose()?;
-                if self.is_connected() || self.reconnects {
-                    Ok(self.is_connected())
-                } else {
-                    Err(error.into())
+            Err(error) => error,
+        };
+        let head = outgoing.first().copied().unwrap_or_default();
+        let error = match MemfdDatagram::replacing(&head, error, self.packets.protocol.carrier()) {
+            Ok(memfd) => {
+                if let Some(head) = self.pending.front_mut() {
+                    head.memfd = Some(memfd);
                 }
+                return Ok(true);
             }
-            Err(error) => Err(error.into()),
+            Err(error) => error,
+        };
+        if error.kind() != ErrorKind::NobodyThere {
+            return Err(error.into());
+        }
+        self.lose()?;
+        if self.is_connected() || self.reconnects {
+            Ok(self.is_connected())
+        } else {
+            Err(error.into())
         }
     }
 

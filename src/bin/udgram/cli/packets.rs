@@ -49,7 +49,7 @@ pub(crate) struct Receive {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Packets")]
 pub(crate) struct Packets {
-    /// json (default), text, raw, hex, base64, cbor, msgpack
+    /// json (default), text, raw, hex, base64, cbor, msgpack, fields
     ///
     /// Convert each datagram to a line of text, and back; see udgram(1). Bytes that the protocol does
     /// not accept are a parse error, reported with their position: status 3.
@@ -88,12 +88,17 @@ pub(crate) enum Protocol {
     Cbor,
     /// One MessagePack value, shown as JSON
     Msgpack,
+    /// NAME=value lines of sd_notify(3) and journald, as JSON
+    Fields,
 }
 
 impl Protocol {
     /// Returns whether the line of a packet is JSON.
     pub(crate) fn lines_are_json(self) -> bool {
-        matches!(self, Self::Json | Self::Cbor | Self::Msgpack)
+        match self {
+            Self::Json | Self::Cbor | Self::Msgpack | Self::Fields => true,
+            Self::Text | Self::Raw | Self::Hex | Self::Base64 => false,
+        }
     }
 
     /// Returns its name, as it is written on the command line.

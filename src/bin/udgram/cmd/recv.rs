@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 use udgram::{Datagram, describe_descriptor};
 
@@ -113,12 +114,15 @@ impl Handler for HandOver<'_> {
         printer: &mut Printer,
         _: &Wake<'_>,
     ) -> Result<()> {
-        let numbers = numbers(&self.options.fd, datagram.ancillary.descriptors.len())?;
+        // A memfd that carries the packet is not for CMD.
+        let count = datagram.descriptors_beside(self.options.receive.packets.protocol.carrier());
+        let numbers = numbers(&self.options.fd, count)?;
         let Some(packet) = printer.line(datagram, &numbers) else {
             return Ok(());
         };
         let from = datagram.sender().to_os_string();
-        let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+        let mut descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+        descriptors.truncate(count);
         if descriptors.len() > numbers.len() {
             let (came, named) = (descriptors.len(), numbers.len());
             printer.report.warning(format_args!(

@@ -16,6 +16,7 @@ use anyhow::Result;
 use nix::libc::{self, c_int};
 use std::ffi::OsString;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 use udgram::{Address, ErrorKind};
 
@@ -98,7 +99,7 @@ fn reply_options(options: &Send) -> ReceiveOptions {
         space: if options.packets.envelope {
             ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
         } else {
-            ControlSpace::NoDescriptors
+            ControlSpace::NoDescriptors.for_carrier(options.packets.protocol.carrier())
         },
         descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,

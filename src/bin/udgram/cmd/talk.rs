@@ -16,6 +16,7 @@ use crate::talk::Conversation;
 use anyhow::Result;
 use udgram::Address;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 
 pub(crate) fn run(options: &Talk, report: Report) -> Result<Exit> {
@@ -86,7 +87,7 @@ fn receive_options(options: &Talk) -> ReceiveOptions {
         space: if options.packets.envelope {
             ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
         } else {
-            ControlSpace::NoDescriptors
+            ControlSpace::NoDescriptors.for_carrier(options.packets.protocol.carrier())
         },
         descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,
