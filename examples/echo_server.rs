@@ -7,28 +7,22 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 use udgram::protocol::Json;
-use udgram::{ErrorKind, UnixDatagramClient, UnixDatagramEndpoint};
+use udgram::{ServerEvent, UnixDatagramClient, UnixDatagramServer};
 
-/// Echoes each packet to its sender until the endpoint is closed.
-fn serve(server: &UnixDatagramEndpoint<Json>) -> udgram::Result<()> {
-    for message in server.iter_received_messages(None) {
-        match message {
-            Ok(message) => {
-                println!("server: {} from {}", message.packet, message.sender);
-                // A client that does not read must not hold up the others.
-                let timeout = Some(Duration::from_millis(100));
-                if let Err(error) = server.send_packet_to(&message.packet, &message.sender, timeout)
-                {
-                    println!("server: {error}");
-                }
-            }
-            // One client's invalid packet does not end the service.
-            Err(error) if error.kind() == ErrorKind::Parse => println!("server: {error}"),
-            Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Echoes each packet to its sender until the server is stopped.
+fn serve(server: &UnixDatagramServer<Json>) -> udgram::Result<()> {
+    server.serve_with(
+        |request| {
+            println!("server: {} from {}", request.packet, request.sender);
+            Some(request.packet)
+        },
+        // One client's invalid packet does not end the service, and neither does a client that is gone.
+        |event| match event {
+            ServerEvent::InvalidPacket(error) => println!("server: {error}"),
+            ServerEvent::Undelivered(undelivered) => println!("server: {}", undelivered.error()),
+            event => println!("server: {event:?}"),
+        },
+    )
 }
 
 /// Asks the server twice.
@@ -44,14 +38,14 @@ fn ask(path: &Path) -> udgram::Result<()> {
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("echo.sock");
-    // The socket file is removed when the server is closed.
-    let server = UnixDatagramEndpoint::bind(&path, Json)?;
+    // The socket file is removed when the server is dropped.
+    let server = UnixDatagramServer::bind(&path, Json)?;
 
     std::thread::scope(|scope| {
         let serving = scope.spawn(|| serve(&server));
         let asked = ask(&path);
         // Whatever came of it, the server ends with this.
-        server.close();
+        server.stop();
         serving.join().map_err(|_| "the server panicked")??;
         Ok(asked?)
     })

@@ -3,9 +3,11 @@
 //! Run it with `cargo run --example pass_descriptor`.
 #![allow(clippy::print_stdout)]
 
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
 use std::error::Error;
 use std::fs::File;
-use std::io::{Read, Write, pipe};
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 use udgram::ancillary::{Control, Credentials};
@@ -25,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The client passes the writing end of a pipe, and keeps the reading end.
     let client = UnixDatagramClient::connect(&path, Text)?;
-    let (mut reader, writer) = pipe()?;
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let control = Control::new(&[writer.as_fd()], None)?;
     client.send_packet_with("write here", &control, TIMEOUT)?;
     drop(writer);
@@ -46,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The text ends when the last copy of the writing end is closed.
     let mut text = String::new();
-    reader.read_to_string(&mut text)?;
+    File::from(reader).read_to_string(&mut text)?;
     print!("client: {text}");
     Ok(())
 }

@@ -122,10 +122,8 @@ impl Control {
         bytes.resize(bytes.len().next_multiple_of(WORD), 0);
         self.words.extend(
             bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|word| usize::from_ne_bytes(*word)),
+                .chunks_exact(WORD)
+                .filter_map(|word| Some(usize::from_ne_bytes(*word.first_chunk()?))),
         );
     }
 

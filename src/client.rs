@@ -10,7 +10,7 @@ use crate::outgoing::Destination;
 use crate::protocol::DatagramProtocol;
 use crate::question::{PEER_CHECK_INTERVAL, Question, unread};
 use crate::socket::DatagramSocket;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Wake};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -173,7 +173,7 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
     /// Receives the peer's next packet, waiting no longer than `timeout` (`None`: without limit).
     ///
     /// Fails with [`ErrorKind::TimedOut`], with [`ErrorKind::Parse`] on a datagram that is not a valid
-    /// packet, which is then gone, and with [`ErrorKind::NobodyThere`] if a send has found the peer's
+    /// packet, which is then lost, and with [`ErrorKind::NobodyThere`] if a send has found the peer's
     /// socket closed.
     pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
         self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors)?
@@ -199,7 +199,7 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
             .ok_or_else(timed_out)
     }
 
-    /// Receives the packets that come within `budget`, as
+    /// Receives the packets that arrive within `budget`, as
     /// [`UnixDatagramEndpoint::iter_received_packets`] does.
     pub fn iter_received_packets(
         &self,
@@ -211,7 +211,7 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
         })
     }
 
-    /// Receives the messages that come within `budget`, as
+    /// Receives the messages that arrive within `budget`, as
     /// [`UnixDatagramEndpoint::iter_received_messages`] does.
     pub fn iter_received_messages(
         &self,
@@ -228,7 +228,9 @@ impl<P: DatagramProtocol> UnixDatagramClient<P> {
     ) -> Result<Option<Message<P::Received>>> {
         // A closed client fails with `Closed`, whatever its peer.
         self.endpoint.socket()?;
-        self.endpoint.recv(deadline, space, Some(&self.peer()?))
+        let peer = self.peer()?;
+        self.endpoint
+            .recv(deadline, space, Some(&peer), &Wake::default())
     }
 
     /// Receives the next message if one is queued; does not wait.

@@ -165,6 +165,15 @@ pub(crate) fn ends_sequence(error: &Error) -> bool {
     error.kind() != ErrorKind::Parse
 }
 
+/// Copies an eventfd, in the course of `operation`.
+#[cfg(feature = "async")]
+pub(crate) fn copy(event: &EventFd, operation: &'static str) -> Result<OwnedFd> {
+    event.as_fd().try_clone_to_owned().map_err(|error| {
+        let errno = error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
+        Error::system(operation, Subject::None, errno)
+    })
+}
+
 impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// Makes an endpoint with a new socket bound to `address`; bind(2). The socket file has mode 0600, and is
     /// removed when the endpoint is closed.
@@ -263,15 +272,11 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// Returns a copy of the descriptor that is readable after `close`.
     #[cfg(feature = "async")]
     pub(crate) fn closing(&self) -> Result<OwnedFd> {
-        let copy = self.closed.as_fd().try_clone_to_owned();
-        copy.map_err(|error| {
-            let errno = error.raw_os_error().map_or(Errno::EMFILE, Errno::from_raw);
-            Error::system("make an endpoint", Subject::None, errno)
-        })
+        copy(&self.closed, "make an endpoint")
     }
 
     /// Adds the end by `close` to `wake`.
-    fn wake<'w>(&'w self, wake: &Wake<'w>) -> Wake<'w> {
+    pub(crate) fn wake<'w>(&'w self, wake: &Wake<'w>) -> Wake<'w> {
         Wake {
             closed: Some(self.closed.as_fd()),
             ..*wake
@@ -281,11 +286,16 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     /// Receives the next packet, waiting no longer than `timeout` (`None`: without limit).
     ///
     /// Fails with [`ErrorKind::TimedOut`], and with [`ErrorKind::Parse`] on a datagram that is not a
-    /// valid packet, which is then gone.
+    /// valid packet, which is then lost.
     pub fn recv_packet(&self, timeout: Option<Duration>) -> Result<P::Received> {
-        self.recv(Deadline::after(timeout), ControlSpace::NoDescriptors, None)?
-            .map(|message| message.packet)
-            .ok_or_else(timed_out)
+        self.recv(
+            Deadline::after(timeout),
+            ControlSpace::NoDescriptors,
+            None,
+            &Wake::default(),
+        )?
+        .map(|message| message.packet)
+        .ok_or_else(timed_out)
     }
 
     /// Receives the next packet with its sender and its ancillary data, for which there is a space of
@@ -302,7 +312,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         control_len: usize,
     ) -> Result<Message<P::Received>> {
         let space = ControlSpace::Bytes(control_len);
-        self.recv(Deadline::after(timeout), space, None)?
+        self.recv(Deadline::after(timeout), space, None, &Wake::default())?
             .ok_or_else(timed_out)
     }
 
@@ -317,7 +327,12 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         budget: impl Into<Option<Duration>>,
     ) -> impl Iterator<Item = Result<P::Received>> {
         sequence(budget.into(), |deadline| {
-            let message = self.recv(deadline, ControlSpace::NoDescriptors, None)?;
+            let message = self.recv(
+                deadline,
+                ControlSpace::NoDescriptors,
+                None,
+                &Wake::default(),
+            )?;
             Ok(message.map(|message| message.packet))
         })
     }
@@ -330,19 +345,20 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
     ) -> impl Iterator<Item = Result<Message<P::Received>>> {
         let space = ControlSpace::Bytes(DEFAULT_CONTROL_LEN);
         sequence(budget.into(), move |deadline| {
-            self.recv(deadline, space, None)
+            self.recv(deadline, space, None, &Wake::default())
         })
     }
 
-    /// Receives the next message; `None` if the deadline passes. With a `peer`, drops the datagrams of other
+    /// Receives the next message; `None` if the deadline passes. Fails as `wake` says. With a `peer`, drops the datagrams of other
     /// sockets.
     pub(crate) fn recv(
         &self,
         deadline: Deadline,
         space: ControlSpace,
         peer: Option<&Peer<'_>>,
+        wake: &Wake<'_>,
     ) -> Result<Option<Message<P::Received>>> {
-        let wake = self.wake(&Wake::default());
+        let wake = self.wake(wake);
         loop {
             let received = self.recv_with(space, peer, |socket, batch| {
                 let trim = |batch: &mut Batch| {

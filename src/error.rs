@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_says_how_long_it_waited() {
+    fn an_error_of_a_full_queue_names_the_time_waited() {
         let address = Address::parse(b"@s").unwrap();
         let error = |timeout| Error::queue_full(address.clone(), timeout).to_string();
         assert_eq!(error(None), "cannot send to '@s': its queue is full");

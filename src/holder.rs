@@ -1,4 +1,4 @@
-//! Which process holds a socket, and under which number.
+//! Finds the process that holds a socket, and its descriptor.
 //!
 //! A scratch socket is connected to the address, and the kernel says whose socket that reached
 //! (sock_diag(7)); /proc/PID/fd says which processes hold it. Nothing is sent.
@@ -220,11 +220,8 @@ fn namespaces() -> Vec<Vec<UnixSocket>> {
     let mut namespaces = Vec::new();
     for pid in processes() {
         let link = format!("/proc/{pid}/ns/net");
-        if let Ok(namespace) = fs::read_link(&link)
-            && seen.insert(namespace)
-            && let Ok(sockets) = unix_sockets_of(Path::new(&link))
-        {
-            namespaces.push(sockets);
+        if fs::read_link(&link).is_ok_and(|namespace| seen.insert(namespace)) {
+            namespaces.extend(unix_sockets_of(Path::new(&link)));
         }
     }
     namespaces
@@ -289,7 +286,7 @@ pub(crate) fn socket_inode(link: &Path) -> io::Result<Option<u32>> {
         .strip_prefix(b"socket:[")
         .and_then(|rest| rest.strip_suffix(b"]"));
     Ok(inode
-        .and_then(|inode| str::from_utf8(inode).ok())
+        .and_then(|inode| std::str::from_utf8(inode).ok())
         .and_then(|inode| inode.parse().ok()))
 }
 

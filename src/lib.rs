@@ -7,15 +7,16 @@
 //! | type | use |
 //! |---|---|
 //! | [`UnixDatagramClient`] | exchanges packets with one peer |
-//! | [`UnixDatagramEndpoint`] | receives packets from every sender, and answers each |
-//! | [`AsyncUnixDatagramClient`], [`AsyncUnixDatagramEndpoint`] | the same with methods to await (feature `async`) |
+//! | [`UnixDatagramServer`] | calls a handler for the packets of every client, and answers each |
+//! | [`UnixDatagramEndpoint`] | receives packets from every sender, and sends to any address |
+//! | [`AsyncUnixDatagramClient`], [`AsyncUnixDatagramServer`], [`AsyncUnixDatagramEndpoint`] | the same with methods to await (feature `async`) |
 //! | [`DatagramSocket`] | sends and receives batches of datagrams, without a protocol |
 //! | [`Address`] | a pathname, an abstract name, or no name |
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `cli` (default) | the program `udgram`; users of the library turn it off: `default-features = false` |
-//! | `async` | the asynchronous client and endpoint, for any executor |
+//! | `async` | the asynchronous client, server and endpoint, for any executor |
 //! | `typed` | packets of any serde type in CBOR and MessagePack; JSON needs no feature |
 //!
 //! The programs in `examples/` are complete: an echo server, passing descriptors, deadlines with tokio, a typed
@@ -134,7 +135,7 @@
 //! ```
 //!
 //! A peer may send anything. A datagram that is not a valid packet is an error with the sender, the offset,
-//! and what was expected there. That datagram is gone; the next call receives the next one.
+//! and what was expected there. That datagram is lost; the next call receives the next one.
 //!
 //! ```
 //! use udgram::ErrorKind;
@@ -189,7 +190,7 @@
 //! data, which is [`DEFAULT_CONTROL_LEN`](ancillary::DEFAULT_CONTROL_LEN) bytes, enough for every message.
 //!
 //! [`iter_received_packets`](UnixDatagramClient::iter_received_packets) receives many packets: with a time of
-//! zero those that are queued already, else those that come within that time. The time is for all packets
+//! zero those that are queued already, else those that arrive within that time. The time is for all packets
 //! together; only waiting counts. [`iter_received_messages`](UnixDatagramClient::iter_received_messages)
 //! does the same with messages.
 //!
@@ -236,11 +237,42 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! # Answering many peers
+//! # Answering many clients
 //!
-//! A [`UnixDatagramEndpoint`] receives from every sender. [`bind`](UnixDatagramEndpoint::bind) makes its
-//! socket file with mode 0600, replaces a stale one, and removes it when the endpoint is closed;
-//! [`bind_with`](UnixDatagramEndpoint::bind_with) takes [`BindOptions`].
+//! A [`UnixDatagramServer`] calls a handler for each packet, and sends its reply to the socket that asked.
+//! [`bind`](UnixDatagramServer::bind) makes the socket file with mode 0600, replaces a stale one, and
+//! removes it when the server is dropped; [`bind_with`](UnixDatagramServer::bind_with) takes [`BindOptions`].
+//! A client that does not read costs the others nothing.
+//!
+//! ```
+//! use udgram::protocol::Json;
+//! use udgram::{ServerEvent, UnixDatagramClient, UnixDatagramServer};
+//!
+//! # let directory = tempfile::tempdir().unwrap();
+//! # let path = directory.path().join("app.sock");
+//! let server = UnixDatagramServer::bind(&path, Json)?;
+//!
+//! # let client = UnixDatagramClient::connect(&path, Json)?;
+//! # client.send_packet(r#"{"op": "ping"}"#, None)?;
+//! server.serve_with(
+//!     |request| {
+//!         println!("{} from {}", request.packet, request.sender);
+//!         // It returns after the packets that were sent before. Other threads may stop it, too.
+//!         server.stop();
+//!         Some(r#"{"op": "pong"}"#)
+//!     },
+//!     |event| match event {
+//!         ServerEvent::InvalidPacket(error) => println!("{error}"),
+//!         ServerEvent::Undelivered(undelivered) => println!("{}", undelivered.error()),
+//!         event => println!("{event:?}"),
+//!     },
+//! )?;
+//! # assert_eq!(client.recv_packet(None)?, r#"{"op": "pong"}"#);
+//! # Ok::<(), udgram::Error>(())
+//! ```
+//!
+//! A [`UnixDatagramEndpoint`] receives from every sender, too, and leaves it to you what to send, to whom,
+//! and how long to wait for room. [`answers`] has the queue that the server uses.
 //!
 //! ```
 //! use udgram::protocol::Json;
@@ -258,7 +290,7 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 //!
-//! # Asynchronous clients
+//! # Asynchronous clients and servers
 //!
 //! They have the same methods and run under any executor. They have no timeouts: use the runtime's. Any future
 //! may be dropped while it waits; a receive that is dropped has taken no datagram.
@@ -385,7 +417,7 @@
 //! | `AsyncUnixDatagramClient` | [`AsyncUnixDatagramClient`] |
 //! | `wait_connected()` | none: connecting does not wait |
 //! | `asyncio.timeout()`, `trio.fail_after()` | the runtime's timeout |
-//! | a server's request handler | [`UnixDatagramEndpoint`] and a loop |
+//! | a server's request handler | the handler of [`UnixDatagramServer::serve`] |
 //!
 //! # What it does not do
 //!
@@ -403,6 +435,7 @@ compile_error!("udgram is for Linux only: it uses abstract names, /proc, inotify
 
 mod address;
 pub mod ancillary;
+pub mod answers;
 #[cfg(feature = "async")]
 mod asynchronous;
 mod batch;
@@ -425,15 +458,20 @@ mod peer;
 pub mod protocol;
 mod question;
 mod quoted;
+mod server;
 mod sock_diag;
 mod socket;
 pub mod sockopt;
+mod spin;
 mod sys;
+pub mod users;
 pub mod wait;
 
 pub use address::{Address, AddressError, SUN_PATH_LEN, ToAddress};
 #[cfg(feature = "async")]
-pub use asynchronous::{AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint};
+pub use asynchronous::{
+    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, AsyncUnixDatagramServer,
+};
 pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
@@ -444,6 +482,7 @@ pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use holder::Holder;
 pub use observer::{ObservedDatagram, Observer, Progress, Sender};
 pub use outgoing::{Destination, MemfdDatagram, Outgoing, PeerName};
-pub use peer::{PeerWatch, may_come};
+pub use peer::{PeerWatch, may_become_reachable};
 pub use quoted::Quoted;
+pub use server::{ServerEvent, UnixDatagramServer};
 pub use socket::DatagramSocket;

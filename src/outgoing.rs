@@ -53,7 +53,7 @@ impl PeerName {
         self.0.address()
     }
 
-    /// Returns whether the datagram comes from this peer.
+    /// Returns whether this peer sent the datagram.
     #[must_use]
     pub fn has_sent(&self, datagram: &Datagram<'_>) -> bool {
         datagram.sender() == self.address()
@@ -182,11 +182,12 @@ impl Destination {
 
     /// Opens a long pathname again: it may name another file now.
     pub fn refresh(&mut self) -> Result<()> {
-        if let Route::Named(name) = &mut self.route
-            && SockAddr::new(&self.address).is_none()
-        {
-            *name = SocketName::of(&self.address)
-                .map_err(|errno| peer_error("send to", &self.address, errno))?;
+        match &mut self.route {
+            Route::Named(name) if SockAddr::new(&self.address).is_none() => {
+                *name = SocketName::of(&self.address)
+                    .map_err(|errno| peer_error("send to", &self.address, errno))?;
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ const MAX_INTERVAL: Duration = Duration::from_millis(200);
 /// Returns whether a destination that could not be reached may become reachable: the error is
 /// [`ErrorKind::NobodyThere`] or `EACCES`.
 #[must_use]
-pub fn may_come(error: &Error) -> bool {
+pub fn may_become_reachable(error: &Error) -> bool {
     error.kind() == ErrorKind::NobodyThere || error.errno() == Some(Errno::EACCES)
 }
 
@@ -66,7 +66,7 @@ impl PeerWatch {
     ) -> Result<Option<Error>> {
         loop {
             let failure = match socket.establish(destination) {
-                Err(error) if destination.can_be_found() && may_come(&error) => error,
+                Err(error) if destination.can_be_found() && may_become_reachable(&error) => error,
                 established => return established.map(|()| None),
             };
             if !self.wait(deadline, wake)? {

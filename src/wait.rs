@@ -33,7 +33,7 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Returns whether the moment has come.
+    /// Returns whether the deadline has passed.
     #[must_use]
     pub fn passed(self) -> bool {
         self.0.is_some_and(|moment| moment <= Instant::now())
@@ -112,7 +112,7 @@ impl<'a> Wake<'a> {
 /// The event that a descriptor is polled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// A datagram is queued, or none will come any more.
+    /// A datagram is queued, or none can arrive any more.
     Readable,
     /// There is room to write.
     Writable,
@@ -133,7 +133,7 @@ impl Until {
 pub enum Ready {
     /// The descriptor is ready, or in error.
     Now,
-    /// The reading side is shut down: what is queued can still be read, and nothing else will come.
+    /// The reading side is shut down: queued datagrams can still be read, and no others can arrive.
     ShutDown,
     /// [`Wake::notice`] is readable.
     Notice,

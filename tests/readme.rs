@@ -1,10 +1,10 @@
-//! README.md is true: its examples run as printed, its exit statuses are the program's.
+//! Checks README.md: its examples run as printed, and its exit statuses are the program's.
 //!
 //! An example is a block of shell with `<!-- run -->` before it and, where it prints anything, a block of text
-//! after it; `…` in that stands for what differs from run to run. The comment may have lines of its own:
-//! `needs: PROGRAM...` for what has to be installed (and `root`), `before: COMMAND` for what is there already in the
-//! reader's world and `after: COMMAND` for what then shows there, `here: PATH=NAME` for a path that has another name
-//! in the test's.
+//! after it, in which `…` matches any text on the line. The comment may have more lines:
+//! `needs: PROGRAM...` for programs that must be installed (and `root`), `before: COMMAND` to prepare what the reader
+//! already has, `after: COMMAND` to print a result, `here: PATH=NAME` for a path that has another name
+//! in the test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -22,10 +22,10 @@ use std::thread;
 use std::time::Duration;
 
 const README: &str = include_str!("../README.md");
-/// No example takes as long as this.
+/// The longest time that an example may take.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A block of shell to run, and what it prints.
+/// A block of shell to run, and its output.
 #[derive(Debug)]
 struct Example {
     /// Its first line in README.md.
@@ -133,13 +133,13 @@ fn the_first_command_of_the_readme_ends_with_a_packet_received() {
         .lines()
         .find_map(|line| line.strip_prefix("cargo build --release && "))
         .expect("README.md has lost its first command");
-    // What it builds has been built for this test.
+    // The program has been built for this test already.
     let (status, output) = run(&command.replace("target/release/udgram", "udgram"), "first");
     assert_eq!(status.code(), Some(0), "{output}");
     assert_eq!(output, "{\"data\":42}\n");
 }
 
-/// Runs `script` in a directory of its own; its end, and all that it printed.
+/// Runs `script` in a new directory. Returns its exit status and its output.
 fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{name}"));
     let _ = fs::remove_dir_all(&directory);
@@ -167,7 +167,7 @@ fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
         status
     });
     let in_time = ended.recv_timeout(LONGEST);
-    // What it left running, or all of it if it has not come to its end.
+    // Kill the processes that it left running, or all of them if it has not ended.
     let _ = killpg(group, Signal::SIGKILL);
     let status = waiter.join().unwrap();
     let mut output = String::from_utf8_lossy(&fs::read(&printed).unwrap()).into_owned();
@@ -179,7 +179,7 @@ fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
     (status, output)
 }
 
-/// The built program first, then what the user has, then where daemons are.
+/// Returns the search path: the built program, the user's path, the directories of daemons.
 fn path() -> String {
     let built = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
     let users = std::env::var("PATH").unwrap();
@@ -195,7 +195,7 @@ fn installed(program: &str) -> bool {
         .any(|directory| Path::new(directory).join(program).is_file())
 }
 
-/// Whether `output` is what `expected` says, in which `…` stands for anything on the line.
+/// Returns whether `output` matches `expected`, in which `…` matches any text on the line.
 fn matches(expected: &str, output: &str) -> bool {
     let (expected, output): (Vec<_>, Vec<_>) =
         (expected.lines().collect(), output.lines().collect());
@@ -218,7 +218,7 @@ fn line_matches(expected: &str, output: &str) -> bool {
         .any(|at| line_matches(rest, &output[at..]))
 }
 
-/// The rows of the table of exit statuses, in a section of Markdown: status and meaning.
+/// Returns the rows of the table of exit statuses in a section of Markdown: status and meaning.
 fn statuses() -> BTreeMap<&'static str, &'static str> {
     let (_, section) = README.split_once("\n## Exit status\n").unwrap();
     section
@@ -237,7 +237,7 @@ fn statuses() -> BTreeMap<&'static str, &'static str> {
 
 #[test]
 fn the_exit_statuses_of_the_readme_are_those_of_the_program() {
-    // What a reader of each row would try.
+    // A command line for each row.
     let tried = BTreeMap::from([
         ("0", "udgram recv s & udgram send --wait s 1; wait $!"),
         ("1", "mkdir directory; udgram send directory 1"),
@@ -288,7 +288,7 @@ fn the_messages_that_the_readme_explains_are_those_of_the_program() {
     );
     for row in rows {
         let message = row.split('`').nth(1).unwrap();
-        // strerror(3)'s words are not in the source; a `…` is a name in the message.
+        // The words of strerror(3) are not in the source; a `…` is a name in the message.
         let known = message == "No such file or directory"
             || message.split('…').all(|part| source.contains(part.trim()));
         assert!(known, "udgram has no message {message:?}");

@@ -89,7 +89,7 @@ fn imports(below: &str) -> BTreeMap<String, BTreeSet<String>> {
     imports
 }
 
-/// The modules of a circle, if there is one: what stays when all without imports are taken away.
+/// Returns the modules of a circle, if there is one: those left when all modules without imports are removed, repeatedly.
 fn circle(mut imports: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     loop {
         let leaf = imports.iter().find(|(_, to)| to.is_empty());
@@ -206,9 +206,10 @@ fn no_function_is_longer_than_60_lines() {
             if is_function && start.is_none() {
                 start = Some((number, format!("{}}}", " ".repeat(indent))));
             }
-            if let Some((first, end)) = &start
-                && (line == end || (first == &number && line.ends_with('}')))
-            {
+            let ends = |(first, end): &(usize, String)| {
+                line == end || (*first == number && line.ends_with('}'))
+            };
+            if let Some((first, _)) = start.take_if(|start| ends(start)) {
                 let length = number - first + 1;
                 assert!(
                     length <= LONGEST_FUNCTION,
@@ -216,7 +217,6 @@ fn no_function_is_longer_than_60_lines() {
                     source.path.display(),
                     first + 1
                 );
-                start = None;
             }
         }
     }
@@ -240,30 +240,27 @@ fn unsafe_code_is_only_in_the_system_call_modules() {
 }
 
 #[test]
-fn documentation_begins_with_a_verb() {
+fn no_documentation_begins_with_an_interrogative() {
     let interrogatives = [
-        "What", "Who", "Whom", "Whose", "Whether", "How", "Where", "Which", "That",
+        "What", "Who", "Whom", "Whose", "Whether", "How", "Where", "When", "Which", "That",
     ];
-    for source in sources("").into_iter().chain(sources("bin/udgram")) {
+    let folders = ["", "bin/udgram", "../tests", "../benches", "../examples"];
+    for source in folders.into_iter().flat_map(sources) {
         let mut documented = false;
         for (number, line) in source.lines.iter().enumerate() {
-            let text = line.trim_start().strip_prefix("/// ");
-            if let Some(text) = text.filter(|_| !documented) {
-                let word = text.split(' ').next().unwrap_or_default();
-                // A field or a variant is named by what it holds; a function says what it does.
-                let function = source.lines[number..]
-                    .iter()
-                    .map(|line| line.trim_start())
-                    .find(|line| !line.starts_with("///") && !line.starts_with("#["))
-                    .is_some_and(|line| line.contains("fn "));
+            let comment = ["///", "//!"]
+                .iter()
+                .find_map(|mark| line.trim_start().strip_prefix(mark));
+            if let Some(text) = comment.filter(|_| !documented) {
+                let word = text.split_whitespace().next().unwrap_or_default();
                 assert!(
-                    !function || !interrogatives.contains(&word),
+                    !interrogatives.contains(&word),
                     "{}:{}: {text}",
                     source.path.display(),
                     number + 1
                 );
             }
-            documented = line.trim_start().starts_with("///");
+            documented = comment.is_some();
         }
     }
 }

@@ -219,6 +219,27 @@ pub(crate) const ECHO: &[Contender] = &[
     ),
 ];
 
+/// Programs that answer `udgram send --reply`, which spins before it sleeps. The floor sleeps in the first
+/// comparison, and spins as long as udgram in the second.
+pub(crate) const ASKED: [&[Contender]; 2] = [
+    &[
+        contender(Program::Floor, "", "{floor} echo {addr}"),
+        contender(
+            Program::Udgram,
+            "request of udgram and answer, beside a floor that sleeps",
+            "{udgram} listen -p text --echo {addr}",
+        ),
+    ],
+    &[
+        contender(Program::Floor, "", "{floor} echo-spin {addr}"),
+        contender(
+            Program::Udgram,
+            "request of udgram and answer, beside a floor that spins",
+            "{udgram} listen -p text --echo {addr}",
+        ),
+    ],
+];
+
 /// Programs that send one packet and exit. The packet is in the arguments and on stdin.
 pub(crate) const START: &[Contender] = &[
     contender(Program::Floor, "", "{floor} one {addr} {packet}"),

@@ -19,6 +19,7 @@
 enum {
     BATCH = 64,          /* the number of messages in a system call */
     YIELDS = 16,         /* the number of sched_yield(2) before poll(2) */
+    SPIN = 50000,        /* nanoseconds that echo-spin spins before poll(2) */
     SLOT = 8 << 20,      /* the buffer of a datagram; pages are allocated when written */
     OUTPUT = 256 << 10,  /* the number of bytes in a write(2) */
     INPUT = 256 << 10,   /* the number of bytes in a read(2) */
@@ -31,6 +32,7 @@ static struct mmsghdr messages[BATCH];
 static struct iovec vectors[BATCH];
 static char output[OUTPUT];
 static size_t pending;
+static long spin; /* nanoseconds to spin after the yields */
 
 static void die(const char *what)
 {
@@ -106,12 +108,23 @@ static void write_line(const char *bytes, size_t size)
     pending += size + 1;
 }
 
-/* Handles EAGAIN: yields the processor to the other side a few times, then sleeps until the socket is ready. */
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec * 1e9 + (double)time.tv_nsec;
+}
+
+/* Handles EAGAIN: yields the processor to the other side a few times, or while it spins, then sleeps until
+ * the socket is ready. */
 static void await(int fd, short events, int *tries)
 {
+    static double began;
     if (errno != EAGAIN)
         die("socket");
-    if ((*tries)++ < YIELDS) {
+    if (*tries == 0)
+        began = spin > 0 ? now() : 0;
+    if ((*tries)++ < YIELDS || (spin > 0 && now() - began < (double)spin)) {
         sched_yield();
         return;
     }
@@ -300,13 +313,12 @@ static void ping(const char *peer, unsigned long count, const char *packet, cons
     int fd = open_socket(local, NULL);
     size_t size = strlen(packet);
     char answer[4096], go;
-    struct timespec start, end;
     if (read(0, &go, 1) != 1)
         return;
     struct sockaddr_un name = address(peer);
     if (connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
         die(peer);
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    double start = now();
     for (unsigned long i = 0; i < count; i++) {
         if (send(fd, packet, size, 0) < 0)
             die("send");
@@ -316,8 +328,7 @@ static void ping(const char *peer, unsigned long count, const char *packet, cons
             exit(1);
         }
     }
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    printf("%.0f\n", ((double)(end.tv_sec - start.tv_sec) * 1e9 + (double)(end.tv_nsec - start.tv_nsec)) / (double)count);
+    printf("%.0f\n", (now() - start) / (double)count);
 }
 
 int main(int argc, char **argv)
@@ -337,7 +348,10 @@ int main(int argc, char **argv)
         send_lines(path);
     else if (strcmp(mode, "echo") == 0 && argc == 3)
         echo(path);
-    else if (strcmp(mode, "generate") == 0 && argc == 6)
+    else if (strcmp(mode, "echo-spin") == 0 && argc == 3) {
+        spin = SPIN;
+        echo(path);
+    } else if (strcmp(mode, "generate") == 0 && argc == 6)
         generate(path, count, argv[4], argv[5], send_batch);
     else if (strcmp(mode, "generate-singly") == 0 && argc == 6)
         generate(path, count, argv[4], argv[5], send_singly);
@@ -346,7 +360,7 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "burst") == 0 && argc == 5)
         burst(path, count, strtoul(argv[4], NULL, 10));
     else {
-        fputs("floor one|receive|sink|send|echo|generate|generate-singly|ping|burst PATH …\n", stderr);
+        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|ping|burst PATH …\n", stderr);
         return 2;
     }
     return 0;

@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "a benchmark is there to print")]
 
 mod contender;
+mod plot;
 mod report;
 mod runner;
 
@@ -28,7 +29,7 @@ use std::process::Command;
 /// Measures udgram, the C floor, and the other tools that are installed.
 #[derive(Parser)]
 struct Options {
-    /// What to measure [default: all parts]
+    /// The parts to measure [default: all]
     parts: Vec<Part>,
     /// A tenth of the packets, three rounds
     #[arg(long)]
@@ -45,6 +46,9 @@ struct Options {
     /// Run both sides on one processor, or each on its own: the figures vary less
     #[arg(long, value_name = "PROCESSORS")]
     pin: Option<Pin>,
+    /// Also draw the figures to an SVG file
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
     /// Added by cargo bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -206,6 +210,11 @@ impl Run {
             &[""],
             |runner, c| Ok(vec![runner.echo(c, 20_000 / c.share)?]),
         );
+        for contenders in contender::ASKED {
+            self.compare(Unit::Seconds, rounds, contenders, &[""], |runner, c| {
+                Ok(vec![runner.asked(c, 20_000)?])
+            });
+        }
     }
 
     fn start(&mut self) {
@@ -273,7 +282,11 @@ impl Run {
 
     fn latency(&mut self) {
         let rounds = self.rounds().min(5);
-        let rows = [", packet to line", ", packet to line, worst of 1,000"];
+        let rows = [
+            ", packet to line",
+            ", packet to line, p99",
+            ", packet to line, worst of 1,000",
+        ];
         self.compare(
             Unit::Delay,
             rounds,
@@ -432,5 +445,8 @@ fn main() -> Result<()> {
         run.part(part);
     }
     println!("\n{}", run.report.markdown());
+    if let Some(file) = &run.options.plot {
+        plot::write(&run.report, file)?;
+    }
     Ok(())
 }

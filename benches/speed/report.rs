@@ -22,7 +22,7 @@ impl Unit {
         !matches!(self, Self::Bytes | Self::Delay | Self::Packets)
     }
 
-    fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         let scales: &[(f64, &str)] = match self {
             Self::PerSecond => &[(1e6, " M/s"), (1e3, " k/s"), (1.0, " /s")],
             Self::Seconds | Self::Delay => &[(1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")],
@@ -82,15 +82,22 @@ impl Cell {
     }
 }
 
-struct Row {
-    work: String,
-    unit: Unit,
+/// The cells of one kind of work.
+pub(crate) struct Row {
+    pub(crate) work: String,
+    pub(crate) unit: Unit,
     cells: BTreeMap<Program, (Cell, Option<String>)>,
 }
 
 impl Row {
+    /// Returns the median of a program's values.
+    pub(crate) fn median(&self, program: Program) -> Option<f64> {
+        let spread = Spread::of(self.cells.get(&program)?.0.values())?;
+        Some(spread.median)
+    }
+
     /// Returns the median and the range, and the ratios to the floor in the same rounds.
-    fn figures(&self, program: Program) -> Option<(String, Option<Spread>)> {
+    pub(crate) fn figures(&self, program: Program) -> Option<(String, Option<Spread>)> {
         let values = self.cells.get(&program)?.0.values();
         let floor = self
             .cells
@@ -136,6 +143,10 @@ impl Report {
             &mut self.rows[last]
         };
         row.cells.insert(program, (cell, note.map(str::to_owned)));
+    }
+
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
     }
 
     /// Returns the rows that are new since the last call.

@@ -27,7 +27,7 @@ const LARGE_COUNT: u32 = 32;
 const ENDLESS: u32 = 4_000_000_000;
 /// The timeout for a program to be ready, and to finish after the last packet is sent.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a receiver waits before its memory is read as idle.
+/// The time that a receiver waits before its idle memory is read.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// The processors that the two sides run on.
@@ -353,6 +353,22 @@ impl Runner {
         Ok(answer.trim().parse::<f64>()? / 1e9)
     }
 
+    /// Returns the seconds for each request of `udgram send --reply`, one at a time.
+    pub(crate) fn asked(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        self.write_lines(count)?;
+        let _server = self.receiver(contender, count, Stdio::null())?;
+        let begun = Instant::now();
+        let mut client = self.spawn(
+            "client",
+            self.opposite("{udgram} send -p text --reply {addr}", count),
+            File::open(self.lines())?.into(),
+            Stdio::null(),
+        )?;
+        client.finish()?;
+        Ok(begun.elapsed().as_secs_f64() / f64::from(count))
+    }
+
     /// Returns the median run time of processes that each send one packet, in seconds.
     pub(crate) fn start(&self, contender: &Contender, count: u32) -> Result<f64> {
         let mut lives = Vec::new();
@@ -445,7 +461,7 @@ impl Runner {
     }
 
     /// Returns the seconds from a single packet, sent to a sleeping receiver, to the line in its pipe:
-    /// median and maximum.
+    /// median, 99th percentile and maximum.
     pub(crate) fn latency(&self, contender: &Contender, count: u32) -> Result<Vec<f64>> {
         self.clear();
         let sender = UnixDatagram::bind(self.peer())?;
@@ -478,7 +494,11 @@ impl Runner {
             );
         }
         times.sort_by(f64::total_cmp);
-        Ok(vec![times[times.len() / 2], times[times.len() - 1]])
+        Ok(vec![
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+            times[times.len() - 1],
+        ])
     }
 
     /// Returns the seconds in which a process receives all that is sent to it while the contender

@@ -14,7 +14,7 @@ where
         protocol.make_datagram(&packet).expect("its own form"),
         bytes
     );
-    let Ok(written) = str::from_utf8(bytes) else {
+    let Ok(written) = std::str::from_utf8(bytes) else {
         return;
     };
     match protocol.make_datagram(written) {

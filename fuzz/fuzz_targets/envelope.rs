@@ -11,7 +11,7 @@ use udgram::protocol::DatagramProtocol;
 
 fuzz_target!(|line: &[u8]| {
     for protocol in Protocol::value_variants() {
-        match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Count) {
+        match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Sent) {
             // The length of each binary field precedes it.
             Ok(_) if *protocol == Protocol::Fields => {}
             Ok(sent) => assert!(sent.bytes.len() <= 2 * line.len()),
@@ -22,7 +22,7 @@ fuzz_target!(|line: &[u8]| {
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_value(&packet, line, &mut value);
             let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
-            let sent = envelope::OutgoingEnvelope::parse(&envelope, *protocol, envelope::Claims::Count)
+            let sent = envelope::OutgoingEnvelope::parse(&envelope, *protocol, envelope::Claims::Sent)
                 .expect("its own envelope");
             let packet = |bytes: &[u8]| {
                 protocol

@@ -6,8 +6,8 @@ use serde::de::IgnoredAny;
 use udgram::protocol::{DatagramProtocol, Json};
 
 fuzz_target!(|datagram: &[u8]| {
-    let reference =
-        serde_json::from_slice::<IgnoredAny>(datagram).is_ok() && str::from_utf8(datagram).is_ok();
+    let reference = serde_json::from_slice::<IgnoredAny>(datagram).is_ok()
+        && std::str::from_utf8(datagram).is_ok();
     match Json.build_packet(datagram) {
         Ok(packet) => {
             assert!(reference);

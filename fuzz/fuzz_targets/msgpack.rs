@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => assert!(error.offset() <= bytes.len()),
     }
-    let Ok(written) = str::from_utf8(bytes) else {
+    let Ok(written) = std::str::from_utf8(bytes) else {
         return;
     };
     match MessagePack.make_datagram(written) {

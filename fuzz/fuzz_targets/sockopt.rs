@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = fuzzing::option_value(option, bytes);
     }
     let _ = fuzzing::option_value(&sockopt::numbered(1, 9999), bytes);
-    if let Ok(written) = str::from_utf8(bytes) {
+    if let Ok(written) = std::str::from_utf8(bytes) {
         let _ = cli::setting::Setting::parse(written);
     }
 });

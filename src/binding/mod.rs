@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_file_that_nobody_watches_can_be_asked_for() {
+    fn a_lost_socket_file_is_noticed_without_a_watch() {
         let directory = tempfile::tempdir().unwrap();
         let (binding, path) = bound(&directory);
         assert_eq!(binding.lost(), None);

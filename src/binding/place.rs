@@ -267,11 +267,11 @@ impl Place {
 
     /// Removes the file that has the name, and binds `socket`.
     fn take_over(&self, socket: &DatagramSocket, occupied: Occupied) -> Result<()> {
-        if occupied == Occupied::Refuse
-            && let Ok(there) = SocketFile::open(&self.directory, &self.name)
-        {
+        if occupied == Occupied::Refuse {
             // This waits until a new file is old enough. Do it without the lock, for which others wait.
-            let _ = self.occupant(&self.name, &there);
+            if let Ok(there) = SocketFile::open(&self.directory, &self.name) {
+                let _ = self.occupant(&self.name, &there);
+            }
         }
         let _lock = Lock::of(self);
         for _ in 0..ATTEMPTS {

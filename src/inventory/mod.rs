@@ -1,4 +1,4 @@
-//! Which Unix datagram sockets there are, whose they are, and how full their queues are.
+//! Lists Unix datagram sockets, with their owners and the state of their queues.
 //!
 //! The kernel lists the sockets (sock_diag(7)); /proc/PID/fd tells who holds them. What may not be
 //! seen is absent: an ordinary user sees every socket, but of the processes only the own ones.

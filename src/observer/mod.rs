@@ -286,9 +286,10 @@ impl Observer {
         }
         // A socket that nobody has takes the filter with it; one that cannot be reached keeps a
         // filter that does nothing once `_slot` is closed.
-        if self.find_holder()
-            && let Ok(socket) = self.holder.socket()
-        {
+        if !self.find_holder() {
+            return;
+        }
+        if let Ok(socket) = self.holder.socket() {
             let same = Identity::of(socket.as_fd()).as_ref() == Ok(&self.socket);
             if same && filter_of(socket.as_fd()) == Ok(Filter::Extended) {
                 let _ = bpf::detach_filter(socket.as_fd());

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_their_place() {
+    fn an_error_has_the_offset_of_the_first_wrong_byte() {
         for (digits, offset) in [("0g", 1), (" 00 zz", 4), ("000", 3), ("é", 0)] {
             assert_eq!(
                 Hex.make_datagram(digits).unwrap_err().offset(),

@@ -177,7 +177,7 @@ impl std::error::Error for ParseError {}
 
 /// Returns the bytes as text; fails at the first byte that is not UTF-8.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, ParseError> {
-    str::from_utf8(bytes).map_err(|error| {
+    std::str::from_utf8(bytes).map_err(|error| {
         let place = error.valid_up_to();
         ParseError::of_kind(ParseErrorKind::NotUtf8, place, "expected UTF-8")
     })

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_or_not_json_is_refused_with_its_place() {
+    fn an_invalid_value_or_invalid_json_is_refused_with_its_offset() {
         for (hex, offset) in [
             ("", 0),
             // Truncated, or with a wrong length.

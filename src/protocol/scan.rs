@@ -210,8 +210,8 @@ fn specials_from(bytes: &[u8], start: usize) -> Option<u64> {
 fn specials(block: &[u8; BLOCK]) -> u64 {
     // The compiler turns this into a few vector instructions.
     let flags = block.map(|byte| u8::from(byte == b'"' || byte == b'\\' || byte < b' '));
-    let (eights, _) = flags.as_chunks::<8>();
-    eights.iter().enumerate().fold(0, |mask, (index, eight)| {
+    let eights = flags.chunks_exact(8).filter_map(<[u8]>::first_chunk);
+    eights.enumerate().fold(0, |mask, (index, eight)| {
         // Gather the lowest bits of eight bytes in the highest byte.
         let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
         mask | bits << (8 * index)

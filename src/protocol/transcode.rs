@@ -327,8 +327,13 @@ impl Writer {
 
     /// Closes the containers that have all their items.
     fn close_full(&mut self) {
-        while let Some(full) = self.open.pop_if(|container| container.left == Some(0)) {
-            self.json.push(full.next.end());
+        while let Some(Open {
+            left: Some(0),
+            next,
+        }) = self.open.last()
+        {
+            self.json.push(next.end());
+            self.open.pop();
         }
     }
 }
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_told_apart() {
+    fn each_kind_of_token_is_recognized() {
         assert_eq!(
             tokens(r#"[null,true,false,-0,-1,1.5,"a\n","é",{"k":18446744073709551615}]"#).unwrap(),
             [
@@ -374,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_random_bytes_say_is_said_again() {
+    fn a_packet_decoded_from_random_bytes_is_the_same_after_another_round_trip() {
         use crate::protocol::{Cbor, DatagramProtocol, MessagePack};
 
         fn check(
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_is_refused_with_its_place() {
+    fn json_that_the_format_cannot_represent_is_refused_with_its_offset() {
         for (text, offset) in [
             ("[1e400]", 1),
             (" -1e309", 1),

@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_typed_json_have_their_place() {
+    fn an_error_of_typed_json_has_its_offset() {
         let protocol = Json.typed::<Vec<u8>>();
         for (datagram, offset) in [(&b"[1,\n300]"[..], 6), (b"[1", 2), (b"[\"\xff\"]", 2)] {
             assert_eq!(

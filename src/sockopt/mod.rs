@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn distances() {
+    fn the_distance_is_the_number_of_edits() {
         for (one, other, edits) in [("", "", 0), ("", "ab", 2), ("kitten", "sitting", 3)] {
             assert_eq!(distance(one, other), edits);
             assert_eq!(distance(other, one), edits);

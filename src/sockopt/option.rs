@@ -3,7 +3,7 @@
 use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result, Subject, describe};
 use nix::errno::Errno;
-use nix::libc::{self, c_int};
+use nix::libc::{self, c_int, c_uint};
 use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -269,11 +269,12 @@ impl SocketOption {
     /// process, whose pidfd [`process`] reads.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let int = || bytes.first_chunk().map(|int| c_int::from_ne_bytes(*int));
+        let unsigned = || bytes.first_chunk().map(|int| c_uint::from_ne_bytes(*int));
         Some(match self.kind {
             Kind::Flag => Value::Flag(int()? != 0),
             Kind::Integer => Value::Integer(int()?),
             Kind::Raw if bytes.len() == INT => Value::Integer(int()?),
-            Kind::Unsigned | Kind::Size => Value::Unsigned(int()?.cast_unsigned().into()),
+            Kind::Unsigned | Kind::Size => Value::Unsigned(unsigned()?.into()),
             Kind::Unsigned64 => Value::Unsigned(u64::from_ne_bytes(*bytes.first_chunk()?)),
             Kind::Duration => Value::Duration(time(bytes)?),
             Kind::Linger => {
@@ -336,8 +337,9 @@ impl SocketOption {
 }
 
 fn integers(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    let (integers, _) = bytes.as_chunks();
-    integers.iter().map(|integer| u32::from_ne_bytes(*integer))
+    bytes
+        .chunks_exact(size_of::<u32>())
+        .filter_map(|integer| Some(u32::from_ne_bytes(*integer.first_chunk()?)))
 }
 
 /// Encodes a `struct timeval`. Rounds up to a microsecond: zero would be no limit.

@@ -428,7 +428,7 @@ impl Shared {
 
     /// A place in it for a value of the type `T`, which is an atomic integer.
     fn place<T>(&self, offset: usize) -> &T {
-        assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len.get());
+        assert!(offset % size_of::<T>() == 0 && offset + size_of::<T>() <= self.len.get());
         // SAFETY: the place lies within the mapping.
         let place = unsafe { self.start.byte_add(offset) }.cast();
         // SAFETY: it is aligned, lives as long as `self`, and is an atomic for both sides.

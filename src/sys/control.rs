@@ -91,10 +91,8 @@ impl Contents {
 }
 
 fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
-    data.as_chunks()
-        .0
-        .iter()
-        .map(|number| c_int::from_ne_bytes(*number))
+    data.chunks_exact(size_of::<c_int>())
+        .filter_map(|number| Some(c_int::from_ne_bytes(*number.first_chunk()?)))
 }
 
 /// Decodes a `timespec` (`unit` 1) or `timeval` (`unit` 1,000) of two longs.

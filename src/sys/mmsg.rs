@@ -197,7 +197,7 @@ impl ReceiveBuffers {
         Ok(count)
     }
 
-    /// Returns the messages of the last call, in the order they came.
+    /// Returns the messages of the last call, in the order of arrival.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Received<'_>> {
         let slots = self.data.bytes().chunks_exact(self.slot_len);
         self.headers[..self.received]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -12,7 +12,7 @@ use crate::harness::{Invocation, Sandbox};
 use crate::running::Running;
 
 /// Fills a pipe to the last byte.
-fn fill(mut pipe: &PipeWriter) {
+fn fill(mut pipe: &File) {
     let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL).unwrap());
     let set = |flags| fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags)).unwrap();
     set(flags | OFlag::O_NONBLOCK);
@@ -21,7 +21,7 @@ fn fill(mut pipe: &PipeWriter) {
 }
 
 /// Returns the content of the pipe without the bytes that filled it.
-fn drain(pipe: &mut PipeReader) -> String {
+fn drain(pipe: &mut File) -> String {
     let flags = OFlag::from_bits_retain(fcntl(&*pipe, FcntlArg::F_GETFL).unwrap());
     fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
     let mut bytes = Vec::new();
@@ -58,7 +58,7 @@ fn message(sandbox: &Sandbox, from: &str) -> String {
 #[test]
 fn the_next_packet_is_printed_and_a_signal_ends_it() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     fill(&writer);
     let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
     running.wait_bound("s");
@@ -76,7 +76,7 @@ fn the_next_packet_is_printed_and_a_signal_ends_it() {
 #[test]
 fn messages_that_were_lost_are_counted_once_there_is_room() {
     let sandbox = Sandbox::new();
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = crate::harness::pipe();
     fill(&writer);
     let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
     running.wait_bound("s");
@@ -103,7 +103,7 @@ fn messages_that_were_lost_are_counted_once_there_is_room() {
 #[test]
 fn the_end_says_how_many_messages_were_lost() {
     let sandbox = Sandbox::new();
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = crate::harness::pipe();
     fill(&writer);
     let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
     running.wait_bound("s");
@@ -148,7 +148,7 @@ fn a_stderr_that_is_full_closed_or_without_a_reader_is_not_an_error() {
     let arguments = ["listen", "-n", "2", "s"];
     listen(&sandbox, sandbox.udgram(arguments).stderr_to(full));
     listen(&sandbox, sandbox.shell("exec udgram listen -n 2 s 2>&-"));
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     crate::harness::close(reader);
     listen(&sandbox, sandbox.udgram(arguments).stderr_to(writer));
 }

@@ -80,7 +80,7 @@ fn credentials_may_be_claimed_where_the_kernel_allows_it() {
     let credentials = take_message(&peer).credentials.unwrap();
     assert_eq!(
         (credentials.pid(), credentials.uid(), credentials.gid()),
-        (pid.cast_signed(), 1234, 5678)
+        (i32::try_from(pid).unwrap(), 1234, 5678)
     );
 }
 

@@ -191,7 +191,7 @@ fn received_descriptors_are_described() {
         .open(sandbox.path("file"))
         .unwrap();
     let directory = File::open(sandbox.dir()).unwrap();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let socket = sandbox.bind("other");
     let memory = memfd_create("notes", MFdFlags::MFD_CLOEXEC).unwrap();
     let event = EventFd::new().unwrap();
@@ -291,7 +291,7 @@ fn received_descriptors_are_closed_before_the_next_packet() {
         let _ = running.line();
         let before = running.open_descriptors();
         for _ in 0..7 {
-            let (mut reader, writer) = std::io::pipe().unwrap();
+            let (mut reader, writer) = crate::harness::pipe();
             let sent = vec![writer.as_fd(); 20];
             send_descriptors(&sender, &sandbox.path("s"), b"1", &sent);
             drop(sent);
@@ -567,7 +567,7 @@ fn a_pipe_passed_as_a_descriptor_works() {
         &sandbox,
         &["--fd", "1", "s", "--", "echo", "through the pipe"],
     );
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = crate::harness::pipe();
     send_descriptors(
         &UnixDatagram::unbound().unwrap(),
         &sandbox.path("s"),

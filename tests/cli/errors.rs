@@ -204,7 +204,7 @@ fn help_and_version_are_printed_on_standard_output() {
 #[test]
 fn help_into_a_closed_pipe_ends_quietly() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     close(reader);
     let outcome = sandbox.udgram(["send", "--help"]).stdout_to(writer).run();
     outcome

@@ -277,7 +277,7 @@ fn unhandled(lines: &[String]) -> usize {
 #[test]
 fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_listen() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let server = sandbox
         .udgram(["listen", "-p", "text", "--exec", "echo >>log", "s"])
         .stdout_to(writer)

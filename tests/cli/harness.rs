@@ -18,9 +18,10 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, pipe2};
 
 use crate::outcome::Outcome;
 use crate::running::{Running, Stream};
@@ -80,6 +81,12 @@ static FORKING: RwLock<()> = RwLock::new(());
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let _forking = FORKING.read().unwrap();
     command.spawn()
+}
+
+/// Makes a pipe, which children do not inherit. Returns its reading and its writing end.
+pub(crate) fn pipe() -> (File, File) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
 }
 
 /// Closes a descriptor while no child of another test can have a copy of it.
@@ -479,7 +486,7 @@ impl Invocation {
             // A program may end before it has read everything: the error is ignored.
             thread::spawn(move || stdin.write_all(&bytes));
         }
-        let (ended, writer) = io::pipe().unwrap();
+        let (ended, writer) = pipe();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         thread::spawn(move || {
             // WNOWAIT does not reap the child, so its process id is not reused.

@@ -1,6 +1,7 @@
 //! `udgram iter`: prints queued packets, within one total time.
 
-use std::io::{PipeReader, PipeWriter, Read, pipe};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -245,14 +246,14 @@ fn of_a_long_queue_no_more_is_taken_than_the_count() {
 /// A program whose output goes into a pipe that is as small as can be, and is full.
 struct Held {
     running: Running,
-    reader: PipeReader,
-    writer: PipeWriter,
+    reader: File,
+    writer: File,
 }
 
 impl Held {
     #[track_caller]
     fn start(iter: Invocation) -> Self {
-        let (reader, writer) = pipe().unwrap();
+        let (reader, writer) = crate::harness::pipe();
         fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
         let running = iter.stdout_to(writer.try_clone().unwrap()).start();
         running.wait_full(&writer);

@@ -117,7 +117,7 @@ fn listen_dies_of_a_signal_also_after_a_parse_error() {
 #[test]
 fn a_closed_reader_of_stdout_ends_listen_although_no_packet_comes() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .udgram(["listen", "s"])
         .stdout_to(writer)
@@ -135,7 +135,7 @@ fn a_closed_reader_of_stdout_ends_listen_although_no_packet_comes() {
 #[test]
 fn nothing_is_lost_or_reordered_when_standard_output_is_read_slowly() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .udgram(["listen", "-n", "10000", "s"])
         .stdout_to(writer)
@@ -162,7 +162,7 @@ fn nothing_is_lost_or_reordered_when_standard_output_is_read_slowly() {
 #[test]
 fn a_standard_output_that_nobody_reads_holds_the_senders_back() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .udgram(["listen", "-n", "3000", "s"])
         .stdout_to(writer)
@@ -212,7 +212,7 @@ fn everything_taken_from_the_queue_is_written_when_a_signal_comes_in_a_burst() {
 #[test]
 fn a_blocked_standard_output_does_not_keep_listen_from_dying() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .udgram(["listen", "s"])
         .stdout_to(writer)
@@ -574,7 +574,7 @@ fn no_more_packets_than_the_count_are_printed_after_a_signal() {
 #[test]
 fn a_blocked_standard_output_and_a_lost_socket_file_do_not_keep_listen_from_dying() {
     let sandbox = Sandbox::new();
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = crate::harness::pipe();
     let pipe = writer.try_clone().unwrap();
     let is_full = || {
         let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];

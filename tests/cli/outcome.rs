@@ -221,7 +221,7 @@ pub(crate) fn describe(
         shorten(stderr)
     );
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let _ = write!(text, " {}", entry.file_name().display());
+        let _ = write!(text, " {}", Path::new(&entry.file_name()).display());
     }
     text
 }

@@ -334,7 +334,7 @@ fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     root!();
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = crate::harness::pipe();
     let peek = peek(&sandbox, &["--stats", "-p", "raw", "s"])
         .stdout_to(OwnedFd::from(writer))
         .start_ready();
@@ -367,7 +367,7 @@ fn a_stdout_that_is_gone_closed_or_full_ends_the_observation_and_removes_the_fil
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
     let client = client(&sandbox, "s");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = peek(&sandbox, &["s"])
         .stdout_to(OwnedFd::from(writer))
         .start_ready();

@@ -76,7 +76,7 @@ fn as_process_1_every_command_ends_on_a_signal() {
 fn as_process_1_sockopt_ends_by_a_signal_while_nobody_reads_its_stdout() {
     root!();
     let sandbox = Sandbox::new();
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, mut writer) = crate::harness::pipe();
     let room = fcntl(&writer, FcntlArg::F_GETPIPE_SZ).unwrap();
     writer
         .write_all(&vec![0; usize::try_from(room).unwrap()])

@@ -328,9 +328,7 @@ fn seconds_since_the_epoch(time: &str) -> u64 {
         .map(|part| part.parse().unwrap())
         .collect();
     let (year, month, day) = (parts[0], parts[1], parts[2]);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_before: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum();
     let lengths = [
         31,
@@ -393,7 +391,7 @@ fn an_envelope_printed_by_recv_can_be_sent_again() {
 #[test]
 fn a_reader_that_has_gone_ends_the_wait_quietly_and_the_socket_file_is_removed() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox.udgram(["recv", "s"]).stdout_to(writer).start();
     running.wait_bound("s");
     drop(reader);
@@ -404,7 +402,7 @@ fn a_reader_that_has_gone_ends_the_wait_quietly_and_the_socket_file_is_removed()
 #[test]
 fn a_shell_sees_status_141_when_the_reader_has_gone() {
     let sandbox = Sandbox::new();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .shell("udgram recv s; echo $? >&2")
         .stdout_to(writer)

@@ -197,7 +197,7 @@ fn a_daemon_that_dropped_its_privileges_can_answer() {
 fn a_reader_that_goes_away_ends_the_wait_for_a_reply() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let running = sandbox
         .udgram(["send", "--reply", "s", "1"])
         .stdout_to(writer)

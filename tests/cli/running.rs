@@ -1,8 +1,8 @@
 //! A running program: what it has printed so far, whether it is ready, and its end.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
-use std::io::{PipeReader, Read, Write};
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -106,10 +106,8 @@ impl Watch {
         loop {
             for event in self.0.read_events().unwrap_or_default() {
                 let made = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-                if let Some(name) = event.name
-                    && event.mask.intersects(made)
-                    && wanted(&name)
-                {
+                let name = event.name.filter(|_| event.mask.intersects(made));
+                if let Some(name) = name.filter(|name| wanted(name)) {
                     return name;
                 }
             }
@@ -148,7 +146,7 @@ pub(crate) struct Running {
     pub(crate) stdout: Arc<Stream>,
     pub(crate) stderr: Arc<Stream>,
     /// Readable once the program has ended.
-    pub(crate) ended: PipeReader,
+    pub(crate) ended: File,
     pub(crate) reaped: bool,
     /// The number of lines that the test has taken.
     pub(crate) lines: usize,

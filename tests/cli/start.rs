@@ -1,4 +1,4 @@
-//! How the program starts: what the dynamic linker has to find and load.
+//! Tests the start of the program: the libraries that the dynamic linker loads.
 
 use std::fs;
 

@@ -77,7 +77,7 @@ fn pathname_address(path: &Path) -> (libc::sockaddr_un, libc::socklen_t) {
         path.display()
     );
     for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     let length = std::mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len();
     (address, u32::try_from(length).unwrap())
@@ -114,7 +114,7 @@ pub(crate) fn connect(socket: &UnixDatagram, path: &Path) -> Result<(), Errno> {
     let short = format!(
         "/proc/self/fd/{}/{}",
         parent.as_raw_fd(),
-        path.file_name().unwrap().display()
+        Path::new(path.file_name().unwrap()).display()
     );
     connect(socket, Path::new(&short))
 }

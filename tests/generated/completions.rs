@@ -1,5 +1,5 @@
-//! Completion scripts: what clap_complete makes, with the candidates that only the machine knows; for bash, whose
-//! words end at `=` and `:`, a script of our own.
+//! Makes the completion scripts: those of clap_complete, with candidates that are found at completion time; for
+//! bash, in which words end at `=` and `:`, its own script.
 
 use crate::cli::{Cli, Protocol, Shell};
 use clap::{Arg, Command, CommandFactory, ValueEnum};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use udgram::sockopt::OPTIONS;
 
-/// For a shell of its own, which has open what udgram will have open.
+/// Lists the descriptors of a new shell, which inherits those that udgram will inherit.
 const DESCRIPTORS: &str = include_str!("shell/descriptors.in");
 const NOTE: &str = "# Made from the definitions of the command line by tests/generated.\n";
 
@@ -27,7 +27,7 @@ fn the_completion_scripts_are_those_of_the_command_line() {
             format!("{NOTE}{}", of_clap(ClapShell::PowerShell)),
         ),
     ]);
-    crate::hold("completions", &scripts);
+    crate::compare_or_write("completions", &scripts);
 }
 
 fn command() -> Command {
@@ -46,7 +46,7 @@ fn of_clap(shell: ClapShell) -> String {
         let arguments = arguments.filter(|argument| argument.is_hide_set());
         hidden.extend(arguments.filter_map(|argument| argument.get_long().map(str::to_owned)));
     }
-    // It leaves blanks at the end of lines, and has lines for hidden options, too.
+    // clap_complete leaves blanks at the ends of lines, and writes hidden options.
     script
         .lines()
         .map(str::trim_end)
@@ -54,7 +54,7 @@ fn of_clap(shell: ClapShell) -> String {
         .fold(String::new(), |script, line| script + line + "\n")
 }
 
-/// What the value of an option is, by the name that its help gives it.
+/// Returns the name of an option's value in the help.
 fn value_name(argument: &Arg) -> Option<&str> {
     if !argument.get_action().takes_values() {
         return None;
@@ -62,7 +62,7 @@ fn value_name(argument: &Arg) -> Option<&str> {
     Some(argument.get_value_names()?.first()?.as_str())
 }
 
-/// What stands for a value in bash.
+/// Returns the bash script's name for a kind of value.
 fn kind(value: &str) -> &'static str {
     match value {
         "ADDR" | "PEER" => "address",
@@ -87,7 +87,7 @@ fn names<V: ValueEnum>(values: &[V]) -> String {
     names.join(" ")
 }
 
-/// The names of options as they are most easily written.
+/// Returns the names of socket options in lower case and without their prefix.
 fn sockopts() -> impl Iterator<Item = (String, &'static str)> {
     OPTIONS.iter().map(|option| {
         let name = option.name().trim_start_matches("SO_").to_lowercase();
@@ -133,7 +133,7 @@ fn bash() -> String {
             let Some(value) = value_name(argument).filter(|_| !argument.is_positional()) else {
                 continue;
             };
-            // A value that may be left out has to follow at once, after '='.
+            // An optional value follows after '='.
             if !argument.is_require_equals_set() {
                 for word in &spellings {
                     if word.starts_with("--") {
@@ -178,14 +178,14 @@ fn join(words: BTreeSet<String>, between: &str) -> String {
     Vec::from_iter(words).join(between)
 }
 
-/// The arguments of a command that its help shows.
+/// Returns the arguments of a command that are not hidden.
 fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
     command
         .get_arguments()
         .filter(|argument| !argument.is_hide_set())
 }
 
-/// An option as it is written: `-b`, `--bind`.
+/// Returns the forms of an option on the command line: `-b`, `--bind`.
 fn spellings(argument: &Arg) -> Vec<String> {
     let short = argument.get_short().map(|short| format!("-{short}"));
     let long = argument.get_long().map(|long| format!("--{long}"));
@@ -194,7 +194,7 @@ fn spellings(argument: &Arg) -> Vec<String> {
 
 fn zsh() -> String {
     let script = of_clap(ClapShell::Zsh);
-    // The colon of a value's name ends it, unless it is escaped; and only some values are files.
+    // In zsh a colon ends the name of a value, unless it is escaped. Only some values are files.
     let script = [
         (":ADDR:_default", ":address:_udgram_addresses"),
         (":FD|ADDR:_default", ":socket:_udgram_open_sockets"),
@@ -242,7 +242,7 @@ fn zsh() -> String {
     let candidates = include_str!("shell/zsh.in")
         .replace("@SOCKOPTS@\n", &options)
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
-    // The first line says what it is; the last one calls the function that all others must precede.
+    // `#compdef` must stay the first line, and the call of the function the last one.
     let (first, rest) = script.split_once('\n').unwrap();
     let (functions, call) = rest
         .rsplit_once("\nif [ \"$funcstack[1]\" = \"_udgram\" ]")
@@ -287,7 +287,7 @@ fn fish() -> String {
                 Some(_) if argument.is_require_equals_set() => "=?",
                 Some(_) => "=+",
             };
-            // An option that has a value in one subcommand may have none in another.
+            // The same option may have a value in one subcommand and none in another.
             let known = specs.entry(names).or_insert(takes);
             if known.is_empty() {
                 *known = takes;
@@ -327,7 +327,7 @@ fn fish() -> String {
     format!("{NOTE}\n{candidates}\n{script}")
 }
 
-/// The option that a line of fish is about.
+/// Returns the option that a line of the fish script completes.
 fn option_of<'c>(command: &'c Command, line: &str) -> Option<&'c Arg> {
     let subcommand = line
         .split_once("__fish_udgram_using_subcommand ")?

@@ -1,5 +1,5 @@
-//! The files of completions/ and man/ are made here, from the command line's definitions and from the parts
-//! beside this file, and held to what is committed.
+//! Makes the files of completions/ and man/ from the definitions of the command line and from the parts in
+//! this directory, and compares them with the committed files.
 //!
 //! `UPDATE_GENERATED=1 cargo test --test generated` writes them.
 
@@ -26,9 +26,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Holds the files of `folder` to `generated`, a text for each name; or writes them, if so asked.
+/// Compares the files of `folder` with `generated`, which has the text for each name, or writes them if
+/// `UPDATE_GENERATED` is 1.
 #[track_caller]
-fn hold(folder: &str, generated: &BTreeMap<String, String>) {
+fn compare_or_write(folder: &str, generated: &BTreeMap<String, String>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let committed: BTreeMap<String, String> = fs::read_dir(&folder)
         .unwrap()
@@ -74,7 +75,7 @@ fn hold(folder: &str, generated: &BTreeMap<String, String>) {
 
 const HOW: &str = "To write them: UPDATE_GENERATED=1 cargo test --test generated";
 
-/// Whether `program` can be run here; if not, says so.
+/// Returns whether `program` is installed. If not, prints that the test is skipped.
 fn installed(program: &str) -> bool {
     let found = Command::new("sh")
         .args(["-c", &format!("command -v {program}")])

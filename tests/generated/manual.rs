@@ -1,5 +1,5 @@
-//! Manual pages: name, synopsis, options and tables from the command line's definitions, the rest from the parts in
-//! manual/, in which `@OPTIONS@`, `@STATUS …@` and `@SOCKOPTS@` stand for what is made.
+//! Makes the manual pages: name, synopsis, options and tables from the definitions of the command line, the rest from
+//! the parts in manual/, in which the marks `@OPTIONS@`, `@STATUS …@` and `@SOCKOPTS@` are replaced.
 
 use crate::cli::Cli;
 use clap::{Arg, Command, CommandFactory};
@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use udgram::sockopt::{Access, OPTIONS};
 
-/// When the pages were last changed; the clock would make every build another one.
+/// The date of the last change of the pages. The current date would make each build differ.
 const DATE: &str = "2026-11-23";
 
-/// What has no heading of its own in the help.
+/// The heading of arguments that have none in the help.
 const GENERAL: &str = "General";
 
-/// What each exit status says.
+/// The exit statuses and their meanings.
 const STATUSES: [(&str, &str); 9] = [
     ("0", "Done."),
     (
@@ -47,7 +47,7 @@ fn the_manual_pages_are_those_of_the_command_line() {
         let name = subcommand.get_name();
         pages.insert(format!("udgram-{name}.1"), page(subcommand));
     }
-    crate::hold("man", &pages);
+    crate::compare_or_write("man", &pages);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_readme_has_the_exit_statuses_of_the_manual() {
     }
 }
 
-/// The commands with a page of their own: what `udgram help` does is said in udgram(1).
+/// Returns the commands that have a page: all but `help`, which udgram(1) describes.
 fn documented(command: &Command) -> impl Iterator<Item = &Command> {
     let subcommands = command.get_subcommands();
     subcommands.filter(|subcommand| subcommand.get_name() != "help")
@@ -209,7 +209,7 @@ fn head(title: &str, name: &str, command: &Command) -> String {
     )
 }
 
-/// A line of the synopsis: `udgram send [OPTIONS] PEER [PACKET]...`.
+/// Returns a line of the synopsis: `udgram send [OPTIONS] PEER [PACKET]...`.
 fn synopsis(usage: &str, roff: &mut String) {
     let (command, rest) = usage.split_once(' ').unwrap();
     let (subcommand, rest) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -228,7 +228,7 @@ fn synopsis(usage: &str, roff: &mut String) {
     }
 }
 
-/// The names of values in italics, what stands between them upright.
+/// Formats the names of values in italics, and the text between them in roman.
 fn placeholder(name: &str) -> String {
     let mut roff = String::new();
     let mut italic = false;
@@ -295,10 +295,11 @@ fn describe(argument: &Arg, roff: &mut String) {
         .filter(|_| argument.get_action().takes_values())
         .map(|value| format!("\\fB{}\\fR", value.get_name()))
         .collect();
-    if let [first @ .., last] = listed.as_slice()
-        && !help.contains(values[0].get_name())
-    {
-        let _ = writeln!(roff, "It is {} or {last}.", first.join(", "));
+    match listed.as_slice() {
+        [first @ .., last] if !help.contains(values[0].get_name()) => {
+            let _ = writeln!(roff, "It is {} or {last}.", first.join(", "));
+        }
+        _ => {}
     }
     let defaults: Vec<_> = argument
         .get_default_values()
@@ -310,12 +311,12 @@ fn describe(argument: &Arg, roff: &mut String) {
     }
 }
 
-/// One a line, as manuals have it.
+/// Writes one sentence a line, as manual pages do.
 fn sentences(paragraph: &str) -> impl Iterator<Item = &str> {
     paragraph.split_inclusive(". ").map(str::trim)
 }
 
-/// Running text.
+/// Formats running text.
 fn text(text: &str) -> String {
     let escaped = text
         .replace('\\', "\\e")
@@ -336,12 +337,12 @@ fn text(text: &str) -> String {
     }
 }
 
-/// What a user types.
+/// Escapes hyphens in text that a user types.
 fn escape(text: &str) -> String {
     text.replace('-', "\\-")
 }
 
-/// The page with its part: what is made stands where the part says.
+/// Returns the page: the part, with its marks replaced.
 fn finish(mut roff: String, part: &str, options: &str) -> String {
     for line in part.lines() {
         if line == "@OPTIONS@" {

@@ -1,4 +1,4 @@
-//! The completion scripts in the shells that they are for: loaded, asked, their candidates compared.
+//! Loads the completion scripts in their shells, asks for candidates, and compares them.
 
 use crate::installed;
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ impl World {
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("document"), "").unwrap();
-        // The kernel's table has a name as it was bound; a long directory is none of the test's.
+        // The kernel keeps the name as it was bound: a long directory would not fit.
         let short = PathBuf::from(format!("/tmp/udgram-{shell}-{}", std::process::id()));
         let _ = fs::remove_file(&short);
         std::os::unix::fs::symlink(&directory, &short).unwrap();
@@ -50,7 +50,7 @@ impl World {
         }
     }
 
-    /// What is asked, and what is to be offered.
+    /// Returns command lines, and the candidates that each must have.
     fn questions(&self) -> Vec<(String, Vec<String>)> {
         let prefix = &self.prefix;
         let abstracts = vec![
@@ -94,7 +94,7 @@ impl World {
         ]
     }
 
-    /// Puts the questions to a shell, by a script that answers each with a line for each candidate.
+    /// Asks a shell for the candidates of each command line, by a script that prints one candidate a line.
     fn ask(&self, shell: &[&str], question: impl Fn(&str) -> String) {
         for (line, expected) in self.questions() {
             let output = Command::new(shell[0])
@@ -130,7 +130,7 @@ impl Drop for World {
     }
 }
 
-/// The search path with the program in front: the scripts ask it for sockets.
+/// Returns the search path with the built program first: the scripts ask it for sockets.
 fn search_path() -> OsString {
     let own = Path::new(env!("CARGO_BIN_EXE_udgram")).parent().unwrap();
     let mut path = own.as_os_str().to_owned();
@@ -149,7 +149,7 @@ fn bash_offers_what_fits() {
         return;
     }
     World::new("bash").ask(&["bash", "--norc", "-c"], |line| {
-        // The word at hand, as bash has it: it begins after the last '=' or ':'.
+        // The current word begins, in bash, after the last '=' or ':'.
         let word = line.rsplit([' ', '=', ':']).next().unwrap();
         format!(
             "exec 7</dev/null; source {SCRIPTS}/udgram.bash
@@ -259,7 +259,7 @@ fn zsh_offers_what_fits() {
     }
     let world = World::new("zsh");
     let answer = world.directory.join("answer");
-    // A shell in a terminal, as a user has it, in which what would be offered is written down.
+    // An interactive shell in a terminal, whose candidates are written to a file.
     let setting = format!(
         r#"
         exec 7</dev/null

@@ -1,4 +1,4 @@
-//! The asynchronous client, with the same code under each runtime.
+//! Tests the asynchronous client, with the same code under each runtime.
 
 use crate::{LIMIT, bound_socket, named_socket, nobody_forks, within_limit};
 use futures_lite::{Stream, StreamExt, future};
@@ -97,7 +97,7 @@ fn client_and_server() -> (Client, AsyncUnixDatagramEndpoint<Text>) {
     (Client::connect(&address, Text).unwrap(), server)
 }
 
-/// Polls once: what would not be ready at once is dropped.
+/// Polls a future once, and drops it.
 async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
     future::poll_once(future).await
 }
@@ -176,7 +176,7 @@ fn a_cancelled_receive_loses_no_datagram() {
         let receive = async {
             let mut number = 0;
             while number < COUNT {
-                // Dropped while it waits, as often as not.
+                // The future is often dropped while it waits.
                 let packet = match at_once(client.recv_packet()).await {
                     Some(packet) => Some(packet),
                     None => {
@@ -265,7 +265,7 @@ fn closing_ends_what_waits_in_other_tasks() {
             let client = client.clone();
             async move { client.send_packet("last").await }
         }));
-        // They are under way, and wait.
+        // Both have begun and wait.
         assert!(at_once(&mut one).await.is_none());
         assert!(at_once(&mut other).await.is_none());
         assert!(at_once(&mut send).await.is_none());
@@ -306,7 +306,7 @@ fn closing_twice_is_fine_and_every_call_after_it_fails_with_closed() {
     });
 }
 
-/// What is left of a stream, errors as their kinds.
+/// Returns the remaining items of a stream, with the kinds of errors.
 async fn rest<P>(stream: impl Stream<Item = Result<P, Error>>) -> Vec<Result<P, ErrorKind>> {
     stream
         .map(|item| item.map_err(|error| error.kind()))
@@ -331,7 +331,7 @@ fn a_stream_of_received_packets_ends_with_its_budget_or_with_the_client() {
                 Ok("2".to_owned())
             ]
         );
-        // A budget for all, of which time outside is not taken.
+        // The budget is for all packets; time between two calls does not count.
         let budget = Duration::from_millis(40);
         let mut stream = client.iter_received_packets(budget);
         peer.send_packet(b"3").await.unwrap();
@@ -343,11 +343,11 @@ fn a_stream_of_received_packets_ends_with_its_budget_or_with_the_client() {
         assert!(stream.next().await.is_none());
         assert!(first + begin.elapsed() >= budget);
         assert!(stream.next().await.is_none());
-        // In a task of its own.
+        // In another task.
         let shared = client.clone();
         let task = async move { shared.iter_received_packets(Duration::ZERO).count().await };
         assert_eq!(runtime.spawn(task).await, 0);
-        // Without limit, until it is closed.
+        // Without a limit, until the client is closed.
         let stream = rest(client.iter_received_packets(None));
         let close = async {
             peer.send_packet(b"4").await.unwrap();
@@ -465,7 +465,7 @@ fn server_at(directory: &tempfile::TempDir) -> (AsyncUnixDatagramEndpoint<Text>,
     )
 }
 
-/// Sends a packet to the client from an address of its own.
+/// Sends a packet to the client from another address.
 async fn intrude(client: &Client) {
     let (stranger, _) = named_socket();
     let stranger = AsyncUnixDatagramEndpoint::new(stranger, Text).unwrap();
@@ -532,7 +532,7 @@ async fn receive_meanwhile(runtime: Runtime, asks: bool) {
             shared.recv_packet().await
         }
     }));
-    // It is under way, and waits.
+    // It has begun and waits.
     assert!(at_once(&mut receive).await.is_none());
     future::yield_now().await;
     let alone = nobody_forks();

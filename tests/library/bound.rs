@@ -1,4 +1,4 @@
-//! Clients and endpoints that are bound to a name of their own.
+//! Tests clients and endpoints that are bound to an address.
 
 use crate::{LIMIT, named_socket, nobody_forks};
 use std::fs;
@@ -117,7 +117,7 @@ fn a_socket_that_is_taken_out_keeps_its_name_as_long_as_its_binding() {
     drop(binding);
     assert!(!path.exists());
 
-    // With a caller that holds the socket, it is a copy.
+    // The caller still has the socket, so this is a copy.
     let held = endpoint.socket().unwrap();
     let (copy, binding) = endpoint.into_socket().unwrap();
     assert!(binding.is_none());

@@ -7,7 +7,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use std::fs::File;
-use std::io::{Read, pipe};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
@@ -279,7 +279,7 @@ fn iter_received_packets_has_one_budget_for_all() {
         std::thread::scope(|scope| {
             let peer = &peer;
             peer.send_packet("first", None).unwrap();
-            // It would keep an iterator with a budget for each packet going.
+            // With a budget for each packet, these packets would keep the iterator going.
             scope.spawn(move || {
                 while peer.send_packet("again", None).is_ok() {
                     let next = Deadline::after(Some(Duration::from_millis(5)));
@@ -499,7 +499,7 @@ fn the_status_flags_of_an_inherited_socket_are_unchanged() {
 #[test]
 fn ancillary_data_yields_descriptors_owned_and_close_on_exec() {
     let (client, peer) = pair();
-    let (mut reader, writer) = pipe().unwrap();
+    let (mut reader, writer) = crate::pipe();
     let control = Control::new(&[writer.as_fd(), client.socket().unwrap().as_fd()], None).unwrap();
     client.send_packet_with("two", &control, None).unwrap();
     drop(writer);
@@ -527,8 +527,8 @@ fn ancillary_data_yields_descriptors_owned_and_close_on_exec() {
 fn send_pipe<P: udgram::protocol::DatagramProtocol>(
     client: &UnixDatagramClient<P>,
     packet: &P::Sent,
-) -> std::io::PipeReader {
-    let (reader, writer) = pipe().unwrap();
+) -> File {
+    let (reader, writer) = crate::pipe();
     let control = Control::new(&[writer.as_fd()], None).unwrap();
     client.send_packet_with(packet, &control, None).unwrap();
     reader

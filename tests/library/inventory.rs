@@ -1,4 +1,4 @@
-//! Which sockets there are, whose they are, and the socket that an address leads to.
+//! Tests the inventory: the sockets, their owners, and the socket that an address leads to.
 
 use crate::{bound_socket, named_socket, nobody_forks};
 use nix::sys::socket::{Shutdown, shutdown};

@@ -1,9 +1,11 @@
-//! The library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
+//! Tests the library as its users use it: a test for each guarantee of the client, and EasyNetwork, the model,
 //! as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 #[cfg(feature = "async")]
 mod asynchronous;
+#[cfg(feature = "async")]
+mod asynchronous_server;
 mod bound;
 mod client;
 mod formats;
@@ -13,7 +15,11 @@ mod model;
 mod observer;
 mod peer;
 mod request;
+mod server;
 
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::fs::File;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
@@ -25,13 +31,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// descriptor of this process, whichever test that belongs to.
 static FORKING: RwLock<()> = RwLock::new(());
 
-/// To be held while a child is made.
+/// Makes a pipe, which children do not inherit. Returns its reading and its writing end.
+fn pipe() -> (File, File) {
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
+}
+
+/// Returns the lock that a caller holds while it makes a child.
 fn forking() -> RwLockReadGuard<'static, ()> {
     // The lock guards no data, so the panic of a failed test does not matter.
     FORKING.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it is held, no child has copies of descriptors that are closed here.
+/// Returns the lock under which no child has copies of descriptors that are closed here.
 fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
     FORKING.write().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,10 @@
-//! The model, EasyNetwork of Python, as the peer: as client and as server, blocking and
+//! Tests with the model, EasyNetwork of Python, as the peer: as client and as server, blocking and
 //! asynchronous, in every format, with descriptors and credentials.
 
 use crate::{bound_socket, forking, within_limit};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,10 +15,10 @@ use udgram::{Address, DatagramSocket, Message, UnixDatagramClient, UnixDatagramE
 
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
 
-/// Beyond what a double holds, escapes, keys out of order.
+/// A packet with numbers that a double cannot hold, escapes, and keys out of order.
 const PACKET: &str = r#"{"u":18446744073709551615,"i":-9223372036854775808,"f":0.1,"t":"é\n\u0001\u001f😀\"\\","l":[1,2.5,null,true,[],{}],"":{"z":1,"a":-0.5}}"#;
 
-/// Whether the model can be run; a test without it is skipped, and says so.
+/// Returns whether the model is installed. If not, prints that the test is skipped.
 fn model_is_there() -> bool {
     let forking = forking();
     let import = Command::new("python3")
@@ -35,7 +36,7 @@ fn model_is_there() -> bool {
                 !forbidden,
                 "python3 lacks easynetwork, cbor2 or msgpack: {missing:?}"
             );
-            // Past the harness, which would keep it to itself.
+            // Not by `eprintln!`, which the test harness captures.
             let skipped = b"skipped: python3 lacks easynetwork, cbor2 or msgpack\n";
             std::io::stderr().write_all(skipped).unwrap();
             false
@@ -43,7 +44,7 @@ fn model_is_there() -> bool {
     }
 }
 
-/// The model at work, until it is dropped.
+/// A running model; killed when dropped.
 struct Model {
     process: Child,
     lines: BufReader<std::process::ChildStdout>,
@@ -65,7 +66,7 @@ impl Model {
         Self { process, lines }
     }
 
-    /// The next line that it says.
+    /// Returns the next line that it prints.
     fn says(&mut self) -> Value {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
@@ -80,9 +81,9 @@ impl Drop for Model {
     }
 }
 
-/// A pipe whose writing end goes to the model, with this process's credentials.
-fn outgoing() -> (PipeReader, OwnedFd, Control) {
-    let (reader, writer) = pipe().unwrap();
+/// Makes a pipe, and control data that passes its writing end and the credentials of this process.
+fn outgoing() -> (File, OwnedFd, Control) {
+    let (reader, writer) = crate::pipe();
     let writer = OwnedFd::from(writer);
     let control = Control::new(&[writer.as_fd()], Some(Credentials::own())).unwrap();
     (reader, writer, control)
@@ -100,7 +101,7 @@ fn check_ancillary(ancillary: &mut Ancillary, model: &Model) {
     let descriptors: Vec<_> = ancillary.descriptors.drain(..).collect();
     assert_eq!(descriptors.len(), 1);
     for descriptor in descriptors {
-        assert_eq!(text_of(PipeReader::from(descriptor)), "from the model");
+        assert_eq!(text_of(File::from(descriptor)), "from the model");
     }
     let own = Credentials::own();
     let pid = i32::try_from(model.process.id()).unwrap();
@@ -165,21 +166,21 @@ where
     }
 }
 
-/// What the model's client begins with.
+/// Checks the first packet of the model's client.
 fn check_greeting(greeting: &mut Message<String>, model: &Model) {
     let packet: Value = serde_json::from_str(&greeting.packet).unwrap();
     assert_eq!(packet, json!({"hello": "wörld", "blob": "AP8="}));
     check_ancillary(&mut greeting.ancillary, model);
 }
 
-/// What the model's client sends back as it came.
+/// Checks the packet that the model's client returns unchanged.
 fn check_return(packet: &str) {
     let [packet, sent]: [Value; 2] =
         [packet, PACKET].map(|text| serde_json::from_str(text).unwrap());
     assert_eq!(packet, sent);
 }
 
-/// What the model's client is sent at last, and ends after.
+/// The last packets for the model's client, after which it ends.
 const REST: [&str; 3] = ["1", "[2.5]", "null"];
 
 fn check_end(model: &mut Model) {

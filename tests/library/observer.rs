@@ -4,7 +4,7 @@
 use crate::{LIMIT, forking, nobody_forks, within_limit};
 use nix::errno::Errno;
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, pipe};
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -44,7 +44,7 @@ fn in_time() -> Deadline {
     Deadline::after(Some(LIMIT))
 }
 
-/// What an observer sees until there are `count`, or until the end.
+/// Returns the records of an observer, `count` of them or all until its end.
 #[track_caller]
 fn see(observer: &mut Observer, count: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
@@ -85,7 +85,7 @@ fn address(path: &Path) -> Address<'_> {
     Address::Pathname(path.as_os_str().as_bytes().into())
 }
 
-/// What `SO_GET_FILTER` says.
+/// Returns the result of `SO_GET_FILTER`.
 fn filter(socket: &UnixDatagram) -> Result<Value, Option<Errno>> {
     let option = sockopt::find("SO_GET_FILTER").unwrap();
     sockopt::get(socket, &option).map_err(|error| error.raw_os_error().map(Errno::from_raw))
@@ -500,7 +500,7 @@ fn waiting_ends_at_the_deadline_or_when_the_process_is_asked_to_stop() {
         let nothing = observer.next_batch(Deadline::after(Some(time)), &Wake::default());
         assert_eq!(nothing.unwrap(), Progress::Nothing);
         assert!(began.elapsed() >= time);
-        let (stop, writer) = pipe().unwrap();
+        let (stop, writer) = crate::pipe();
         drop(writer);
         let wake = Wake::new(Some(stop.as_fd()), None);
         let stopped = observer.next_batch(Deadline::NEVER, &wake).unwrap_err();

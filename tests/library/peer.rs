@@ -37,7 +37,7 @@ impl Server {
     }
 }
 
-/// A client of a server that has stopped, which the client's last send has noticed.
+/// Returns a client whose server has stopped, and whose last send has noticed that.
 fn lost_client(directory: &TempDir) -> Client {
     let server = Server::start(directory);
     let client = Client::connect(&server.address, Text).unwrap();
@@ -46,7 +46,7 @@ fn lost_client(directory: &TempDir) -> Client {
     client
 }
 
-/// Sends a packet to the client from an address of its own.
+/// Sends a packet to the client from another address.
 fn intrude(client: &Client) {
     let (stranger, _) = named_socket();
     let stranger = UnixDatagramEndpoint::new(stranger, Text).unwrap();
@@ -68,7 +68,7 @@ fn a_client_whose_peer_has_gone_receives_nothing_from_others() {
     let mut packets = client.iter_received_packets(SOON);
     assert_eq!(kind(packets.next().unwrap()), ErrorKind::NobodyThere);
     assert!(packets.next().is_none());
-    // It stays so, whatever is tried, until there is a server again.
+    // It stays disconnected until a server exists again.
     assert_eq!(kind(client.send_packet("2", NOW)), ErrorKind::NobodyThere);
     assert_eq!(kind(client.reconnect()), ErrorKind::NobodyThere);
     assert_eq!(kind(client.recv_packet(NOW)), ErrorKind::NobodyThere);

@@ -1,4 +1,4 @@
-//! Asking a peer: which packet is the answer, and what happens without one.
+//! Tests requests to a peer: which packet is the answer, and what happens without one.
 
 use crate::{LIMIT, nobody_forks, this_thread, until_polling, within_limit};
 use std::fs::File;
@@ -58,7 +58,7 @@ fn a_packet_that_comes_while_the_question_is_unread_is_not_the_answer() {
             let thread = start.recv().unwrap();
             until_polling(thread);
             peer.send_packet("late", None).unwrap();
-            // Received, and looked at: it waits again.
+            // The packet was received and is not the answer: the request waits again.
             let socket = peer.socket().unwrap();
             while sockopt::queue(&*socket).unwrap().outq > 0 {
                 std::thread::yield_now();

@@ -1,8 +1,8 @@
 //! `--allow-uid`: accepts packets of some users only, by the credentials that the kernel reports.
 
 use crate::report::Report;
-use crate::users::{Sender, Users};
 use udgram::Datagram;
+use udgram::users::{Sender, Users};
 
 /// The users whose packets are accepted.
 #[derive(Debug, Default)]
@@ -42,9 +42,8 @@ impl Admission {
 
     /// Reports the number of packets that were dropped, unless each was reported.
     pub(crate) fn conclude(&self, report: Report) {
-        if let Some(list) = &self.list
-            && list.refused > list.reported.len() as u64
-        {
+        let list = self.list.as_ref();
+        if let Some(list) = list.filter(|list| list.refused > list.reported.len() as u64) {
             report.warning(format_args!(
                 "{} packets of users whom --allow-uid does not name were dropped",
                 list.refused

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_leave_the_text_as_it_is() {
+    fn colours_do_not_change_the_text() {
         let json = r#"{"a\"b\\": [1e5 , -0.10,true,null],"c":{"":"x: \"y\""}} "#;
         let mut lines = b"before ".to_vec();
         lines.extend_from_slice(json.as_bytes());
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_goes_before_what_is_found() {
+    fn always_and_never_override_the_detected_terminal() {
         assert!(wanted(When::Always, false));
         assert!(!wanted(When::Never, true));
         assert!(!wanted(When::Auto, false));

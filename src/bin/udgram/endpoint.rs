@@ -13,7 +13,7 @@ use std::time::Duration;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
     Address, BindOptions, Binding, DatagramSocket, Destination, Error, ErrorKind, Occupied,
-    PeerName, PeerWatch, bind, may_come, sockopt,
+    PeerName, PeerWatch, bind, may_become_reachable, sockopt,
 };
 
 // From asm-generic/socket.h; libc defines them for some targets only.
@@ -358,7 +358,7 @@ impl<'r> Connection<'r> {
         let mut destination = Destination::connected(peer);
         let wait = match (socket.establish(&mut destination), wait) {
             (Ok(()), _) => None,
-            (Err(error), Some((timeout, wake))) if may_come(&error) => {
+            (Err(error), Some((timeout, wake))) if may_become_reachable(&error) => {
                 Some((Deadline::after(timeout), timeout, wake))
             }
             (Err(error), _) => return Err(error.into()),
@@ -397,13 +397,13 @@ impl<'r> Connection<'r> {
         let mut watch = PeerWatch::new(destination.address());
         match watch.establish(socket, destination, deadline, &wake)? {
             None => Ok(()),
-            Some(failure) => Err(never_came(destination, &failure, timeout)),
+            Some(failure) => Err(unreachable_in_time(destination, &failure, timeout)),
         }
     }
 }
 
 /// Makes the error of a destination that did not become reachable before the timeout.
-pub(crate) fn never_came(
+pub(crate) fn unreachable_in_time(
     destination: &Destination,
     failure: &Error,
     timeout: Option<Duration>,
@@ -436,10 +436,10 @@ impl Cleanup {
             }
             return Ok(true);
         }
-        if !is_stamped(socket)
-            && let Err(error) = self.set(socket, option, 1)
-        {
-            report.warning(format_args!("the time of arrival is missing: {error:#}"));
+        if !is_stamped(socket) {
+            if let Err(error) = self.set(socket, option, 1) {
+                report.warning(format_args!("the time of arrival is missing: {error:#}"));
+            }
         }
         Ok(false)
     }

@@ -175,7 +175,7 @@ fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &
         if !description.target.is_empty() {
             object.string("path", &description.target.to_string_lossy());
         }
-        if str::from_utf8(description.target.as_bytes()).is_err() {
+        if std::str::from_utf8(description.target.as_bytes()).is_err() {
             object.base64("path_raw", description.target.as_bytes());
         }
         if let Some(access) = description.access {
@@ -190,7 +190,7 @@ fn write_descriptors(descriptors: &[OwnedFd], numbers: Option<&[RawFd]>, json: &
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Claims {
     /// They are sent as the credentials of the sender.
-    Count,
+    Sent,
     /// They are ignored, even if they are invalid.
     Ignored,
 }
@@ -253,7 +253,7 @@ impl OutgoingEnvelope {
                 envelope.descriptors.push(Descriptor { pid: None, number });
             }
         }
-        if let Some(creds) = raw.creds.filter(|_| claims == Claims::Count) {
+        if let Some(creds) = raw.creds.filter(|_| claims == Claims::Sent) {
             envelope.credentials = Some(credentials(creds.get()).ok_or_else(|| {
                 ParseError::new(
                     at(creds),

@@ -63,7 +63,7 @@ impl InheritedSocket {
         let own = i32::try_from(std::process::id()).ok();
         let activated = std::env::var_os("LISTEN_PID").is_some() && number("LISTEN_PID")? == own;
         if !activated {
-            // What the variables say is meant for another process.
+            // The variables are for another process.
             return Ok(None);
         }
         let count = match number("LISTEN_FDS")? {

@@ -47,7 +47,7 @@ pub(crate) fn describe(protocol: Protocol, error: &ParseError) -> String {
 }
 
 /// Makes the error of a received datagram that is not a valid packet; `what` describes the fault.
-pub(crate) fn received(
+pub(crate) fn invalid_datagram(
     from: impl Display,
     what: &str,
     form: Form,
@@ -69,7 +69,7 @@ pub(crate) fn received(
 }
 
 /// Makes the error of an argument or a line that is not a valid packet.
-pub(crate) fn refused(
+pub(crate) fn invalid_input(
     (origin, number): (Origin, u64),
     packet: &[u8],
     form: Form,

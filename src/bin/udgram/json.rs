@@ -76,7 +76,7 @@ impl<'j> Object<'j> {
     pub(crate) fn address(&mut self, name: &str, address: &Address<'_>) {
         match address {
             Address::Unnamed => self.literal(name, "null"),
-            Address::Pathname(path) => match str::from_utf8(path) {
+            Address::Pathname(path) => match std::str::from_utf8(path) {
                 // `Display` writes the same, but needs an allocation.
                 Ok(path) if !path.starts_with('@') => self.string(name, path),
                 Ok(_) => self.string(name, &address.to_string()),

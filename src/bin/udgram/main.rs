@@ -2,7 +2,7 @@
 //! exit status.
 
 mod admission;
-mod answers;
+mod answering;
 mod cli;
 mod cmd;
 mod color;
@@ -26,10 +26,8 @@ mod process;
 mod progress;
 mod protocol;
 mod receive;
-mod recipient;
 mod reply;
 mod report;
-mod send_buffer;
 mod sender;
 mod serve;
 mod shell_command;
@@ -40,7 +38,6 @@ mod table;
 mod talk;
 mod terminal;
 mod unanswered;
-mod users;
 mod verbosity;
 mod witness;
 
@@ -68,10 +65,10 @@ fn main() -> ExitCode {
     };
     let exit = exit.unwrap_or_else(|error| {
         // A command without a cleanup of its own returns this error unchanged.
-        if has_kind(&error, ErrorKind::Stopped)
-            && let Some(signal) = signal::take_stop()
-        {
-            return Exit::Signal(signal);
+        if has_kind(&error, ErrorKind::Stopped) {
+            if let Some(signal) = signal::take_stop() {
+                return Exit::Signal(signal);
+            }
         }
         let exit = Exit::of(&error);
         match exit {
@@ -93,7 +90,7 @@ fn main() -> ExitCode {
 fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
     // `exec` waits for SIGCHLD itself.
     if process::inherits_orphans() && !matches!(command, Command::Exec(_)) {
-        signal::on_each(Signal::SIGCHLD, process::reap_orphans)?;
+        signal::on_every(Signal::SIGCHLD, process::reap_orphans)?;
         // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }

@@ -38,9 +38,10 @@ impl Service {
                 [b'@', name @ ..] => Address::Abstract(name.into()),
                 path => Address::Pathname(path.into()),
             };
+            let destination = Destination::named(&address)?;
             let message = Outgoing {
                 bytes: state.as_bytes(),
-                to: Some(&Destination::named(&address)?),
+                to: Some(&destination),
                 control: None,
             };
             let socket = DatagramSocket::new()?;

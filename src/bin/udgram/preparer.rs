@@ -84,7 +84,7 @@ impl Preparer {
             });
         }
         let claims = match self.credentials {
-            Some(_) => Claims::Count,
+            Some(_) => Claims::Sent,
             None => Claims::Ignored,
         };
         let envelope = OutgoingEnvelope::parse(packet, protocol, claims)?;
@@ -132,7 +132,7 @@ impl Preparer {
                     protocol: self.packets.protocol,
                     envelope: self.packets.envelope,
                 };
-                invalid::refused((origin, number), packet, form, &error, sent)
+                invalid::invalid_input((origin, number), packet, form, &error, sent)
             }
             Err(error) => {
                 let sent = invalid::sent_so_far(sent);

@@ -251,8 +251,12 @@ impl Printer {
             protocol: self.protocol,
             envelope: self.envelope.is_some(),
         };
-        self.report
-            .error(&invalid::received(from, &what, form, error.as_ref()));
+        self.report.error(&invalid::invalid_datagram(
+            from,
+            &what,
+            form,
+            error.as_ref(),
+        ));
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; `numbers` are the numbers of its

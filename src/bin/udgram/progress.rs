@@ -127,7 +127,7 @@ mod tests {
     use super::size;
 
     #[test]
-    fn sizes_are_read_at_a_glance() {
+    fn a_size_has_one_decimal_and_the_largest_binary_unit() {
         assert_eq!(size(0), "0 bytes");
         assert_eq!(size(1023), "1023 bytes");
         assert_eq!(size(1536), "1.5 KiB");

@@ -52,10 +52,10 @@ enum Full {
     Keep,
 }
 
-/// Which datagrams are replies.
+/// The datagrams that are replies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replies {
-    /// Each that comes.
+    /// Any datagram.
     All,
     /// Those that were sent after this moment, at which the question was: the kernel notes when.
     Since(SystemTime),
@@ -86,7 +86,7 @@ pub(crate) struct Receiver<H> {
     pub(crate) only_from: Option<PeerName>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
-    /// True if each datagram that comes has the time of its arrival.
+    /// True if each datagram has its time of arrival from now on.
     stamped: bool,
     /// The time at which the last receive began.
     called: SystemTime,
@@ -164,7 +164,7 @@ impl<H: Handler> Receiver<H> {
         self.origin == Origin::Inherited
     }
 
-    /// Receives until the limits, a signal or a stdout that is gone end it.
+    /// Receives until a limit is reached, a signal arrives, or the reader of stdout has gone.
     pub(crate) fn run(
         &mut self,
         client: &Client,
@@ -225,7 +225,7 @@ impl<H: Handler> Receiver<H> {
                 && time.is_total()
                 && (self.batch.has_been_empty() || self.is_exceeded(client, until))
             {
-                // All that was queued at the start is printed, or its end cannot be told.
+                // All that was queued at the start is printed, or it cannot be distinguished from later datagrams.
                 return Ok(limits.expired);
             }
             let count = self.take_batch(client, until, intake.wake)?;
@@ -237,7 +237,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             let later = over && self.came_after(began);
-            let (taken, handled) = self.take_in(client, intake);
+            let (taken, handled) = self.accept_batch(client, intake);
             handled?;
             if later && time.is_total() {
                 return Ok(limits.expired);
@@ -261,7 +261,7 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Returns whether a queue that never looks empty is left: the deadline passed long ago, and
-    /// without times of arrival nothing tells what was queued at the start from what came later.
+    /// without times of arrival datagrams queued at the start cannot be distinguished from later ones.
     fn is_exceeded(&self, client: &Client, deadline: Deadline) -> bool {
         let exceeded = deadline.extended(DRAIN_TIMEOUT).passed()
             && !client.socket().is_ok_and(|socket| is_stamped(&socket));
@@ -309,7 +309,7 @@ impl<H: Handler> Receiver<H> {
 
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
-    fn take_in(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
+    fn accept_batch(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
         let (all_late, asked) = match intake.replies {
             Replies::All => (false, None),
             Replies::Since(asked) => (false, Some(asked)),
@@ -382,7 +382,7 @@ impl<H: Handler> Receiver<H> {
         while !until.passed()
             && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
         {
-            self.take_in(client, intake).1?;
+            self.accept_batch(client, intake).1?;
             intake.wake.check()?;
         }
         Ok(())
@@ -400,7 +400,7 @@ impl<H: Handler> Receiver<H> {
         self.called = SystemTime::now();
         let count = client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)?;
         if count > 0 {
-            self.take_in(client, intake).1?;
+            self.accept_batch(client, intake).1?;
         }
         Ok(count)
     }
@@ -483,7 +483,7 @@ impl<H: Handler> Receiver<H> {
             if client.try_receive(&mut self.batch, max, ReceiveMode::Remove)? == 0 {
                 break;
             }
-            match self.take_in(client, intake).1 {
+            match self.accept_batch(client, intake).1 {
                 Err(error) if has_kind(&error, ErrorKind::Stopped) => {
                     intake.until = Deadline::after(Some(Duration::ZERO));
                 }
@@ -526,7 +526,7 @@ impl Allowance {
             .extended(printer.output.writing.saturating_sub(self.written))
     }
 
-    /// Begins anew after a packet, if the time is for each.
+    /// Restarts the time after a packet, if it is for each packet.
     fn renew(&mut self, printer: &Printer) {
         if !self.is_total() {
             *self = Self::new(self.patience, printer);

@@ -1,4 +1,4 @@
-//! Waits for the reply of a peer, and notices that no reply will come.
+//! Waits for the reply of a peer, and notices when no reply is possible any more.
 
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;
@@ -15,7 +15,7 @@ use udgram::{Address, Datagram, Destination};
 pub(crate) const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of waiting for replies.
-pub(crate) struct Awaiting {
+pub(crate) struct ReplyHandler {
     /// True if the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
     /// The time at which the question was sent.
@@ -25,7 +25,7 @@ pub(crate) struct Awaiting {
     gone: bool,
 }
 
-impl Awaiting {
+impl ReplyHandler {
     pub(crate) fn new() -> Self {
         Self {
             connected: false,
@@ -42,7 +42,7 @@ impl Awaiting {
     }
 }
 
-impl Handler for Awaiting {
+impl Handler for ReplyHandler {
     fn handle(
         &mut self,
         _: &Client,

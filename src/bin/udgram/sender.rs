@@ -3,7 +3,7 @@
 
 use crate::cli::value::{Claim, Replies as Wanted};
 use crate::cli::{Protocol, Send};
-use crate::endpoint::never_came;
+use crate::endpoint::unreachable_in_time;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::invalid::Origin;
@@ -12,7 +12,7 @@ use crate::preparer::{Preparer, too_long};
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
-use crate::reply::{Awaiting, no_reply_hint};
+use crate::reply::{ReplyHandler, no_reply_hint};
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
@@ -24,8 +24,8 @@ use udgram::ancillary::Credentials;
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, may_come,
-    sockopt,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
+    may_become_reachable, sockopt,
 };
 
 /// The destination of the packets.
@@ -41,7 +41,7 @@ pub(crate) enum Target {
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
-    receiver: Option<Receiver<Awaiting>>,
+    receiver: Option<Receiver<ReplyHandler>>,
     options: &'s Send,
     wake: Wake<'s>,
     signals: Option<&'s Signals>,
@@ -65,7 +65,7 @@ impl<'s> Sender<'s> {
     pub(crate) fn new(
         client: Client,
         peer: Option<Destination>,
-        receiver: Option<Receiver<Awaiting>>,
+        receiver: Option<Receiver<ReplyHandler>>,
         options: &'s Send,
         signals: Option<&'s Signals>,
         report: Report,
@@ -102,7 +102,7 @@ impl<'s> Sender<'s> {
         }
     }
 
-    /// Makes sure that the packets have a destination, and that a reply can come.
+    /// Makes sure that the packets have a destination, and that a reply is possible.
     pub(crate) fn find_destination(&mut self, target: &Target) -> Result<()> {
         match target {
             Target::Peer(_) => {}
@@ -115,13 +115,14 @@ impl<'s> Sender<'s> {
             let to = self.destination.as_ref();
             receiver.only_from = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
-            if let (Target::Each(Some(to)), Some(peer)) = (target, socket.peer_address()?)
-                && *to != peer
-            {
-                return Err(Failure::usage(format!(
-                    "--reply: the socket is connected to {}, which alone can answer",
-                    peer.quoted()
-                )));
+            match (target, socket.peer_address()?) {
+                (Target::Each(Some(to)), Some(peer)) if *to != peer => {
+                    return Err(Failure::usage(format!(
+                        "--reply: the socket is connected to {}, which alone can answer",
+                        peer.quoted()
+                    )));
+                }
+                _ => {}
             }
             // The other end of a socketpair answers without a name.
             let found = to.is_none_or(Destination::can_be_found);
@@ -150,7 +151,11 @@ impl<'s> Sender<'s> {
             match reached {
                 Err(error) if self.waits_for(&error) => {
                     if !watch.wait(deadline, &self.wake)? {
-                        return Err(never_came(&Destination::connected(to), &error, timeout));
+                        return Err(unreachable_in_time(
+                            &Destination::connected(to),
+                            &error,
+                            timeout,
+                        ));
                     }
                 }
                 reached => break reached?,
@@ -337,7 +342,7 @@ impl<'s> Sender<'s> {
     }
 
     fn waits_for(&self, error: &Error) -> bool {
-        self.options.wait && may_come(error)
+        self.options.wait && may_become_reachable(error)
     }
 
     fn reach(
@@ -373,7 +378,7 @@ impl<'s> Sender<'s> {
         };
         match failure {
             None => Ok(()),
-            Some(failure) => Err(never_came(to, &failure, self.options.timeout.0)),
+            Some(failure) => Err(unreachable_in_time(to, &failure, self.options.timeout.0)),
         }
     }
 
@@ -419,7 +424,7 @@ impl<'s> Sender<'s> {
             Ok(Exit::TimedOut) => self.no_reply(wanted, came),
             Err(error) if Exit::of(&error) == Exit::NobodyThere => {
                 if wanted == Wanted::All && came > 0 {
-                    // The peer has answered, and no more can come.
+                    // The peer has answered, and can send nothing more.
                     return Ok(Exit::Done);
                 }
                 error
@@ -432,7 +437,7 @@ impl<'s> Sender<'s> {
         })
     }
 
-    /// Returns the error of replies that did not come in time.
+    /// Returns the error of replies that did not arrive in time.
     fn no_reply(&self, wanted: Wanted, came: u64) -> anyhow::Error {
         let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
         let message = match wanted {

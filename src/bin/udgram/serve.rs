@@ -1,17 +1,16 @@
 //! Answers the packets of `listen`: --echo sends each back, --exec runs a command for each and sends the
 //! command's output.
 
-use crate::answers::Answers;
+use crate::answering::Answers;
 use crate::handler::Handler;
 use crate::printer::Printer;
 use crate::protocol::Client;
-use crate::recipient::Recipient;
 use crate::report::Report;
-use crate::send_buffer::Growth;
 use crate::shell_command::{Finished, ShellCommand};
-use crate::users::Users;
 use anyhow::Result;
 use std::time::Duration;
+use udgram::answers::{Growth, Recipient};
+use udgram::users::Users;
 use udgram::wait::{Deadline, Wake};
 use udgram::{BATCH, Datagram};
 

@@ -4,7 +4,7 @@ use crate::cli::Protocol;
 use crate::exit::{Exit, has_kind};
 use crate::printer::{FIRST_DESCRIPTOR, Printer};
 use crate::process::{
-    AwaitedChild, bytes_in_pipe, close_others, hand_on_signals, pidfd, place_descriptors, spawn,
+    AwaitedChild, bytes_in_pipe, close_others, pidfd, place_descriptors, restore_signals, spawn,
     spawn_failure,
 };
 use crate::report::Report;
@@ -56,7 +56,7 @@ pub(crate) struct ShellCommand<'l> {
 enum Phase {
     /// Each packet is printed before its command runs, and a signal lets the command finish.
     Serving,
-    /// A signal has come: nothing is printed, because stdout may be blocked, and the next signal kills
+    /// A signal has arrived: nothing is printed, because stdout may be blocked, and the next signal kills
     /// the command.
     Stopping,
 }
@@ -155,7 +155,7 @@ impl<'l> ShellCommand<'l> {
         set_environment(&mut shell, datagram, descriptors.len());
         let placed: Vec<_> = descriptors.into_iter().zip(FIRST_DESCRIPTOR..).collect();
         let above = placed.last().map_or(FIRST_DESCRIPTOR, |(_, last)| last + 1);
-        hand_on_signals(&mut shell);
+        restore_signals(&mut shell);
         place_descriptors(&mut shell, placed);
         close_others(&mut shell, above);
         spawn(&mut shell).map_err(|error| spawn_failure(OsStr::new("sh"), &error))

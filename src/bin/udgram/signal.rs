@@ -119,7 +119,7 @@ pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
 
 /// Calls `action` in a new thread each time `signal` arrives. Call it before another thread is started:
 /// the kernel may deliver the signal to a thread that has not blocked it.
-pub(crate) fn on_each(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
+pub(crate) fn on_every(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
     let set = SigSet::from(signal);
     // The new thread inherits this mask: signals that end the program must go to the main thread.
     let before = SigSet::all()

@@ -1,7 +1,7 @@
 //! `--stats`: the totals of received and sent datagrams, reported at the end and on every SIGUSR1.
 
 use crate::report::Report;
-use crate::signal::on_each;
+use crate::signal::on_every;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::sync::OnceLock;
@@ -75,7 +75,7 @@ impl Stats {
             report,
             since: Instant::now(),
         };
-        on_each(Signal::SIGUSR1, move || stats.tell())?;
+        on_every(Signal::SIGUSR1, move || stats.tell())?;
         Ok(stats)
     }
 

@@ -24,7 +24,7 @@ use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, MAX_WAITED, Ready, Until, Wake, wait_any};
 use udgram::{
     BATCH, DatagramSocket, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
-    may_come,
+    may_become_reachable,
 };
 
 /// The time for which packets are awaited after the end of stdin, unless stdin is a terminal.
@@ -190,7 +190,7 @@ impl<'t> Conversation<'t> {
         if self.peer.peer_name().is_none() {
             // An inherited socket whose peer has gone.
             match self.establish()? {
-                Some(error) if self.reconnects && may_come(&error) => self.lose()?,
+                Some(error) if self.reconnects && may_become_reachable(&error) => self.lose()?,
                 failure => failure.map_or(Ok(()), Err)?,
             }
         }
@@ -563,7 +563,7 @@ impl<'t> Conversation<'t> {
         let soon = Deadline::after(Some(PEER_CHECK_INTERVAL));
         if watch.wait(soon, &self.wake)? {
             match self.establish()? {
-                Some(error) if !may_come(&error) => return Err(error.into()),
+                Some(error) if !may_become_reachable(&error) => return Err(error.into()),
                 _ => {}
             }
         }

@@ -51,7 +51,7 @@ pub(crate) fn escape_controls(text: &str, controls: Controls) -> Cow<'_, str> {
 
 /// Replaces the control characters of `lines[start..]`. Leaves it unchanged if it is not UTF-8.
 pub(crate) fn escape(lines: &mut Vec<u8>, start: usize, controls: Controls) {
-    let Ok(text) = str::from_utf8(&lines[start..]) else {
+    let Ok(text) = std::str::from_utf8(&lines[start..]) else {
         return;
     };
     if let Cow::Owned(escaped) = escape_controls(text, controls) {

@@ -1,8 +1,9 @@
 //! Reports the answers that were not sent, once for each client, and counts the others.
 
-use crate::recipient::{Recipient, Refusal};
 use crate::report::Report;
+use crate::stats::TOTALS;
 use std::collections::HashSet;
+use udgram::answers::{Outcome, Reason, Recipient, Undelivered};
 
 /// The largest number of clients that are reported with a line each.
 const MAX_REPORTED: usize = 256;
@@ -18,58 +19,54 @@ pub(crate) struct Unanswered {
 }
 
 impl Unanswered {
-    /// Counts `count` answers that were dropped because there was no room, and reports the client once.
-    pub(crate) fn dropped(
-        &mut self,
-        recipient: &Recipient,
-        cause: &str,
-        count: usize,
-        report: Report,
-    ) {
-        if self.is_new(recipient, count) {
-            report.warning(format_args!(
-                "{} was not answered: {cause} (hint: it may not be reading)",
-                recipient.address().quoted()
-            ));
+    /// Returns what takes the outcome of each answer: it counts those that were sent, and reports the
+    /// clients whose answers were not.
+    pub(crate) fn outcomes(&mut self, report: Report) -> impl FnMut(Outcome<'_>) {
+        move |outcome| match outcome {
+            Outcome::Sent { bytes, .. } => TOTALS.sent.add(1, bytes),
+            Outcome::Undelivered(undelivered) => self.note(&undelivered, report),
         }
     }
 
-    /// Counts `count` answers that could not be sent, and reports the client once.
-    pub(crate) fn refused(
-        &mut self,
-        recipient: &Recipient,
-        refusal: Refusal,
-        count: usize,
-        report: Report,
-    ) {
-        if let Refusal::Untrusted(cause) = refusal {
-            // One line for all: a sender could use a new path for each packet.
-            if self.distrust_reported {
-                self.more += count;
-                return;
+    /// Counts answers that were not delivered, and reports the client once.
+    fn note(&mut self, undelivered: &Undelivered<'_>, report: Report) {
+        let (recipient, count) = (undelivered.recipient(), undelivered.count());
+        match undelivered.reason() {
+            Reason::Untrusted => {
+                // One line for all: a sender could use a new path for each packet.
+                self.more += if self.distrust_reported {
+                    count
+                } else {
+                    count - 1
+                };
+                if self.distrust_reported {
+                    return;
+                }
+                self.distrust_reported = true;
             }
-            self.distrust_reported = true;
-            self.more += count - 1;
-            report.warning(format_args!(
+            _ if self.is_new(recipient, count) => {}
+            _ => return,
+        }
+        let error = undelivered.error();
+        let cause = match error.hint() {
+            Some(hint) => format!("{} (hint: {hint})", error.cause()),
+            None => error.cause().to_owned(),
+        };
+        match undelivered.reason() {
+            Reason::Unreachable => report.error(&error.into()),
+            Reason::Unnamed => {
+                report.warning(format_args!("a packet cannot be answered: {cause}"));
+            }
+            _ => report.warning(format_args!(
                 "{} was not answered: {cause}",
                 recipient.address().quoted()
-            ));
-        } else if self.is_new(recipient, count) {
-            match refusal {
-                Refusal::Unreachable(error) => report.error(&error.into()),
-                _ => report.warning("a packet cannot be answered: its sender has no address"),
-            }
+            )),
         }
-    }
-
-    /// Returns whether a failure to answer this client would be reported.
-    pub(crate) fn will_report(&self, recipient: &Recipient) -> bool {
-        self.reported.len() < MAX_REPORTED && !self.reported.contains(recipient)
     }
 
     /// Counts answers that were not sent. Returns whether to report the client: only the first time.
     fn is_new(&mut self, recipient: &Recipient, count: usize) -> bool {
-        let new = self.will_report(recipient);
+        let new = self.reported.len() < MAX_REPORTED && !self.reported.contains(recipient);
         if new {
             self.reported.insert(recipient.clone());
         }

@@ -41,7 +41,7 @@ impl Witness {
     }
 
     /// Returns those of the signals `received`, which this process has just received, that the witness has not
-    /// received with it. A report of the witness stands for one signal.
+    /// received with it. Each report of the witness is one signal.
     pub(crate) fn missing(&mut self, received: &[c_int]) -> Vec<c_int> {
         if let Some(since) = Instant::now().checked_sub(SPREAD) {
             self.reported.retain(|(_, reported)| *reported >= since);

@@ -26,7 +26,7 @@ fn flood(listen: &Running, messages: usize, descriptors: usize) {
     let socket = limited(UnixDatagram::unbound().unwrap());
     let path = listen.dir.join("s");
     let before = listen.open_descriptors();
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let held = vec![writer.as_fd(); descriptors];
     for round in 0..messages {
         send_descriptors(&socket, &path, b"1", &held);
@@ -109,7 +109,7 @@ fn a_small_control_buffer_leaks_no_descriptor_and_truncation_is_reported() {
 fn nested_sockets_in_transit_are_closed() {
     let sandbox = Sandbox::new();
     let listen = sandbox.listen(["s", "--envelope"]);
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let mut held = Vec::new();
     for depth in 0..4 {
         let (sender, receiver) = UnixDatagram::pair().unwrap();

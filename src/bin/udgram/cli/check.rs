@@ -184,11 +184,10 @@ impl Listen {
 
 impl Iter {
     fn check(&self) -> Result<()> {
-        if self.peek
-            && self.address.is_some()
-            && let Some(option) = self.receive.file.given().next()
-        {
-            return refuse(format!("{option} has no effect: --peek binds nothing"));
+        if self.peek && self.address.is_some() {
+            if let Some(option) = self.receive.file.given().next() {
+                return refuse(format!("{option} has no effect: --peek binds nothing"));
+            }
         }
         self.receive.check(self.address.as_ref(), false)?;
         if self.peek {
@@ -258,7 +257,7 @@ impl Exec {
 }
 
 impl Receive {
-    /// Checks what commands have in common that receive on `address`; `command` says that a CMD
+    /// Checks the arguments that all commands which receive on `address` share; `command` says that a CMD
     /// takes descriptors.
     fn check(&self, address: Option<&Address<'static>>, command: bool) -> Result<()> {
         self.file.check(address, &self.socket.inherited, "ADDR")?;

@@ -101,7 +101,7 @@ impl Protocol {
         }
     }
 
-    /// Returns its name, as it is written on the command line.
+    /// Returns its name on the command line.
     pub(crate) fn written(self) -> String {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())

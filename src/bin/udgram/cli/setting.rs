@@ -39,7 +39,7 @@ pub(crate) enum Request {
     Show(SocketOption),
     /// `NAME=VALUE`: set the option, then show it.
     Set(Setting),
-    /// `local`, `peer`, `queue`: show this part of what the listing has beside options.
+    /// `local`, `peer`, `queue`: show this part of the listing, which is not an option.
     Part(Part),
 }
 
@@ -219,8 +219,10 @@ fn integer(written: &str) -> Option<i128> {
 
 /// Returns the 32 bits of a signed or an unsigned number.
 fn word(number: i128) -> Option<i32> {
-    let unsigned = || u32::try_from(number).ok().map(u32::cast_signed);
-    i32::try_from(number).ok().or_else(unsigned)
+    let unsigned = || u32::try_from(number).ok().map(u32::to_ne_bytes);
+    i32::try_from(number)
+        .ok()
+        .or_else(|| unsigned().map(i32::from_ne_bytes))
 }
 
 /// Parses a number of bytes. `K`, `M`, `G`, also as `KiB` or `Ki`, are powers of 1024; `kB`, `MB`, `GB`
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_what_the_option_takes() {
+    fn the_error_of_a_wrong_value_names_what_the_option_takes() {
         for (written, takes) in [
             ("passcred=maybe", "it takes on or off"),
             ("passcred=2", "it takes on or off"),

@@ -3,7 +3,7 @@
 use super::value::{OpenSocket, mode, open_socket, owner};
 use clap::Args;
 
-// Where the socket comes from, and how it is set up.
+// The source of the socket, and its options.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct Socket {

@@ -38,7 +38,7 @@ fn command_of(arguments: &[OsString]) -> Option<(usize, &'static str)> {
         let (at, word) = words.next()?;
         return Some((at, known(word)?));
     }
-    // What stands before may be an option that goes after the command, with its value.
+    // The argument before it may be an option that goes after the command, with its value.
     words.find_map(|(at, word)| Some((at, known(word)?)))
 }
 
@@ -148,11 +148,14 @@ fn apart(word: &str, next: &str, parsed: Parsed<'_>, arguments: &[OsString]) -> 
         _ => return None,
     };
     command_of(arguments).filter(|(_, command)| *command == "send")?;
-    if let (Parsed::As { peer }, true) = (parsed, value == next)
-        && (peer.is_none_or(|peer| peer != next) || exists(next))
-    {
-        // It is a packet, or PEER itself.
-        return None;
+    match parsed {
+        Parsed::As { peer }
+            if value == next && (peer.is_none_or(|peer| peer != next) || exists(next)) =>
+        {
+            // It is a packet, or PEER itself.
+            return None;
+        }
+        _ => {}
     }
     Some(failure(
         equals_sign(option, value),

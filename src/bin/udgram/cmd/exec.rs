@@ -5,7 +5,7 @@ use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::Exit;
 use crate::inherited::{INODE_VARIABLE, PEER_VARIABLE, inode};
 use crate::process::{
-    self, hand_on_signals, place_descriptors, require_command, set_listen_pid, spawn_failure,
+    self, place_descriptors, require_command, restore_signals, set_listen_pid, spawn_failure,
 };
 use crate::report::Report;
 use crate::signal::{self, Signals};
@@ -91,7 +91,7 @@ fn command(words: &[OsString], socket: &DatagramSocket, peer: Option<OsString>) 
         .as_fd()
         .try_clone_to_owned()
         .context("cannot copy the socket")?;
-    hand_on_signals(&mut command);
+    restore_signals(&mut command);
     place_descriptors(&mut command, vec![(socket, FIRST)]);
     set_listen_pid(&mut command).context("cannot run CMD")?;
     Ok(command)
@@ -116,7 +116,7 @@ fn supervise(cmd: Pid, mut witness: Witness, signals: &SignalFd) -> Result<ExitS
         match process::poll_child(cmd).context("cannot wait for CMD")? {
             None => {}
             Some(status) => match status.stopped_signal() {
-                Some(signal) => process::stop_by(signal),
+                Some(signal) => process::stop_by_signal(signal),
                 None => return Ok(status),
             },
         }
@@ -136,7 +136,7 @@ fn supervise(cmd: Pid, mut witness: Witness, signals: &SignalFd) -> Result<ExitS
         for info in came {
             if missing.contains(&number(info)) {
                 // This fails if CMD has ended meanwhile, which the next round notices.
-                let _ = process::pass_on(info, cmd);
+                let _ = process::forward_signal(info, cmd);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `udgram iter`: prints the packets that are queued already or come within a total time.
+//! `udgram iter`: prints the packets that are queued already or arrive within a total time.
 
 use crate::cli::Iter;
 use crate::endpoint::{Endpoint, Purpose, Request};
@@ -20,7 +20,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
     }
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, false);
-    // The time of arrival tells what was queued when it began.
+    // The time of arrival shows which datagrams were queued when the command began.
     let time = (!wanted.envelope).then_some(libc::SO_TIMESTAMPNS);
     let needs: Vec<_> = wanted.needs().into_iter().chain(time).collect();
     let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;

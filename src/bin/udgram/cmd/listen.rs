@@ -11,12 +11,12 @@ use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver, Replies};
 use crate::report::Report;
-use crate::send_buffer::Growth;
 use crate::serve::{Action, Server};
 use crate::shell_command::ShellCommand;
 use crate::signal::Signals;
 use anyhow::Result;
 use nix::libc;
+use udgram::answers::Growth;
 use udgram::{Address, DatagramSocket, sockopt};
 
 pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {

@@ -9,7 +9,7 @@ use crate::handler::{Handler, PrintOnly};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{
-    hand_on_signals, place_descriptors, replace_process, require_command, spawn_failure,
+    place_descriptors, replace_process, require_command, restore_signals, spawn_failure,
     unset_overwritten,
 };
 use crate::protocol::Client;
@@ -130,7 +130,7 @@ impl Handler for HandOver<'_> {
             ));
         }
         let mut command = command(&self.options.command, packet, from)?;
-        hand_on_signals(&mut command);
+        restore_signals(&mut command);
         hand_over(&mut command, descriptors, &numbers);
         self.ready = Some((command, numbers));
         Ok(())

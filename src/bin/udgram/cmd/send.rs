@@ -8,7 +8,7 @@ use crate::inherited::InheritedSocket;
 use crate::printer::{DescriptorUse, ReceiveOptions};
 use crate::protocol::Client;
 use crate::receive::Receiver;
-use crate::reply::Awaiting;
+use crate::reply::ReplyHandler;
 use crate::report::Report;
 use crate::sender::{Sender, Target};
 use crate::signal::Signals;
@@ -71,7 +71,7 @@ fn send(
     let client = Client::new(socket, wanted.protocol)?;
     let receiver = match options.reply {
         Some(_) => {
-            let handler = Awaiting::new();
+            let handler = ReplyHandler::new();
             let receiver = Receiver::new(&client, opened, wanted, handler, None, report)?;
             Some(receiver)
         }

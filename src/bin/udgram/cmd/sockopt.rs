@@ -159,7 +159,7 @@ mod tests {
         let socket = DatagramSocket::new().unwrap();
         let arguments = ["passcred=on", "Type", "rcvtimeo", "linger", "1:16=0"];
         let text = done(&socket, &arguments).unwrap();
-        // 1:16 is SO_PASSCRED again: one member, with what it came to.
+        // 1:16 is SO_PASSCRED again: one member, with the last value.
         assert_eq!(
             text,
             r#"{"SO_PASSCRED":false,"SO_TYPE":2,"SO_RCVTIMEO":null,"SO_LINGER":false}"#

@@ -1,15 +1,17 @@
 //! Starts and reaps children: commands, orphans, and the witness of `udgram exec`.
 
 use nix::errno::Errno;
-use nix::libc;
+use nix::fcntl::OFlag;
+use nix::libc::{self, c_int};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
-use nix::unistd::{ForkResult, Pid, fork, getppid};
-use std::io::{self, PipeReader, PipeWriter};
+use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
+use std::fs::File;
+use std::io;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::ptr;
@@ -32,7 +34,7 @@ pub(crate) fn spawn(command: &mut Command) -> io::Result<AwaitedChild> {
     // Hold the lock until the child is in the list: it may end at once, and be reaped as an orphan.
     let mut awaited = awaited();
     let child = command.spawn()?;
-    awaited.push(child.id().cast_signed());
+    awaited.push(pid_of(&child));
     Ok(AwaitedChild(child))
 }
 
@@ -52,8 +54,12 @@ impl DerefMut for AwaitedChild {
 
 impl Drop for AwaitedChild {
     fn drop(&mut self) {
-        stop_awaiting(self.0.id().cast_signed());
+        stop_awaiting(pid_of(&self.0));
     }
+}
+
+fn pid_of(child: &Child) -> libc::pid_t {
+    libc::pid_t::from_ne_bytes(child.id().to_ne_bytes())
 }
 
 /// Removes a child from the list.
@@ -114,13 +120,13 @@ pub(crate) fn poll_child(pid: Pid) -> nix::Result<Option<ExitStatus>> {
 pub(crate) struct WitnessProcess {
     pid: Pid,
     /// The numbers of the signals that it has received, one byte each, and 0 for each [`ask`](Self::ask).
-    pub(crate) reports: PipeReader,
+    pub(crate) reports: File,
 }
 
 impl WitnessProcess {
     /// Starts it. Call it from the only thread, with all signals blocked: the witness inherits the mask.
     pub(crate) fn start() -> io::Result<Self> {
-        let (reports, writer) = io::pipe()?;
+        let (reports, writer) = pipe2(OFlag::O_CLOEXEC)?;
         let parent = Pid::this();
         let mut awaited = awaited();
         // SAFETY: the child makes system calls, allocates nothing and takes no lock until it ends.
@@ -135,7 +141,7 @@ impl WitnessProcess {
                 awaited.push(child.as_raw());
                 Ok(Self {
                     pid: child,
-                    reports,
+                    reports: reports.into(),
                 })
             }
         }
@@ -159,7 +165,7 @@ impl Drop for WitnessProcess {
 }
 
 /// Runs the witness: reports each signal that it receives.
-fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
+fn witness(writer: &OwnedFd, parent: Pid) -> nix::Result<()> {
     /// The size of one record of signalfd(2).
     const RECORD: usize = size_of::<siginfo>();
     prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -183,7 +189,7 @@ fn witness(writer: &PipeWriter, parent: Pid) -> nix::Result<()> {
             // The first field is `ssi_signo`.
             let [a, b, c, d, ..] = *record else { continue };
             let number = u32::from_ne_bytes([a, b, c, d]);
-            if number == libc::SIGCHLD.cast_unsigned() {
+            if c_int::try_from(number) == Ok(libc::SIGCHLD) {
                 asked = true;
             } else {
                 report[count] = u8::try_from(number).unwrap_or(0);

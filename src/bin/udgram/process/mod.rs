@@ -12,7 +12,9 @@ mod window;
 pub(crate) use children::{
     AwaitedChild, WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn,
 };
-pub(crate) use signals::{end_by_signal, hand_on_signals, pass_on, set_actions, stop_by};
+pub(crate) use signals::{
+    end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal,
+};
 pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
 pub(crate) use window::terminal_width;
 

@@ -41,7 +41,7 @@ pub(crate) fn set_actions() {
 }
 
 /// Makes `command` start with those signals blocked and ignored that were so when udgram started.
-pub(crate) fn hand_on_signals(command: &mut Command) {
+pub(crate) fn restore_signals(command: &mut Command) {
     let initial = initial_state();
     let restore = move || {
         for (signal, ignored) in CHANGED.into_iter().zip(initial.ignored) {
@@ -80,7 +80,7 @@ pub(crate) fn end_by_signal(number: c_int) {
 /// Stops the process by a signal that has stopped its command, so that a shell with job control notices.
 /// Returns when the process continues. Returns at once in an orphaned process group, in which the kernel
 /// drops SIGTSTP, SIGTTIN and SIGTTOU, since no shell would continue the process.
-pub(crate) fn stop_by(number: c_int) {
+pub(crate) fn stop_by_signal(number: c_int) {
     if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&number) {
         raise_unblocked(number);
         // It cannot fail: the set is valid.
@@ -89,7 +89,7 @@ pub(crate) fn stop_by(number: c_int) {
 }
 
 /// Forwards a received signal to another process, with its value if sigqueue(3) sent it.
-pub(crate) fn pass_on(info: &siginfo, to: Pid) -> nix::Result<()> {
+pub(crate) fn forward_signal(info: &siginfo, to: Pid) -> nix::Result<()> {
     let number = c_int::try_from(info.ssi_signo).map_err(|_| Errno::EINVAL)?;
     let sent = if info.ssi_code == libc::SI_QUEUE {
         let address = usize::try_from(info.ssi_ptr).unwrap_or_default();

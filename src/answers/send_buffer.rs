@@ -1,11 +1,12 @@
 //! Divides the send buffer of a socket among its clients: `SO_SNDBUF` limits the memory of all datagrams
 //! that they have not read.
 
-use crate::recipient::Recipient;
+use super::Recipient;
+use crate::socket::DatagramSocket;
+use crate::sockopt;
 use nix::libc::{SO_SNDBUF, SO_SNDBUFFORCE};
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use udgram::{DatagramSocket, sockopt};
 
 /// The largest part of a datagram that the kernel allocates as one piece (`SKB_MAX_ALLOC`); the rest
 /// is in pages.
@@ -25,8 +26,10 @@ const SHARE_DIVISOR: usize = 4;
 
 /// The permission to enlarge the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Growth {
+pub enum Growth {
+    /// It may be enlarged, to 64 MiB at most.
     Allowed,
+    /// It stays unchanged.
     Forbidden,
 }
 
@@ -36,7 +39,7 @@ pub(crate) enum Growth {
 /// that does not read would fill the buffer, and no other client could be answered. The kernel reports
 /// how much all clients together have not read (`SIOCOUTQ`); the share of each is an estimate.
 #[derive(Debug)]
-pub(crate) struct SendBuffer {
+pub(super) struct SendBuffer {
     shares: HashMap<Recipient, Share>,
     /// The sum of the shares.
     total: usize,
@@ -57,7 +60,7 @@ struct Share {
 }
 
 impl SendBuffer {
-    pub(crate) fn new(growth: Growth) -> Self {
+    pub(super) fn new(growth: Growth) -> Self {
         Self {
             shares: HashMap::new(),
             total: 0,
@@ -70,7 +73,7 @@ impl SendBuffer {
 
     /// Returns whether an answer of `len` bytes may be sent to the client now: if the client has read
     /// all earlier ones, or if its unread answers take a small part of the free memory.
-    pub(crate) fn permits(
+    pub(super) fn permits(
         &mut self,
         socket: &DatagramSocket,
         recipient: &Recipient,
@@ -100,7 +103,7 @@ impl SendBuffer {
     }
 
     /// Counts an answer of `len` bytes that was sent.
-    pub(crate) fn add(&mut self, recipient: &Recipient, len: usize) {
+    pub(super) fn add(&mut self, recipient: &Recipient, len: usize) {
         let charge = charge(len);
         self.answers += 1;
         let share = match self.shares.get_mut(recipient) {
@@ -185,7 +188,7 @@ mod tests {
         let (one, _other) = DatagramSocket::pair().unwrap();
         sockopt::set_int(&one, SO_SNDBUF, 8 << 20).unwrap();
         let bytes = vec![0; len];
-        let message = udgram::Outgoing {
+        let message = crate::outgoing::Outgoing {
             bytes: &bytes,
             ..Default::default()
         };

@@ -1,7 +1,7 @@
 //! Finds out which user sent a datagram, as far as this user namespace shows it.
 
+use crate::credentials::Credentials;
 use std::fs;
-use udgram::ancillary::Credentials;
 
 /// The default of `kernel.overflowuid`, the id that the kernel reports for users without an id here.
 const OVERFLOW_UID: u32 = 65534;
@@ -10,7 +10,7 @@ const IDENTITY: &str = "0 0 4294967295";
 
 /// The sender of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Sender {
+pub enum Sender {
     /// The user that sent it.
     User(u32),
     /// A user without an id in this user namespace: the kernel reports the overflow id.
@@ -24,7 +24,7 @@ pub(crate) enum Sender {
 
 /// The meaning of user ids in this user namespace.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Users {
+pub struct Users {
     overflow: u32,
     /// True if every user has an id here: the overflow id is then the id of one user.
     all_mapped: bool,
@@ -32,7 +32,8 @@ pub(crate) struct Users {
 
 impl Users {
     /// Reads the meaning from /proc. Without /proc, it assumes that users may be unmapped.
-    pub(crate) fn of_this_process() -> Self {
+    #[must_use]
+    pub fn of_this_process() -> Self {
         let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid")
             .ok()
             .and_then(|number| number.trim().parse().ok());
@@ -44,7 +45,8 @@ impl Users {
     }
 
     /// Returns the sender with these credentials.
-    pub(crate) fn sender(self, credentials: Option<Credentials>) -> Sender {
+    #[must_use]
+    pub fn sender(self, credentials: Option<Credentials>) -> Sender {
         match credentials {
             None => Sender::Unasked,
             Some(Credentials { pid: 0, uid, .. }) if uid == self.overflow => Sender::Unknown,

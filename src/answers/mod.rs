@@ -1,18 +1,21 @@
 //! Sends answers to clients. An answer for which there is no room waits in a queue of its client, so
 //! that a client that does not read delays no other client.
 
-use crate::protocol::Client;
-use crate::recipient::{Recipient, Refusal};
-use crate::report::Report;
-use crate::send_buffer::{Growth, SendBuffer};
-use crate::stats::TOTALS;
-use crate::unanswered::Unanswered;
-use anyhow::Result;
-use nix::libc;
+mod outcome;
+mod recipient;
+mod send_buffer;
+
+pub use outcome::{Outcome, Reason, Undelivered};
+pub use recipient::Recipient;
+pub use send_buffer::Growth;
+
+use crate::outgoing::Outgoing;
+use crate::socket::DatagramSocket;
+use crate::wait::{Deadline, Wake, pause};
+use outcome::{Cause, Failure};
+use send_buffer::SendBuffer;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
-use udgram::wait::{Deadline, Wake, pause};
-use udgram::{Error, Outgoing, Subject};
 
 /// The time that an answer waits for room before it is dropped.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -27,9 +30,14 @@ const MAX_RETRIED: (usize, usize) = (64, 64);
 /// of a socket that this one is not connected to.
 const INTERVAL: (Duration, Duration) = (Duration::from_micros(100), Duration::from_millis(16));
 
-/// The sender of answers, with those that wait for room.
+/// Sends answers over one socket, and keeps those for which there is no room.
+///
+/// An answer for which its client has no room waits for up to a second, and does not delay the answers
+/// to other clients. At most 1024 answers or 8 MiB wait for one client, and 10,000 or 64 MiB for all.
+/// The answers to one client are sent in order. The [`Outcome`] of each is given to a function; a client
+/// that cannot be answered is never an error.
 #[derive(Debug)]
-pub(crate) struct Answers {
+pub struct Answers {
     waiting: HashMap<Recipient, Queue>,
     /// The clients in `waiting`, in the order of the next attempts.
     order: VecDeque<Recipient>,
@@ -42,7 +50,6 @@ pub(crate) struct Answers {
     /// The time from one attempt to the next.
     interval: Duration,
     buffer: SendBuffer,
-    unanswered: Unanswered,
     /// The effective user of this process.
     own: u32,
 }
@@ -60,15 +67,18 @@ struct Answer {
     deadline: Instant,
 }
 
-/// The outcome of an attempt to send an answer.
-enum Outcome {
+/// An attempt to send an answer.
+enum Attempt {
     Sent,
     NoRoom,
-    Refused(Refusal),
+    Failed(Failure),
 }
 
 impl Answers {
-    pub(crate) fn new(growth: Growth) -> Self {
+    /// Makes a sender of answers. `growth` says whether it may enlarge the send buffer (`SO_SNDBUF`) of
+    /// its socket.
+    #[must_use]
+    pub fn new(growth: Growth) -> Self {
         Self {
             waiting: HashMap::new(),
             order: VecDeque::new(),
@@ -77,26 +87,60 @@ impl Answers {
             next: Instant::now(),
             interval: INTERVAL.0,
             buffer: SendBuffer::new(growth),
-            unanswered: Unanswered::default(),
             own: nix::unistd::geteuid().as_raw(),
         }
     }
 
-    /// Sends an answer, or queues it if there is no room. A failure is reported and is no error.
-    pub(crate) fn send(
+    /// Returns how many answers wait for room.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.count
+    }
+
+    /// Sends an answer, or queues it if there is no room; then call [`retry`](Self::retry) until it is
+    /// sent. Does not wait. Always use the same `socket`.
+    ///
+    /// ```
+    /// use udgram::ancillary::ControlSpace;
+    /// use udgram::answers::{Answers, Growth, Outcome, Recipient};
+    /// use udgram::users::Users;
+    /// use udgram::{Batch, DatagramSocket, ReceiveMode};
+    ///
+    /// let (server, client) = DatagramSocket::pair()?;
+    /// # client.try_send(&[udgram::Outgoing { bytes: b"ping", ..Default::default() }])?;
+    /// let mut batch = Batch::new(&server, ControlSpace::NoDescriptors, 1)?;
+    /// server.try_receive(&mut batch, 1, ReceiveMode::Remove)?;
+    /// let users = Users::of_this_process();
+    /// let mut answers = Answers::new(Growth::Allowed);
+    /// let mut sent = 0;
+    /// for datagram in batch.datagrams() {
+    ///     let recipient = Recipient::of(&datagram, users);
+    ///     answers.send(&server, recipient, b"pong", &mut |outcome| match outcome {
+    ///         Outcome::Sent { .. } => sent += 1,
+    ///         Outcome::Undelivered(undelivered) => println!("{}", undelivered.error()),
+    ///     });
+    /// }
+    /// assert_eq!(sent, 1);
+    /// # Ok::<(), udgram::Error>(())
+    /// ```
+    pub fn send(
         &mut self,
-        client: &Client,
+        socket: &DatagramSocket,
         recipient: Recipient,
         bytes: &[u8],
-        report: Report,
-    ) -> Result<()> {
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) {
         if !self.waiting.contains_key(&recipient) {
-            match self.try_send(client, &recipient, bytes)? {
-                Outcome::Sent => return Ok(()),
-                Outcome::NoRoom => {}
-                Outcome::Refused(refusal) => {
-                    self.unanswered.refused(&recipient, refusal, 1, report);
-                    return Ok(());
+            match self.try_send(socket, &recipient, bytes) {
+                Attempt::NoRoom => {}
+                Attempt::Sent => return outcomes(Outcome::sent(&recipient, bytes)),
+                Attempt::Failed(failure) => {
+                    let cause = Cause::Failure {
+                        failure,
+                        socket,
+                        bytes,
+                    };
+                    return outcomes(Outcome::undelivered(&recipient, 1, cause));
                 }
             }
         }
@@ -107,9 +151,7 @@ impl Answers {
             || held + bytes.len() > MAX_OF_CLIENT.1
             || self.bytes + bytes.len() > MAX_WAITING.1
         {
-            let cause = "too many answers wait for it or others to read";
-            self.unanswered.dropped(&recipient, cause, 1, report);
-            return Ok(());
+            return outcomes(Outcome::undelivered(&recipient, 1, Cause::TooMany));
         }
         let now = Instant::now();
         if self.order.is_empty() {
@@ -127,18 +169,21 @@ impl Answers {
         queue.bytes += bytes.len();
         self.count += 1;
         self.bytes += bytes.len();
-        Ok(())
     }
 
     /// Sends the answers that wait, as far as there is room. Returns the time until the next attempt;
     /// `None` if no answer waits.
-    pub(crate) fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
+    pub fn retry(
+        &mut self,
+        socket: &DatagramSocket,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) -> Option<Duration> {
         if self.order.is_empty() {
-            return Ok(None);
+            return None;
         }
         let now = Instant::now();
         if now < self.next {
-            return Ok(Some(self.next - now));
+            return Some(self.next - now);
         }
         let mut sent = 0;
         for _ in 0..self.order.len().min(MAX_RETRIED.0) {
@@ -149,7 +194,7 @@ impl Answers {
                 continue;
             };
             let (count, bytes) = (queue.answers.len(), queue.bytes);
-            sent += self.try_queue(client, &recipient, &mut queue, report)?;
+            sent += self.try_queue(socket, &recipient, &mut queue, outcomes);
             self.count -= count - queue.answers.len();
             self.bytes -= bytes - queue.bytes;
             if !queue.answers.is_empty() {
@@ -163,122 +208,113 @@ impl Answers {
             (self.interval * 2).min(INTERVAL.1)
         };
         self.next = now + self.interval;
-        Ok((!self.order.is_empty()).then_some(self.interval))
+        (!self.order.is_empty()).then_some(self.interval)
     }
 
     /// Sends the answers of one client as far as there is room, and drops those whose deadline has
     /// passed. Returns how many were sent.
     fn try_queue(
         &mut self,
-        client: &Client,
+        socket: &DatagramSocket,
         recipient: &Recipient,
         queue: &mut Queue,
-        report: Report,
-    ) -> Result<usize> {
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) -> usize {
         let mut sent = 0;
         while let Some(answer) = queue.answers.front().filter(|_| sent < MAX_RETRIED.1) {
-            match self.try_send(client, recipient, &answer.bytes)? {
-                Outcome::Sent => {
+            match self.try_send(socket, recipient, &answer.bytes) {
+                Attempt::Sent => {
+                    outcomes(Outcome::sent(recipient, &answer.bytes));
                     queue.remove_first();
                     sent += 1;
                 }
-                Outcome::NoRoom => {
-                    let now = Instant::now();
-                    let mut expired = 0;
-                    while queue
-                        .answers
-                        .front()
-                        .is_some_and(|answer| answer.deadline <= now)
-                    {
-                        queue.remove_first();
-                        expired += 1;
-                    }
+                Attempt::NoRoom => {
+                    let expired = queue.remove_expired();
                     if expired > 0 {
-                        let cause = format!("it had no room for {ROOM_TIMEOUT:?}");
-                        self.unanswered.dropped(recipient, &cause, expired, report);
+                        let cause = Cause::NoRoom(ROOM_TIMEOUT);
+                        outcomes(Outcome::undelivered(recipient, expired, cause));
                     }
                     break;
                 }
-                Outcome::Refused(refusal) => {
+                Attempt::Failed(failure) => {
                     // The other answers would fail alike, unless this one failed for its length.
-                    let refused = if refusal.is_for_all() {
-                        queue.answers.len()
+                    let others = if failure.is_for_all() {
+                        queue.answers.len() - 1
                     } else {
-                        1
+                        0
                     };
-                    for _ in 0..refused {
+                    let bytes = &answer.bytes;
+                    let cause = Cause::Failure {
+                        failure,
+                        socket,
+                        bytes,
+                    };
+                    outcomes(Outcome::undelivered(recipient, 1 + others, cause));
+                    for _ in 0..=others {
                         queue.remove_first();
                     }
-                    self.unanswered.refused(recipient, refusal, refused, report);
                 }
             }
         }
-        Ok(sent)
+        sent
     }
 
     fn try_send(
         &mut self,
-        client: &Client,
+        socket: &DatagramSocket,
         recipient: &Recipient,
         bytes: &[u8],
-    ) -> Result<Outcome> {
-        let socket = client.socket()?;
-        if !self.buffer.permits(&socket, recipient, bytes.len()) {
-            return Ok(Outcome::NoRoom);
+    ) -> Attempt {
+        if !self.buffer.permits(socket, recipient, bytes.len()) {
+            return Attempt::NoRoom;
         }
-        let to = match recipient.destination(&socket, self.own) {
+        let to = match recipient.destination(socket, self.own) {
             Ok(to) => to,
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            Err(refusal) => return Attempt::Failed(Failure::Refused(refusal)),
         };
         let message = Outgoing {
             bytes,
             to: to.as_ref(),
             control: None,
         };
-        Ok(match socket.try_send_one(&message) {
-            Ok(false) => Outcome::NoRoom,
+        match socket.try_send_one(&message) {
+            Ok(false) => Attempt::NoRoom,
             Ok(true) => {
                 self.buffer.add(recipient, bytes.len());
-                TOTALS.sent.add(1, bytes.len());
-                Outcome::Sent
+                Attempt::Sent
             }
-            Err(error) => {
-                // `explain` may list all sockets of the network namespace: do that only for a
-                // client that is reported.
-                let error = if self.unanswered.will_report(recipient) {
-                    socket.explain(&message, &error)
-                } else {
-                    let errno = error.raw_os_error().unwrap_or(0);
-                    Error::from_raw_os_error("send to", Subject::None, errno)
-                };
-                Outcome::Refused(Refusal::Unreachable(error))
-            }
-        })
+            Err(error) => Attempt::Failed(Failure::System(to, error)),
+        }
     }
 
-    /// Waits until every answer is sent or its deadline has passed, but no longer than `until`. Reports
-    /// the answers that were not sent.
-    pub(crate) fn finish(
+    /// Waits until every answer is sent or its deadline has passed, but no longer than `until`, and no
+    /// longer than `wake` permits. The answers that wait then are not delivered.
+    pub fn finish(
         &mut self,
-        client: &Client,
-        report: Report,
+        socket: &DatagramSocket,
         until: Deadline,
         wake: &Wake<'_>,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
     ) {
         self.next = Instant::now();
-        while let Ok(Some(soon)) = self.retry(client, report) {
+        while let Some(soon) = self.retry(socket, outcomes) {
             if until.passed() || pause(until.or_after(soon), wake).is_err() {
                 break;
             }
         }
+        self.abandon(outcomes);
+    }
+
+    /// Drops the answers that wait.
+    pub(crate) fn abandon(&mut self, outcomes: &mut dyn FnMut(Outcome<'_>)) {
         for recipient in std::mem::take(&mut self.order) {
             if let Some(queue) = self.waiting.remove(&recipient) {
-                let cause = "it had no room before the end";
-                self.unanswered
-                    .dropped(&recipient, cause, queue.answers.len(), report);
+                let count = queue.answers.len();
+                outcomes(Outcome::undelivered(&recipient, count, Cause::Ended));
             }
         }
-        self.unanswered.conclude(report);
+        self.count = 0;
+        self.bytes = 0;
     }
 }
 
@@ -288,17 +324,15 @@ impl Queue {
             self.bytes -= answer.bytes.len();
         }
     }
-}
 
-impl Refusal {
-    /// Returns whether every answer to the same client fails for this reason.
-    fn is_for_all(&self) -> bool {
-        let too_long = |error: &Error| {
-            matches!(
-                error.raw_os_error(),
-                Some(libc::EMSGSIZE | libc::ENOBUFS | libc::ENOMEM)
-            )
-        };
-        !matches!(self, Self::Unreachable(error) if too_long(error))
+    /// Removes the answers whose deadline has passed. Returns how many they were.
+    fn remove_expired(&mut self) -> usize {
+        let now = Instant::now();
+        let first = self.answers.iter();
+        let expired = first.take_while(|answer| answer.deadline <= now).count();
+        for _ in 0..expired {
+            self.remove_first();
+        }
+        expired
     }
 }

@@ -1,5 +1,9 @@
-//! The asynchronous client and endpoint: the same methods to await. They run under any executor; the
+//! The asynchronous client, endpoint and server: the same methods to await. They run under any executor; the
 //! thread of async-io waits.
+
+mod server;
+
+pub use server::AsyncUnixDatagramServer;
 
 use crate::address::{Address, ToAddress};
 use crate::ancillary::{Control, ControlSpace, DEFAULT_CONTROL_LEN};
@@ -264,7 +268,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
     }
 
     /// Receives the next packet. Fails with [`ErrorKind::Parse`] on a datagram that is not a valid
-    /// packet, which is then gone.
+    /// packet, which is then lost.
     pub async fn recv_packet(&self) -> Result<P::Received> {
         let message = self.recv(ControlSpace::NoDescriptors).await;
         message.map(|message| message.packet)
@@ -285,7 +289,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
         self.recv(ControlSpace::Bytes(control_len)).await
     }
 
-    /// Receives the packets that come within `budget`, the time for all of them together. Zero:
+    /// Receives the packets that arrive within `budget`, the time for all of them together. Zero:
     /// those that are queued already; `None`: until it is closed. The time from asking for a packet
     /// until it comes counts; the time between two packets does not.
     ///
@@ -452,7 +456,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
     }
 
     /// Receives the peer's next packet. Fails with [`ErrorKind::Parse`] on a datagram that is not a valid
-    /// packet, which is then gone.
+    /// packet, which is then lost.
     pub async fn recv_packet(&self) -> Result<P::Received> {
         let message = self.recv(ControlSpace::NoDescriptors).await;
         message.map(|message| message.packet)
@@ -473,7 +477,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         self.recv(ControlSpace::Bytes(control_len)).await
     }
 
-    /// Receives the packets that come within `budget`, as
+    /// Receives the packets that arrive within `budget`, as
     /// [`AsyncUnixDatagramEndpoint::iter_received_packets`] does.
     pub fn iter_received_packets(
         &self,
@@ -484,7 +488,7 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         messages.map(|message| message.map(|message| message.packet))
     }
 
-    /// Receives the messages that come within `budget`, as
+    /// Receives the messages that arrive within `budget`, as
     /// [`AsyncUnixDatagramEndpoint::iter_received_messages`] does.
     pub fn iter_received_messages(
         &self,

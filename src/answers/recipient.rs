@@ -1,17 +1,23 @@
 //! The recipient of an answer: finds the socket that sent the packet, and refuses a path that may lead
 //! to another user's socket.
 
+use crate::address::Address;
+use crate::batch::Datagram;
+use crate::credentials::Credentials;
+use crate::error::{Error, ErrorKind, Subject, describe};
+use crate::outgoing::Destination;
+use crate::socket::DatagramSocket;
 use crate::users::{Sender, Users};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use udgram::{Address, Datagram, DatagramSocket, Destination, Error, ErrorKind, Subject, strerror};
 
 /// The sender of a packet that is answered, with what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Recipient {
+pub struct Recipient {
     address: Address<'static>,
     /// The user that sent the packet, if the address is a pathname.
     user: Sender,
@@ -22,11 +28,11 @@ pub(crate) struct Recipient {
 
 /// The reason why a packet cannot be answered.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(super) enum Refusal {
     /// The sender has no address.
     Unnamed,
-    /// The path may lead to another user's socket; the cause, with a hint.
-    Untrusted(String),
+    /// The path may lead to another user's socket.
+    Untrusted(Error),
     /// The socket cannot be reached.
     Unreachable(Error),
 }
@@ -38,10 +44,20 @@ impl From<Error> for Refusal {
 }
 
 impl Recipient {
-    /// Returns the recipient of an answer to `datagram`: its sender.
-    pub(crate) fn of(datagram: &Datagram<'_>, users: Users) -> Self {
+    /// Returns the recipient of an answer to `datagram`: its sender. A sender with a pathname is answered
+    /// only if the datagram has credentials ([`DatagramSocket::set_passcred`]).
+    #[must_use]
+    pub fn of(datagram: &Datagram<'_>, users: Users) -> Self {
         let address = datagram.sender().into_owned();
-        let credentials = datagram.ancillary.credentials;
+        Self::new(address, datagram.ancillary.credentials, users)
+    }
+
+    /// Returns the recipient of an answer to a datagram of this sender, with these credentials.
+    pub(crate) fn new(
+        address: Address<'static>,
+        credentials: Option<Credentials>,
+        users: Users,
+    ) -> Self {
         let (user, process) = match &address {
             Address::Pathname(path) => {
                 let user = users.sender(credentials);
@@ -57,7 +73,9 @@ impl Recipient {
         }
     }
 
-    pub(crate) fn address(&self) -> &Address<'static> {
+    /// Returns the address of the client.
+    #[must_use]
+    pub fn address(&self) -> &Address<'static> {
         &self.address
     }
 
@@ -67,7 +85,7 @@ impl Recipient {
     /// Another user may have bound a pathname and then replaced the file by a link to a socket to which
     /// this process may write and that user may not. Such a path is opened without following a final
     /// link (`O_NOFOLLOW`), and the socket file must belong to the sender's user.
-    pub(crate) fn destination(
+    pub(super) fn destination(
         &self,
         socket: &DatagramSocket,
         own: u32,
@@ -83,22 +101,21 @@ impl Recipient {
         let user = match self.user {
             Sender::User(user) => user,
             Sender::Unmapped => {
-                return Err(Refusal::Untrusted(
-                    "its user has no number in this user namespace".to_owned(),
-                ));
+                return Err(self.untrusted("its user has no number in this user namespace"));
             }
             Sender::Unknown | Sender::Unasked => {
-                return Err(Refusal::Untrusted(
-                    "the kernel does not say which user sent the packet (hint: for systemd's socket activation, PassCredentials=yes in the socket unit)"
-                        .to_owned(),
-                ));
+                let error =
+                    self.untrusted_error("the kernel does not say which user sent the packet");
+                return Err(Refusal::Untrusted(error.with_hint(
+                    "for systemd's socket activation, PassCredentials=yes in the socket unit",
+                )));
             }
         };
         let directory = self.directory(path).map_err(|errno| {
-            Refusal::Untrusted(format!(
+            self.untrusted(format!(
                 "its path is relative, and the working directory of process {} cannot be opened: {}",
                 self.process,
-                strerror(errno as i32)
+                describe(errno)
             ))
         })?;
         if user == own && directory.is_none() {
@@ -109,7 +126,7 @@ impl Recipient {
             self.open(directory, path, OFlag::empty())?
         } else {
             let file = self.open(directory, path, OFlag::O_NOFOLLOW)?;
-            check_owner(&file, user)?;
+            self.check_owner(&file, user)?;
             file
         };
         Ok(Some(Destination::of_file(&self.address, file)?))
@@ -139,36 +156,38 @@ impl Recipient {
         openat(directory, path, flags, Mode::empty()).map_err(|errno| {
             let subject = Subject::Address(self.address.clone());
             Refusal::Unreachable(match errno {
-                Errno::ENOENT | Errno::ENOTDIR => Error::new(
-                    ErrorKind::NobodyThere,
-                    "send to",
-                    subject,
-                    strerror(errno as i32),
-                ),
-                errno => Error::from_raw_os_error("send to", subject, errno as i32),
+                Errno::ENOENT | Errno::ENOTDIR => {
+                    Error::new(ErrorKind::NobodyThere, "send to", subject, describe(errno))
+                }
+                errno => Error::system("send to", subject, errno),
             })
         })
     }
-}
 
-/// Fails unless `file` is a socket that belongs to `user`.
-fn check_owner(file: &OwnedFd, user: u32) -> Result<(), Refusal> {
-    let untrusted = |reason: String| Err(Refusal::Untrusted(reason));
-    match fstat(file) {
-        Err(errno) => untrusted(format!(
-            "its file cannot be examined: {}",
-            strerror(errno as i32)
-        )),
-        Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFSOCK if status.st_uid == user => Ok(()),
-            SFlag::S_IFSOCK => untrusted(format!(
-                "its file belongs to user {}, and user {user} sent the packet",
-                status.st_uid
-            )),
-            SFlag::S_IFLNK => untrusted(format!(
-                "its path is a symbolic link, and user {user} sent the packet"
-            )),
-            _ => untrusted("its path leads to no socket".to_owned()),
-        },
+    /// Fails unless `file` is a socket that belongs to `user`.
+    fn check_owner(&self, file: &OwnedFd, user: u32) -> Result<(), Refusal> {
+        Err(self.untrusted(match fstat(file) {
+            Err(errno) => format!("its file cannot be examined: {}", describe(errno)),
+            Ok(status) => match SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT {
+                SFlag::S_IFSOCK if status.st_uid == user => return Ok(()),
+                SFlag::S_IFSOCK => format!(
+                    "its file belongs to user {}, and user {user} sent the packet",
+                    status.st_uid
+                ),
+                SFlag::S_IFLNK => {
+                    format!("its path is a symbolic link, and user {user} sent the packet")
+                }
+                _ => "its path leads to no socket".to_owned(),
+            },
+        }))
+    }
+
+    fn untrusted(&self, cause: impl Into<Cow<'static, str>>) -> Refusal {
+        Refusal::Untrusted(self.untrusted_error(cause))
+    }
+
+    fn untrusted_error(&self, cause: impl Into<Cow<'static, str>>) -> Error {
+        let subject = Subject::Address(self.address.clone());
+        Error::new(ErrorKind::Unusable, "answer", subject, cause)
     }
 }

@@ -1,0 +1,100 @@
+//! Decides whether a receiver spins before it sleeps.
+
+use std::time::{Duration, Instant};
+
+/// The longest time to spin. To sleep and to be woken takes about as long on an idle processor.
+const LONGEST: Duration = Duration::from_micros(50);
+/// The share of the time that may be spent spinning in the long run: one part in so many.
+const SHARE: u32 = 3;
+/// The credit of a receiver that has not spun for a while: some 100 spins.
+const MOST_CREDIT: Duration = Duration::from_millis(5);
+
+/// The last waits of a receiver. It spins if the last one was short: a peer that runs on another processor
+/// often answers sooner than a wake-up takes. A peer that sends every 10 to 50 µs would keep a whole
+/// processor busy, so spinning is limited to a third of the time in the long run.
+#[derive(Debug)]
+pub(crate) struct Spin {
+    /// True if the last wait was shorter than the longest spin.
+    short: bool,
+    credit: Duration,
+    /// The time up to which credit was given.
+    credited: Option<Instant>,
+}
+
+impl Spin {
+    pub(crate) const fn new() -> Self {
+        Self {
+            short: false,
+            credit: MOST_CREDIT,
+            credited: None,
+        }
+    }
+
+    /// Returns how long to spin from `now` on.
+    pub(crate) fn limit(&mut self, now: Instant) -> Duration {
+        let before = self.credited.replace(now).unwrap_or(now);
+        let earned = now.saturating_duration_since(before) / SHARE;
+        self.credit = (self.credit + earned).min(MOST_CREDIT);
+        if self.short && self.credit >= LONGEST {
+            LONGEST
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// Notes how long the receiver has spun, with success or without.
+    pub(crate) fn spent(&mut self, time: Duration) {
+        self.credit = self.credit.saturating_sub(time);
+    }
+
+    /// Notes how long a wait took, and whether it ended because the socket was readable.
+    pub(crate) fn waited(&mut self, time: Duration, readable: bool) {
+        self.short = readable && time < LONGEST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the share of a second that a receiver spins whose peer sends every `gap`.
+    fn share(gap: Duration) -> f64 {
+        let mut spin = Spin::new();
+        let start = Instant::now();
+        let (mut now, mut total) = (start, Duration::ZERO);
+        spin.waited(gap, true);
+        // Begin after the initial credit is used.
+        spin.credit = Duration::ZERO;
+        while now < start + Duration::from_secs(1) {
+            let time = gap.min(spin.limit(now));
+            spin.spent(time);
+            spin.waited(gap, true);
+            total += time;
+            now += gap;
+        }
+        total.as_secs_f64()
+    }
+
+    #[test]
+    fn a_peer_that_sends_every_10_to_49_us_costs_at_most_a_third_of_a_processor() {
+        for gap in [10, 20, 40, 49] {
+            let share = share(Duration::from_micros(gap));
+            assert!((0.3..0.34).contains(&share), "{gap} µs: {share}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_sends_every_50_us_or_less_often_is_awaited_asleep() {
+        assert!(share(Duration::from_micros(50)) < 0.001);
+    }
+
+    #[test]
+    fn a_wait_without_a_datagram_ends_the_spinning() {
+        let mut spin = Spin::new();
+        let short = Duration::from_micros(10);
+        spin.waited(short, true);
+        assert_eq!(spin.limit(Instant::now()), LONGEST);
+        spin.waited(short, false);
+        assert_eq!(spin.limit(Instant::now()), Duration::ZERO);
+    }
+}
