@@ -26,6 +26,7 @@ mod iter;
 mod listen;
 mod ls;
 mod messages;
+mod notify_service;
 mod oracle;
 mod peek;
 mod peers;

@@ -303,7 +303,7 @@ fn a_full_queue_holds_up_lines_and_not_packets() {
 fn a_blocked_stdout_holds_up_packets_and_not_lines() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
-    let (reader, mut writer) = std::io::pipe().unwrap();
+    let (reader, mut writer) = crate::harness::pipe();
     let flags = nix::fcntl::OFlag::O_NONBLOCK;
     nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
     let mut filled = 0;
@@ -336,7 +336,7 @@ fn a_blocked_stdout_holds_up_packets_and_not_lines() {
 fn it_ends_quietly_when_the_reader_of_stdout_has_gone() {
     let sandbox = Sandbox::new();
     let _peer = sandbox.bind("s");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let talk = sandbox
         .udgram(["talk", "s"])
         .stdin_open()

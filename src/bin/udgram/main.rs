@@ -15,6 +15,7 @@ mod input;
 mod invalid;
 mod json;
 mod listing;
+mod manager;
 mod notify;
 mod output;
 mod overview;

@@ -3,8 +3,8 @@
 
 use super::value::Replies;
 use super::{
-    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, Shown,
-    SocketFile, Sockopt, Talk, When,
+    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, ServiceManager,
+    Shown, SocketFile, Sockopt, Talk, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -251,8 +251,27 @@ impl Sockopt {
 
 impl Exec {
     fn check(&self) -> Result<()> {
+        self.service.check()?;
         self.file
             .check(self.bind.as_ref(), &self.socket.inherited, "--bind")
+    }
+}
+
+impl ServiceManager {
+    fn check(&self) -> Result<()> {
+        let protocol = self.protocol.unwrap_or(Protocol::Fields);
+        if self.notify.is_some() {
+            return self.shown.check_lines(protocol, self.envelope);
+        }
+        let given = [
+            (self.timeout.is_some(), "--timeout"),
+            (self.protocol.is_some(), "--protocol"),
+            (self.envelope, "--envelope"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, option)) => refuse(format!("{option} has no effect without --notify")),
+            None => self.shown.check("exec prints nothing without --notify"),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ mod talk;
 pub(crate) mod usage;
 pub(crate) mod value;
 
-pub(crate) use exec::Exec;
+pub(crate) use exec::{Exec, ServiceManager};
 pub(crate) use iter::Iter;
 pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
