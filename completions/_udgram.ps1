@@ -180,8 +180,8 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('--socket-fd', '--socket-fd', [CompletionResultType]::ParameterName, 'Use this open socket, or the one bound to ADDR')
             [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
             [CompletionResult]::new('--sockopt', '--sockopt', [CompletionResultType]::ParameterName, 'Set a socket option before use; may repeat')
-            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
-            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack, fields')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'json (default), text, raw, hex, base64, cbor, msgpack, fields')
             [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Time to go on after stdin ends [default: 1s]')
             [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Time to go on after stdin ends [default: 1s]')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
@@ -242,6 +242,12 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('-m', '-m', [CompletionResultType]::ParameterName, 'Permission bits of the socket file [default: 0600]')
             [CompletionResult]::new('--mode', '--mode', [CompletionResultType]::ParameterName, 'Permission bits of the socket file [default: 0600]')
             [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Owner, and group, of the socket file')
+            [CompletionResult]::new('--notify', '--notify', [CompletionResultType]::ParameterName, 'Take CMD''s notifications; tell FD that it is ready')
+            [CompletionResult]::new('-t', '-t', [CompletionResultType]::ParameterName, 'Longest time to READY=1 (250ms, ''1m 30s'')')
+            [CompletionResult]::new('--timeout', '--timeout', [CompletionResultType]::ParameterName, 'Longest time to READY=1 (250ms, ''1m 30s'')')
+            [CompletionResult]::new('-p', '-p', [CompletionResultType]::ParameterName, 'Protocol of notifications: fields (default), text, ...')
+            [CompletionResult]::new('--protocol', '--protocol', [CompletionResultType]::ParameterName, 'Protocol of notifications: fields (default), text, ...')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'Colour JSON: auto (default), always, never')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Print errors only')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Also print the local and the peer address')
@@ -249,6 +255,8 @@ Register-ArgumentCompleter -Native -CommandName 'udgram' -ScriptBlock {
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help: -h in short, --help in full')
             [CompletionResult]::new('--replace', '--replace', [CompletionResultType]::ParameterName, 'Take over a pathname that a live socket holds')
+            [CompletionResult]::new('-e', '-e', [CompletionResultType]::ParameterName, 'One JSON object a line: packet, sender, time, ...')
+            [CompletionResult]::new('--envelope', '--envelope', [CompletionResultType]::ParameterName, 'One JSON object a line: packet, sender, time, ...')
             break
         }
         'udgram;completions' {

@@ -117,7 +117,7 @@ _udgram() {
         case $command$option in
             recv--fd) ;;
             *--bind | *--connect | *--to | *-b | *-c) kind=address ;;
-            *--fd) kind=descriptor ;;
+            *--fd | *--notify) kind=descriptor ;;
             *--protocol | *-p) kind=protocol ;;
             *--socket-fd | *-s) kind=socket ;;
             *--sockopt | *-o) kind=sockopt ;;
@@ -180,13 +180,13 @@ _udgram() {
                 'talk') candidates=(--color --envelope --help --protocol --quiet --socket-fd --sockopt --stats --timeout --verbose --wait) ;;
                 'ls') candidates=(--all --color --help --quiet --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
-                'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
+                'exec') candidates=(--bind --color --connect --envelope --help --mode --notify --owner --protocol --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
                 'completions') candidates=(--help --quiet --verbose) ;;
                 'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
         command) candidates=(send recv listen iter talk ls sockopt exec completions help) ;;
-        protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
+        protocol) candidates=(json text raw hex base64 cbor msgpack fields) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac
     # What stands before the word as readline has it (after '=' or ':') is not completed again.

@@ -92,7 +92,7 @@ function __fish_udgram_wants_address
     contains -- -- $words
     and return 1
     set -e words[1..2]
-    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
+    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'notify=?' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
     or return 1
     set -q _flag_to[1]; or set -q _flag_socket_fd[1]
     and return 1
@@ -260,13 +260,14 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print t
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
-msgpack\t'One MessagePack value, shown as JSON'"
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
@@ -302,10 +303,24 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l notify -d 'Take CMD\'s notifications; tell FD that it is ready' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s t -l timeout -d 'Longest time to READY=1 (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s p -l protocol -d 'Protocol of notifications: fields (default), text, ...' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in full'

@@ -75,7 +75,7 @@ pub trait DatagramProtocol {
     }
 }
 
-/// Where the bytes of a packet travel.
+/// The place in which the bytes of a packet travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Carrier {

@@ -67,7 +67,7 @@ fn kind(value: &str) -> &'static str {
     match value {
         "ADDR" | "PEER" => "address",
         "FD|ADDR" => "socket",
-        "[PID:]N" => "descriptor",
+        "[PID:]N" | "FD" => "descriptor",
         "NAME=VALUE" => "sockopt",
         "UID|NAME" => "user",
         "NAME" => "protocol",
@@ -199,6 +199,7 @@ fn zsh() -> String {
         (":ADDR:_default", ":address:_udgram_addresses"),
         (":FD|ADDR:_default", ":socket:_udgram_open_sockets"),
         (":[PID:]N:_default", ":descriptor:_udgram_descriptors"),
+        (":FD:_default", ":descriptor:_udgram_descriptors"),
         (":NAME=VALUE:_default", ":setting:_udgram_settings"),
         (":UID[:GID]:_default", ":owner: "),
         (":PID:UID:GID:_default", ":credentials: "),

@@ -14,6 +14,7 @@ mod inherited;
 mod input;
 mod invalid;
 mod json;
+mod lines;
 mod listing;
 mod manager;
 mod notify;

@@ -57,7 +57,7 @@ pub(crate) struct Manager {
     report: Report,
 }
 
-/// Whether notifications are printed.
+/// The state of printing notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Printing {
     On,
@@ -277,7 +277,7 @@ impl Manager {
     }
 }
 
-/// Whether the service has reported that it is ready.
+/// The state of the report that the service is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
     Awaited,

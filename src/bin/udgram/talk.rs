@@ -1,13 +1,11 @@
 //! A conversation with one peer: lines of stdin go out as they come, and packets of the peer are printed
 //! as they come. One wait watches stdin, the socket and stdout, so that none of them holds up another.
 
-use crate::cli::{Packets, Protocol, Talk};
+use crate::cli::{Protocol, Talk};
 use crate::exit::{Exit, Failure, has_kind};
 use crate::handler::PrintOnly;
 use crate::input::Input;
-use crate::invalid::Origin;
-use crate::prepared::Prepared;
-use crate::preparer::{Preparer, too_long};
+use crate::lines::Lines;
 use crate::protocol::Client;
 use crate::receive::{Limits, Patience, Receiver};
 use crate::reply::PEER_CHECK_INTERVAL;
@@ -16,14 +14,13 @@ use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use std::collections::VecDeque;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, MAX_WAITED, Ready, Until, Wake, wait_any};
 use udgram::{
-    BATCH, DatagramSocket, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
+    DatagramSocket, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
     may_become_reachable,
 };
 
@@ -66,13 +63,6 @@ enum Retry {
     AfterInterval,
 }
 
-/// A line that cannot be sent.
-struct Refused {
-    number: u64,
-    line: Vec<u8>,
-    error: anyhow::Error,
-}
-
 /// Sends lines to one peer, and prints what the peer sends.
 pub(crate) struct Conversation<'t> {
     client: Client,
@@ -81,18 +71,10 @@ pub(crate) struct Conversation<'t> {
     /// Awaits the peer since its socket was found closed; `None` once packets go or come again.
     watch: Option<PeerWatch>,
     receiver: Receiver<PrintOnly>,
-    preparer: Preparer,
-    packets: Packets,
+    lines: Lines,
+    protocol: Protocol,
     reconnects: bool,
     writer: Writer,
-    /// stdin; `None` once it has ended.
-    input: Option<Input>,
-    /// The number of lines that were read.
-    lines: u64,
-    /// The datagrams of lines that were read and not sent yet.
-    pending: VecDeque<Prepared<'static>>,
-    /// The line after those.
-    refused: Option<Refused>,
     sent: u64,
     timeout: Option<Duration>,
     /// The last time at which a packet arrived or was sent, or stdin ended.
@@ -131,8 +113,8 @@ impl<'t> Conversation<'t> {
         };
         let now = Instant::now();
         Ok(Self {
-            preparer: Preparer::new(options.packets, &[], None, report)?,
-            packets: options.packets,
+            lines: Lines::new(input, options.packets, report)?,
+            protocol: options.packets.protocol,
             reconnects: options.wait && peer.can_be_found(),
             wake: Wake::new(Some(signals.stop()), receiver.printer.output.watched()),
             client,
@@ -141,10 +123,6 @@ impl<'t> Conversation<'t> {
             watch: None,
             receiver,
             writer,
-            input: Some(input),
-            lines: 0,
-            pending: VecDeque::new(),
-            refused: None,
             sent: 0,
             timeout,
             since: now,
@@ -166,7 +144,12 @@ impl<'t> Conversation<'t> {
                 self.exit
             }
             Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-                self.report_unsent();
+                let left = self.lines.count_unsent();
+                if left > 0 {
+                    self.report.warning(format_args!(
+                        "stopped: {left} lines that were read were not sent"
+                    ));
+                }
                 let limits = Limits {
                     count: None,
                     patience: Patience::Each(None),
@@ -196,15 +179,19 @@ impl<'t> Conversation<'t> {
         }
         loop {
             self.retry = Retry::OnEvent;
-            let (lines, sent) = (self.lines, self.sent);
+            let (lines, sent) = (self.lines.count, self.sent);
             let taken = self.receive()?;
-            self.read_lines()?;
+            let over = self.is_over();
+            self.lines.read(self.ready[STDIN], &self.peer, self.sent)?;
+            if self.is_over() && !over {
+                self.since = Instant::now();
+            }
             self.send()?;
             self.print()?;
             if self.has_ended() {
                 return Ok(());
             }
-            let busy = taken > 0 || self.lines > lines || self.sent > sent;
+            let busy = taken > 0 || self.lines.count > lines || self.sent > sent;
             self.wait(busy)?;
         }
     }
@@ -253,63 +240,10 @@ impl<'t> Conversation<'t> {
         Ok(closed)
     }
 
-    /// Reads stdin if it is ready, and makes datagrams of lines that have been read.
-    fn read_lines(&mut self) -> Result<()> {
-        if !self.pending.is_empty() || self.refused.is_some() {
-            return Ok(());
-        }
-        if let (Some(_), Some(input)) = (self.ready[STDIN], &mut self.input) {
-            input.read_ready()?;
-        }
-        while self.pending.len() < BATCH && self.refused.is_none() {
-            let Some(input) = &mut self.input else {
-                break;
-            };
-            let line = input.next_line().map_err(|error| {
-                let place = format!("line {}", self.lines + 1);
-                too_long(&place, error, self.sent)
-            })?;
-            let Some(line) = line else {
-                if input.watched().is_none() {
-                    self.end_input();
-                }
-                break;
-            };
-            self.lines += 1;
-            let line = if self.packets.protocol == Protocol::Raw && !self.packets.envelope {
-                line
-            } else {
-                line.strip_suffix(b"\n").unwrap_or(line)
-            };
-            if line.trim_ascii().is_empty() && !self.preparer.keeps_blank_lines() {
-                continue;
-            }
-            let prepared = self.preparer.prepare(self.lines, line);
-            match prepared.and_then(|prepared| to_peer(prepared, &self.peer)) {
-                Ok(prepared) => self.pending.push_back(prepared),
-                Err(error) => {
-                    let line = line.to_vec();
-                    let number = self.lines;
-                    self.refused = Some(Refused {
-                        number,
-                        line,
-                        error,
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end_input(&mut self) {
-        self.input = None;
-        self.since = Instant::now();
-    }
-
     /// Sends datagrams that are pending as far as there is room. Behind them, reports the line that cannot
     /// be sent.
     fn send(&mut self) -> Result<()> {
-        while let Some(head) = self.pending.front() {
+        while let Some(head) = self.lines.pending.front() {
             let number = head.number;
             match self.try_send() {
                 Ok(true) => {}
@@ -317,7 +251,7 @@ impl<'t> Conversation<'t> {
                 Err(error) if self.writer == Writer::User && is_about_line(&error) => {
                     let error = error.context(format!("line {number} was not sent"));
                     self.report.error(&error);
-                    self.pending.pop_front();
+                    self.lines.pending.pop_front();
                 }
                 Err(error) if number > 1 && is_about_line(&error) => {
                     return Err(error.context(format!("line {number}")));
@@ -325,21 +259,15 @@ impl<'t> Conversation<'t> {
                 Err(error) => return Err(error),
             }
         }
-        let Some(refused) = self.refused.take() else {
+        let Some(error) = self.lines.take_refused(self.sent) else {
             return Ok(());
         };
-        let Refused {
-            number,
-            line,
-            error,
-        } = refused;
-        let place = (Origin::Line, number);
-        let error = self.preparer.refusal(place, &line, error, self.sent);
         self.report.error(&error);
         if self.writer == Writer::Program {
             // What follows may depend on this line. Answers to those before it are still printed.
             self.exit = Exit::of(&error);
-            self.end_input();
+            self.lines.end();
+            self.since = Instant::now();
         }
         Ok(())
     }
@@ -368,9 +296,10 @@ impl<'t> Conversation<'t> {
     /// Sends datagrams that are pending to the connected peer, once; as [`try_send`](Self::try_send).
     fn send_once(&mut self) -> Result<bool> {
         let outgoing: Vec<Outgoing<'_>> = self
+            .lines
             .pending
             .iter()
-            .map(|prepared| prepared.outgoing(Some(&self.peer), self.preparer.control()))
+            .map(|prepared| prepared.outgoing(Some(&self.peer), self.lines.control()))
             .collect();
         let error = match self.client.socket()?.try_send(&outgoing) {
             Ok(0) => {
@@ -383,7 +312,7 @@ impl<'t> Conversation<'t> {
                 let bytes = outgoing[..count].iter().map(|sent| sent.bytes.len());
                 TOTALS.sent.add(count, bytes.sum());
                 self.sent += count as u64;
-                self.pending.drain(..count);
+                self.lines.pending.drain(..count);
                 self.since = Instant::now();
                 self.watch = None;
                 return Ok(true);
@@ -391,9 +320,9 @@ impl<'t> Conversation<'t> {
             Err(error) => error,
         };
         let head = outgoing.first().copied().unwrap_or_default();
-        let error = match MemfdDatagram::replacing(&head, error, self.packets.protocol.carrier()) {
+        let error = match MemfdDatagram::replacing(&head, error, self.protocol.carrier()) {
             Ok(memfd) => {
-                if let Some(head) = self.pending.front_mut() {
+                if let Some(head) = self.lines.pending.front_mut() {
                     head.memfd = Some(memfd);
                 }
                 return Ok(true);
@@ -502,7 +431,7 @@ impl<'t> Conversation<'t> {
 
     /// Returns whether all lines were sent.
     fn is_over(&self) -> bool {
-        self.input.is_none() && self.pending.is_empty() && self.refused.is_none()
+        self.lines.are_over()
     }
 
     fn has_ended(&self) -> bool {
@@ -532,8 +461,8 @@ impl<'t> Conversation<'t> {
         let mut waited = [None; MAX_WAITED];
         let socket = self.client.socket()?;
         let output = &self.receiver.printer.output;
-        if self.pending.is_empty() {
-            let stdin = self.input.as_ref().and_then(Input::watched);
+        if self.lines.pending.is_empty() {
+            let stdin = self.lines.watched();
             waited[STDIN] = stdin.map(|stdin| (stdin, Until::Readable));
         }
         if connected && !output.is_full() {
@@ -542,7 +471,7 @@ impl<'t> Conversation<'t> {
         if self.retry == Retry::AfterInterval {
             deadline = deadline.or_after(RETRY_INTERVAL);
         } else {
-            if connected && !self.pending.is_empty() {
+            if connected && !self.lines.pending.is_empty() {
                 waited[ROOM] = Some((socket.as_fd(), Until::Writable));
             }
             if !output.lines.is_empty() {
@@ -568,33 +497,6 @@ impl<'t> Conversation<'t> {
             }
         }
         Ok(())
-    }
-
-    /// Reports lines that were read and are not sent after a signal.
-    fn report_unsent(&mut self) {
-        let mut left = self.pending.len();
-        while let Some(Ok(Some(_))) = self.input.as_mut().map(Input::next_line) {
-            left += 1;
-        }
-        if left > 0 {
-            self.report.warning(format_args!(
-                "stopped: {left} lines that were read were not sent"
-            ));
-        }
-    }
-}
-
-/// Fails if the envelope of a packet names another destination than the peer.
-fn to_peer(mut prepared: Prepared<'_>, peer: &Destination) -> Result<Prepared<'static>> {
-    match prepared.to.take() {
-        Some(to) if to.address() != peer.address() => Err(Failure::error(
-            Exit::Parse,
-            format!(
-                "the envelope is to {}, and talk sends to its peer alone",
-                to.address().quoted()
-            ),
-        )),
-        _ => Ok(prepared.into_owned()),
     }
 }
 

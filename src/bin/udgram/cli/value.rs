@@ -14,7 +14,7 @@ use udgram::ancillary::Credentials;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
-/// Where `exec --notify` reports that the service is ready.
+/// The place at which `exec --notify` reports that the service is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReadyReport {
     None,
