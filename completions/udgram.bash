@@ -186,7 +186,7 @@ _udgram() {
             esac
             ;;
         command) candidates=(send recv listen iter talk ls sockopt exec completions help) ;;
-        protocol) candidates=(json text raw hex base64 cbor msgpack fields) ;;
+        protocol) candidates=(json text raw hex base64 cbor msgpack fields syslog) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac
     # What stands before the word as readline has it (after '=' or ':') is not completed again.

@@ -152,14 +152,15 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d '
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1; all: till timeout)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
@@ -179,14 +180,15 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
@@ -206,14 +208,15 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd 
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
@@ -236,14 +239,15 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
@@ -260,14 +264,15 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print t
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
@@ -312,7 +317,8 @@ hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
-fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'"
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"

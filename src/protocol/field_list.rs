@@ -1,9 +1,9 @@
 //! The packets of [`Fields`](super::Fields): lists of fields, and their form in JSON.
 
 use super::ParseError;
+use super::byte_value::write_members;
 use super::transcode::{Token, from_json};
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 /// The largest number of fields in a packet; systemd-journald drops an entry that has more.
 pub(super) const MAX_FIELDS: usize = 1024;
@@ -81,34 +81,8 @@ impl FieldList {
     /// the first.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut places: HashMap<&str, usize> = HashMap::with_capacity(self.len());
-        let mut members: Vec<(&str, Vec<&[u8]>)> = Vec::with_capacity(self.len());
-        for (name, value) in self.iter() {
-            let place = *places.entry(name).or_insert(members.len());
-            match members.get_mut(place) {
-                Some((_, values)) => values.push(value),
-                None => members.push((name, vec![value])),
-            }
-        }
-        let mut json = String::from("{");
-        for (index, (name, values)) in members.into_iter().enumerate() {
-            if index > 0 {
-                json.push(',');
-            }
-            write_string(name, &mut json);
-            json.push(':');
-            match values.as_slice() {
-                [value] => write_value(value, &mut json),
-                values => {
-                    for (index, value) in values.iter().enumerate() {
-                        json.push(if index == 0 { '[' } else { ',' });
-                        write_value(value, &mut json);
-                    }
-                    json.push(']');
-                }
-            }
-        }
-        json.push('}');
+        let mut json = String::new();
+        write_members(self.iter(), self.len(), &mut json);
         json
     }
 
@@ -156,27 +130,6 @@ pub(super) fn name_fault(name: &str) -> Option<&'static str> {
 
 pub(super) fn too_many() -> Cow<'static, str> {
     format!("expected at most {MAX_FIELDS} fields").into()
-}
-
-fn write_string(text: &str, json: &mut String) {
-    // `Value` writes itself without an error type.
-    json.push_str(&serde_json::Value::from(text).to_string());
-}
-
-fn write_value(value: &[u8], json: &mut String) {
-    if let Ok(text) = std::str::from_utf8(value) {
-        return write_string(text, json);
-    }
-    json.reserve(4 * value.len() + 1);
-    for (index, byte) in value.iter().enumerate() {
-        json.push(if index == 0 { '[' } else { ',' });
-        for divisor in [100, 10, 1] {
-            if *byte >= divisor || divisor == 1 {
-                json.push(char::from(b'0' + byte / divisor % 10));
-            }
-        }
-    }
-    json.push(']');
 }
 
 /// What the reader of a JSON object expects next.

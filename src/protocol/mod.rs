@@ -1,10 +1,11 @@
 //! Protocols: the conversion between packets and datagrams.
 //!
 //! The packets of [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] are text, the
-//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes; those of [`Fields`] have a type of
-//! their own, with a form in JSON. [`Format::typed`] makes
+//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes; those of [`Fields`] and
+//! [`Syslog`] have types of their own, with a form in JSON. [`Format::typed`] makes
 //! protocols for types that implement serde's traits. Implement [`DatagramProtocol`] for others.
 
+mod byte_value;
 mod bytes;
 mod cbor;
 mod field_list;
@@ -12,6 +13,7 @@ mod fields;
 mod json;
 mod msgpack;
 mod scan;
+mod syslog;
 mod text;
 mod transcode;
 mod typed;
@@ -22,6 +24,7 @@ pub use field_list::FieldList;
 pub use fields::Fields;
 pub use json::Json;
 pub use msgpack::MessagePack;
+pub use syslog::{Facility, Severity, Syslog, SyslogElement, SyslogMessage};
 pub use text::Text;
 pub use typed::{Format, Typed};
 

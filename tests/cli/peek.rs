@@ -153,6 +153,11 @@ fn every_protocol_prints_the_observed_packets() {
         ("cbor", b"\x81\x01", "[1]\n"),
         ("msgpack", b"\x91\x01", "[1]\n"),
         ("fields", b"READY=1", "{\"READY\":\"1\"}\n"),
+        (
+            "syslog",
+            b"<0>x\0",
+            "{\"facility\":\"kern\",\"severity\":\"emerg\",\"message\":\"x\"}\n",
+        ),
     ] {
         let peek = peek(&sandbox, &["-p", protocol, "-n", "1", "s"]).start_ready();
         client(&sandbox, "s").send(datagram).unwrap();

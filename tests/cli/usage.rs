@@ -193,7 +193,7 @@ fn wrong_values_say_what_the_option_takes() {
     let sandbox = Sandbox::new();
     sandbox.udgram(["send", "-p", "jsn", "s", "1"]).run().fails(
         2,
-        "udgram: --protocol takes json, text, raw, hex, base64, cbor, msgpack, fields, not 'jsn' (hint: did \
+        "udgram: --protocol takes json, text, raw, hex, base64, cbor, msgpack, fields, syslog, not 'jsn' (hint: did \
          you mean json? try 'udgram send --help')",
     );
 }

@@ -195,5 +195,6 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::Cbor => "CBOR",
         Protocol::Msgpack => "MessagePack",
         Protocol::Fields => "NAME=value lines",
+        Protocol::Syslog => "a syslog message",
     }
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use udgram::UnixDatagramEndpoint;
 use udgram::protocol::{
     Base64, Carrier, Cbor, DatagramProtocol, FieldList, Fields, Hex, Json, MessagePack, ParseError,
-    Raw, Text,
+    Raw, Syslog, SyslogMessage, Text,
 };
 
 /// The client of the program: packets are lines of the protocol that the user names.
@@ -37,6 +37,11 @@ impl DatagramProtocol for Protocol {
                 let datagram = Fields.make_datagram(&fields)?;
                 Ok(datagram.into_owned().into())
             }
+            Self::Syslog => {
+                let message = SyslogMessage::from_json(line)?;
+                let datagram = Syslog.make_datagram(&message)?;
+                Ok(datagram.into_owned().into())
+            }
         }
     }
 
@@ -55,6 +60,10 @@ impl DatagramProtocol for Protocol {
             Self::Fields => {
                 let fields = Fields.build_packet(datagram)?;
                 fields.to_json().into_bytes().into()
+            }
+            Self::Syslog => {
+                let message = Syslog.build_packet(datagram)?;
+                message.to_json().into_bytes().into()
             }
         })
     }

@@ -49,7 +49,7 @@ pub(crate) struct Receive {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Packets")]
 pub(crate) struct Packets {
-    /// json (default), text, raw, hex, base64, cbor, msgpack, fields
+    /// json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog
     ///
     /// Convert each datagram to a line of text, and back; see udgram(1). Bytes that the protocol does
     /// not accept are a parse error, reported with their position: status 3.
@@ -90,13 +90,15 @@ pub(crate) enum Protocol {
     Msgpack,
     /// NAME=value lines of sd_notify(3) and journald, as JSON
     Fields,
+    /// A log message of RFC 5424, RFC 3164 or syslog(3), as JSON
+    Syslog,
 }
 
 impl Protocol {
     /// Returns whether the line of a packet is JSON.
     pub(crate) fn lines_are_json(self) -> bool {
         match self {
-            Self::Json | Self::Cbor | Self::Msgpack | Self::Fields => true,
+            Self::Json | Self::Cbor | Self::Msgpack | Self::Fields | Self::Syslog => true,
             Self::Text | Self::Raw | Self::Hex | Self::Base64 => false,
         }
     }
