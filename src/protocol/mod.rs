@@ -78,7 +78,7 @@ pub trait DatagramProtocol {
     }
 }
 
-/// The way in which the bytes of a packet travel.
+/// The place in which the bytes of a packet travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Carrier {

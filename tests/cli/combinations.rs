@@ -77,6 +77,7 @@ fn colours_need_lines_that_are_json() {
         &["listen", "s"],
         &["iter", "-t", "1", "s"],
         &["send", "-r", "s", "1"],
+        &["talk", "s"],
     ] {
         for protocol in ["text", "raw", "hex", "base64"] {
             let mut arguments = command.to_vec();

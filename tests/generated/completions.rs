@@ -65,9 +65,9 @@ fn value_name(argument: &Arg) -> Option<&str> {
 /// Returns the bash script's name for a kind of value.
 fn kind(value: &str) -> &'static str {
     match value {
-        "ADDR" => "address",
+        "ADDR" | "PEER" => "address",
         "FD|ADDR" => "socket",
-        "[PID:]N" => "descriptor",
+        "[PID:]N" | "FD" => "descriptor",
         "NAME=VALUE" => "sockopt",
         "UID|NAME" => "user",
         "NAME" => "protocol",
@@ -201,6 +201,7 @@ fn zsh() -> String {
         (":ADDR:_default", ":address:_udgram_addresses"),
         (":FD|ADDR:_default", ":socket:_udgram_open_sockets"),
         (":[PID:]N:_default", ":descriptor:_udgram_descriptors"),
+        (":FD:_default", ":descriptor:_udgram_descriptors"),
         (":NAME=VALUE:_default", ":setting:_udgram_settings"),
         (":UID[:GID]:_default", ":owner: "),
         (":PID:UID:GID:_default", ":credentials: "),
@@ -226,6 +227,7 @@ fn zsh() -> String {
                 ("':address ", "_udgram_addresses' \\"),
                 ("'*::peers ", "_udgram_addresses' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
+                ("'::peer ", "_udgram_addresses' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
             .iter()
@@ -325,7 +327,7 @@ fn fish() -> String {
         names(Shell::value_variants())
     );
     script.push_str(
-        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
+        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter talk\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand relay\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\

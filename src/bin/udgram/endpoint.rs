@@ -179,6 +179,15 @@ pub(crate) struct Opened {
     pub(crate) stamped: bool,
 }
 
+impl Opened {
+    /// The facts about a socket that was made with everything that the command needs.
+    pub(crate) const NEW: Self = Self {
+        origin: Origin::New,
+        only_from: None,
+        stamped: true,
+    };
+}
+
 /// The changes that opening a socket made. On drop, removes the socket file and restores the options of
 /// an inherited socket, which other processes may share.
 #[derive(Debug, Default)]

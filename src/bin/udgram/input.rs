@@ -6,8 +6,8 @@ use crate::process;
 use anyhow::Result;
 use nix::errno::Errno;
 use std::fmt;
-use std::io::{Stdin, stdin};
-use std::os::fd::AsFd;
+use std::io::{IsTerminal, Stdin, stdin};
+use std::os::fd::{AsFd, BorrowedFd};
 use udgram::strerror;
 use udgram::wait::{Deadline, Until, Wake, wait};
 
@@ -29,6 +29,15 @@ impl fmt::Display for TooLong {
 
 impl std::error::Error for TooLong {}
 
+/// The outcome of one read(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    /// It may have read something.
+    Read,
+    /// stdin is non-blocking, and nothing is there yet.
+    NotThere,
+}
+
 /// stdin, with what has been read ahead.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -39,6 +48,8 @@ pub(crate) struct Input {
     start: usize,
     /// The end of what has been read.
     end: usize,
+    /// The number of bytes from `start` on in which [`next_line`](Self::next_line) found no line end.
+    searched: usize,
     /// True if read(2) has reported the end.
     ended: bool,
 }
@@ -58,6 +69,7 @@ impl Input {
             terminator,
             start: 0,
             end: 0,
+            searched: 0,
             ended: false,
         })
     }
@@ -96,8 +108,56 @@ impl Input {
         Ok(&self.buffer[..self.end])
     }
 
-    /// Reads the next piece into the buffer.
+    /// Returns the next line that has been read, with its line end; the last line may have none. Does not
+    /// wait. Returns `None` if no whole line has been read, or at the end.
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>> {
+        let unread = &self.buffer[self.start..self.end];
+        let end = match memchr::memchr(self.terminator.byte(), &unread[self.searched..]) {
+            Some(end) => self.searched + end + 1,
+            None if self.ended && !unread.is_empty() => unread.len(),
+            None if unread.len() >= MAX_LEN => return Err(TooLong.into()),
+            None => {
+                self.searched = unread.len();
+                return Ok(None);
+            }
+        };
+        let from = self.start;
+        self.start += end;
+        self.searched = 0;
+        Ok(Some(&self.buffer[from..self.start]))
+    }
+
+    /// Returns whether stdin is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.stdin.is_terminal()
+    }
+
+    /// Returns the descriptor to wait for before [`read_ready`](Self::read_ready); `None` at the end.
+    pub(crate) fn watched(&self) -> Option<BorrowedFd<'_>> {
+        (!self.ended).then(|| self.stdin.as_fd())
+    }
+
+    /// Reads the next piece into the buffer. Does not wait if stdin is readable.
+    pub(crate) fn read_ready(&mut self) -> Result<()> {
+        self.make_room();
+        self.read_piece().map(drop)
+    }
+
+    /// Waits for the next piece, and reads it into the buffer.
     fn read(&mut self, wake: &Wake<'_>) -> Result<()> {
+        self.make_room();
+        // A blocking read(2) would not notice `wake`, so poll first; skip it if nothing is watched.
+        if wake.stop.is_some() || wake.output.is_some() {
+            wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
+        }
+        if self.read_piece()? == Piece::NotThere {
+            wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room in the buffer for a piece.
+    fn make_room(&mut self) {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -106,22 +166,19 @@ impl Input {
         if self.buffer.len() - self.end < READ_SIZE / 2 {
             self.buffer.resize(self.buffer.len() * 2, 0);
         }
-        // A blocking read(2) would not notice `wake`, so poll first; skip it if nothing is watched.
-        if wake.stop.is_some() || wake.output.is_some() {
-            wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
-        }
+    }
+
+    fn read_piece(&mut self) -> Result<Piece> {
         match nix::unistd::read(&self.stdin, &mut self.buffer[self.end..]) {
             Ok(0) => self.ended = true,
             Ok(count) => self.end += count,
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                wait(self.stdin.as_fd(), Until::Readable, Deadline::NEVER, wake)?;
-            }
+            Err(Errno::EAGAIN) => return Ok(Piece::NotThere),
             Err(errno) => {
                 let message = format!("cannot read stdin: {}", strerror(errno as i32));
                 return Err(Failure::error(Exit::Refused, message));
             }
         }
-        Ok(())
+        Ok(Piece::Read)
     }
 }

@@ -18,7 +18,9 @@ mod invalid;
 mod json;
 mod lasting_command;
 mod limits;
+mod lines;
 mod listing;
+mod manager;
 mod notify;
 mod output;
 mod overview;
@@ -26,6 +28,7 @@ mod pacing;
 mod peek;
 mod pipe_command;
 mod prepared;
+mod preparer;
 mod printer;
 mod process;
 mod progress;
@@ -43,6 +46,7 @@ mod socket_file;
 mod stats;
 mod stderr;
 mod table;
+mod talk;
 mod terminal;
 mod unanswered;
 mod verbosity;
@@ -114,6 +118,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Talk(options) => cmd::talk::run(options, report),
         Command::Relay(options) => cmd::relay::run(options, report),
         Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),

@@ -1,4 +1,4 @@
-//! A datagram that `send` has ready to send.
+//! A datagram that is ready to be sent.
 
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
@@ -16,12 +16,25 @@ pub(crate) struct Prepared<'p> {
     /// The time at which it was received, for --pace.
     pub(crate) received: Option<SystemTime>,
     /// Kept open until it is sent.
-    pub(crate) _descriptors: Vec<OwnedFd>,
+    pub(crate) descriptors: Vec<OwnedFd>,
     /// The datagram that is sent instead if this one is too long.
     pub(crate) memfd: Option<MemfdDatagram>,
 }
 
 impl Prepared<'_> {
+    /// Copies the bytes, so that it outlives its line.
+    pub(crate) fn into_owned(self) -> Prepared<'static> {
+        Prepared {
+            number: self.number,
+            bytes: self.bytes.into_owned().into(),
+            to: self.to,
+            control: self.control,
+            received: self.received,
+            descriptors: self.descriptors,
+            memfd: self.memfd,
+        }
+    }
+
     /// Returns what is sent: to `to`, with `control` unless it has control data of its own.
     pub(crate) fn outgoing<'o>(
         &'o self,

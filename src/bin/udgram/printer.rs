@@ -29,6 +29,8 @@ pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
 pub(crate) enum DescriptorUse {
     /// They are described with their numbers in this process, and closed.
     Described,
+    /// They are the same in an envelope. Without one, nobody expects them: closing them is their purpose.
+    Closed,
     /// They are passed to CMD, with numbers from [`FIRST_DESCRIPTOR`] up.
     Passed,
 }

@@ -161,7 +161,7 @@ impl<H: Handler> Receiver<H> {
             let ended = self.handler.has_ended();
             self.handler.finish(client, report, Deadline::NEVER, &wake);
             if ended && self.origin == Origin::New {
-                self.drain(client, Duration::ZERO, &wake)?;
+                self.drain_for(client, Duration::ZERO, &wake)?;
                 self.printer.flush_after_signal()?;
             }
             Ok(exit)
@@ -409,6 +409,23 @@ impl<H: Handler> Receiver<H> {
         Ok(())
     }
 
+    /// Prints one batch of what is queued; does not wait, not even for stdout. Returns how many datagrams
+    /// were queued.
+    pub(crate) fn take_queued(&mut self, client: &Client, wake: &Wake<'_>) -> Result<usize> {
+        let intake = Intake {
+            wake,
+            full: Full::Keep,
+            replies: Replies::All,
+            until: Deadline::NEVER,
+        };
+        self.called = SystemTime::now();
+        let count = client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)?;
+        if count > 0 {
+            self.accept_batch(client, intake).1?;
+        }
+        Ok(count)
+    }
+
     /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
     /// for are lost with a socket that udgram made; that is reported.
     pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
@@ -443,28 +460,38 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Ends after a signal: what the socket has accepted is still printed.
-    fn stop(&mut self, client: &Client, limits: &Limits, signals: &Signals) -> Result<Exit> {
+    pub(crate) fn stop(
+        &mut self,
+        client: &Client,
+        limits: &Limits,
+        signals: &Signals,
+    ) -> Result<Exit> {
         let signal = signals.take();
         if signal == Signal::SIGPIPE {
             return Ok(Exit::Signal(signal));
         }
         if limits.drain {
-            // A second signal ends a handler that takes too long, and the draining: what follows is only
-            // printed.
-            let wake = Wake::new(Some(signals.stop()), None);
-            let time = if signals.repeated() {
-                Duration::ZERO
-            } else {
-                DRAIN_TIMEOUT
-            };
-            self.drain(client, time, &wake)?;
+            self.drain(client, signals)?;
         }
         self.printer.flush_after_signal()?;
         Ok(Exit::Signal(signal))
     }
 
-    /// Takes in what is queued, but never more than is wanted, and handles it for `time` at most.
-    fn drain(&mut self, client: &Client, time: Duration, wake: &Wake<'_>) -> Result<()> {
+    /// Takes in what is queued, but never more than is wanted. Nothing is accepted afterwards.
+    pub(crate) fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
+        // A second signal ends a handler that takes too long, and the draining: what follows is only
+        // printed.
+        let wake = Wake::new(Some(signals.stop()), None);
+        let time = if signals.repeated() {
+            Duration::ZERO
+        } else {
+            DRAIN_TIMEOUT
+        };
+        self.drain_for(client, time, &wake)
+    }
+
+    /// Does the same, and handles the datagrams for `time` at most.
+    fn drain_for(&mut self, client: &Client, time: Duration, wake: &Wake<'_>) -> Result<()> {
         self.handler.stop();
         if self.origin == Origin::New {
             // From here on senders get EPIPE: none is accepted behind the last datagram read.

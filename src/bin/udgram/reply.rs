@@ -15,7 +15,7 @@ use udgram::{Address, Datagram, Destination};
 
 /// The time between two checks whether a peer that should answer has closed its socket: no event reports
 /// that.
-const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A question that was sent and is not answered yet.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use super::value::{Replies, Reporting};
 use super::{
     Cli, Command, Depth, Exec, Inherited, Iter, Listen, Ls, Packets, Protocol, Receive, Recv,
-    Relay, Send, Shown, SocketFile, Sockopt, When,
+    Relay, Send, ServiceManager, Shown, SocketFile, Sockopt, Talk, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -30,6 +30,7 @@ impl Cli {
             Command::Recv(recv) => recv.check(),
             Command::Listen(listen) => listen.check(),
             Command::Iter(iter) => iter.check(),
+            Command::Talk(talk) => talk.check(),
             Command::Relay(relay) => relay.check(),
             Command::Ls(ls) => ls.check(),
             Command::Sockopt(sockopt) => sockopt.check(),
@@ -47,6 +48,7 @@ impl Command {
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
+            Self::Talk(talk) => talk.counting.stats,
             Self::Relay(relay) => relay.counting.stats,
             Self::Ls(_)
             | Self::Sockopt(_)
@@ -266,6 +268,22 @@ impl Iter {
     }
 }
 
+impl Talk {
+    fn check(&self) -> Result<()> {
+        let named = self.socket.inherited.socket_fd.is_some();
+        match &self.peer {
+            Some(_) if named => {
+                return refuse("PEER and --socket-fd exclude each other: the socket has its peer");
+            }
+            None if !named => return refuse("PEER is missing"),
+            _ => {}
+        }
+        self.counting
+            .shown
+            .check_lines(self.packets.protocol, self.packets.envelope)
+    }
+}
+
 impl Relay {
     fn check(&self) -> Result<()> {
         self.file.check_bound(Some(&self.address), "ADDR")?;
@@ -314,9 +332,28 @@ impl Sockopt {
 
 impl Exec {
     fn check(&self) -> Result<()> {
+        self.service.check()?;
         let bind = self.bind.as_ref();
         self.file.check(bind, &self.socket.inherited, "--bind")?;
         self.depth.check(bind, self.connect.as_ref(), "--bind")
+    }
+}
+
+impl ServiceManager {
+    fn check(&self) -> Result<()> {
+        let protocol = self.protocol.unwrap_or(Protocol::Fields);
+        if self.notify.is_some() {
+            return self.shown.check_lines(protocol, self.envelope);
+        }
+        let given = [
+            (self.timeout.is_some(), "--timeout"),
+            (self.protocol.is_some(), "--protocol"),
+            (self.envelope, "--envelope"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, option)) => refuse(format!("{option} has no effect without --notify")),
+            None => self.shown.check("exec prints nothing without --notify"),
+        }
     }
 }
 

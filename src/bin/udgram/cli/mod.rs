@@ -18,10 +18,11 @@ mod send;
 pub(crate) mod setting;
 mod socket;
 mod sockopt;
+mod talk;
 pub(crate) mod usage;
 pub(crate) mod value;
 
-pub(crate) use exec::Exec;
+pub(crate) use exec::{Exec, ServiceManager};
 pub(crate) use iter::Iter;
 pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
@@ -31,6 +32,7 @@ pub(crate) use relay::Relay;
 pub(crate) use send::Send;
 pub(crate) use socket::{Depth, Inherited, SocketFile};
 pub(crate) use sockopt::Sockopt;
+pub(crate) use talk::Talk;
 
 use crate::verbosity::Verbosity;
 use clap::error::ErrorKind;
@@ -38,11 +40,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "send",
     "recv",
     "listen",
     "iter",
+    "talk",
     "relay",
     "ls",
     "sockopt",
@@ -150,6 +153,8 @@ pub(crate) enum Command {
     Listen(Box<Listen>),
     /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
+    /// Send lines of stdin as they come, print packets as they come
+    Talk(Box<Talk>),
     /// Pass packets between clients of ADDR and PEER, print what passes
     Relay(Box<Relay>),
     /// List datagram sockets: whose, how full, stale or stuck

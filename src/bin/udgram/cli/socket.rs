@@ -48,7 +48,7 @@ pub(crate) struct Depth {
 }
 
 // The socket file that binding a pathname makes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct SocketFile {
     /// Permission bits of the socket file [default: 0600]

@@ -12,7 +12,7 @@ use std::fs::symlink_metadata;
 use udgram::Quoted;
 
 /// The commands that carry packets: they have --protocol and --timeout.
-const CARRIERS: [&str; 5] = ["send", "recv", "listen", "iter", "relay"];
+const CARRIERS: [&str; 6] = ["send", "recv", "listen", "iter", "talk", "relay"];
 /// The units of time that follow a number as a word of their own.
 const UNITS: [&str; 14] = [
     "ns", "us", "ms", "msec", "s", "sec", "secs", "seconds", "m", "min", "mins", "minutes", "h",

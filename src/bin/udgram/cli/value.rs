@@ -14,6 +14,14 @@ use udgram::ancillary::Credentials;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
+/// The place at which `exec --notify` reports that the service is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadyReport {
+    None,
+    /// This descriptor gets a line break.
+    Descriptor(RawFd),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replies {
     Count(u64),
@@ -87,6 +95,17 @@ pub(crate) fn parse_peer(written: &OsString) -> Result<Address<'static>, String>
         parsed => parsed
             .map(Address::into_owned)
             .map_err(|error| error.cause().to_owned()),
+    }
+}
+
+/// Parses the value of `--notify`: `none`, or the number of a descriptor.
+pub(crate) fn ready_report(written: &str) -> Result<ReadyReport, String> {
+    if written == "none" {
+        return Ok(ReadyReport::None);
+    }
+    match written.parse() {
+        Ok(number) if number >= 0 => Ok(ReadyReport::Descriptor(number)),
+        _ => Err("takes the number of a descriptor".to_owned()),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod recv;
 pub(crate) mod relay;
 pub(crate) mod send;
 pub(crate) mod sockopt;
+pub(crate) mod talk;
 
 use crate::cli::value::Timeout;
 use crate::exit::{Exit, Failure};

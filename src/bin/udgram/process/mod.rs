@@ -15,7 +15,7 @@ pub(crate) use posix_spawn::{PosixSpawn, SpawnedProcess};
 pub(crate) use signals::{
     end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal, take_broken_pipe,
 };
-pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
+pub(crate) use start::{is_ignored, require_open_at_start, take_descriptor, was_closed_at_start};
 pub(crate) use window::terminal_width;
 
 use crate::exit::{Exit, Failure};

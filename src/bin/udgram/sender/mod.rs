@@ -5,16 +5,16 @@ mod dropping;
 mod replies;
 mod window;
 
-use crate::cli::value::{Claim, Descriptor, Rate};
+use crate::cli::value::{Claim, Rate};
 use crate::cli::{Protocol, Send, Terminator};
 use crate::endpoint::unreachable_in_time;
-use crate::envelope::{Claims, OutgoingEnvelope, Times};
+use crate::envelope::Times;
 use crate::exit::{Exit, Failure};
-use crate::input::{Input, TooLong};
-use crate::invalid::{self, Form, Origin};
+use crate::input::Input;
+use crate::invalid::Origin;
 use crate::pacing::{Pace, Pacing};
 use crate::prepared::Prepared;
-use crate::process::require_open_at_start;
+use crate::preparer::{Preparer, too_long};
 use crate::progress::Progress;
 use crate::protocol::Client;
 use crate::receive::Receiver;
@@ -24,14 +24,13 @@ use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Instant, SystemTime};
-use udgram::ancillary::{Control, Credentials};
-use udgram::protocol::{DatagramProtocol, ParseError};
+use udgram::ancillary::Credentials;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch, duplicate,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
     may_become_reachable,
 };
 
@@ -45,16 +44,6 @@ pub(crate) enum Target {
     Unchanged,
 }
 
-fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
-    require_open_at_start(descriptor.pid, descriptor.number)?;
-    Ok(duplicate(descriptor.pid, descriptor.number)?)
-}
-
-fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<Control> {
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    Ok(Control::new(&borrowed, credentials)?)
-}
-
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
@@ -65,9 +54,7 @@ pub(crate) struct Sender<'s> {
     report: Report,
     /// The destination of datagrams whose envelope names none.
     destination: Option<Destination>,
-    descriptors: Vec<OwnedFd>,
-    credentials: Option<Credentials>,
-    control: Control,
+    preparer: Preparer,
     sent: u64,
     /// The number of bytes of input that have been read as packets.
     read: u64,
@@ -76,7 +63,6 @@ pub(crate) struct Sender<'s> {
     /// The time since which the packets at hand are there.
     available: Instant,
     dropped: dropping::Dropped,
-    warned_described: bool,
     /// True if the current packet is the only one sent from the socket that can be unread.
     alone: bool,
     /// The time at which it was sent.
@@ -97,19 +83,16 @@ impl<'s> Sender<'s> {
         let output = receiver
             .as_ref()
             .and_then(|receiver| receiver.printer.output.watched());
-        let descriptors = options
-            .fd
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
         let credentials = options.creds.map(|claim| match claim {
             Claim::Own => Credentials::own(),
             Claim::Of(credentials) => credentials,
         });
+        let times = match options.pace {
+            Some(_) => Times::Count,
+            None => Times::Ignored,
+        };
         Ok(Self {
-            control: control(&descriptors, credentials)?,
-            descriptors,
-            credentials,
+            preparer: Preparer::new(options.packets, times, &options.fd, credentials, report)?,
             client,
             receiver,
             options,
@@ -123,7 +106,6 @@ impl<'s> Sender<'s> {
             pacing: Pacing::new(pace(options)),
             available: Instant::now(),
             dropped: dropping::Dropped::default(),
-            warned_described: false,
             alone: false,
             asked: SystemTime::UNIX_EPOCH,
         })
@@ -230,7 +212,7 @@ impl<'s> Sender<'s> {
         if protocol == Protocol::Raw && !self.options.packets.envelope {
             let packet = input
                 .whole(&self.wake)
-                .map_err(|error| self.too_long("stdin", error))?;
+                .map_err(|error| too_long("stdin", error, self.sent))?;
             let packet = (!packet.is_empty()).then_some((1, packet));
             return self.send_each(Origin::Line, &mut packet.into_iter());
         }
@@ -241,9 +223,7 @@ impl<'s> Sender<'s> {
         if self.report.shows_progress() && !answers_shown {
             self.progress = Progress::of_stdin();
         }
-        // A blank line is a packet where it is one as an argument, and no JSON value.
-        let keeps_blank_lines = !self.options.packets.envelope
-            && matches!(protocol, Protocol::Text | Protocol::Hex | Protocol::Base64);
+        let keeps_blank_lines = self.preparer.keeps_blank_lines();
         let origin = match terminator {
             Terminator::LineBreak => Origin::Line,
             Terminator::Nul => Origin::Record,
@@ -252,7 +232,7 @@ impl<'s> Sender<'s> {
         let mut numbers = 1_u64..;
         while let Some(lines) = input.lines(&self.wake).map_err(|error| {
             let place = format!("{} {}", origin.name(), numbers.start);
-            self.too_long(&place, error)
+            too_long(&place, error, self.sent)
         })? {
             self.available = Instant::now();
             let mut rest = lines;
@@ -274,18 +254,6 @@ impl<'s> Sender<'s> {
         Ok(Exit::Done)
     }
 
-    /// Returns the error of input that does not end: `place` is where, and how many packets were
-    /// sent is added.
-    fn too_long(&self, place: &str, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<TooLong>() {
-            Ok(too_long) => {
-                let sent = invalid::sent_so_far(self.sent);
-                Failure::error(Exit::Parse, format!("{place} {too_long}; {sent}"))
-            }
-            Err(error) => error,
-        }
-    }
-
     /// Sends every packet, in batches, or one by one if replies are awaited.
     fn send_each<'p>(
         &mut self,
@@ -302,7 +270,7 @@ impl<'s> Sender<'s> {
             let mut refused = None;
             for (number, packet) in packets.by_ref().take(most) {
                 self.read += packet.len() as u64 + 1;
-                match self.prepare(number, packet) {
+                match self.preparer.prepare(number, packet) {
                     Ok(prepared) => batch.push(prepared),
                     Err(error) => {
                         refused = Some((number, packet, error));
@@ -317,7 +285,9 @@ impl<'s> Sender<'s> {
                 progress.show(self.sent, self.read);
             }
             if let Some((number, packet, error)) = refused {
-                return Err(self.refusal(origin, number, packet, error));
+                return Err(self
+                    .preparer
+                    .refusal((origin, number), packet, error, self.sent));
             }
             if batch.is_empty() {
                 return Ok(Exit::Done);
@@ -358,84 +328,6 @@ impl<'s> Sender<'s> {
                 }
                 _ => error,
             }
-        })
-    }
-
-    /// Returns the error of a packet that cannot be sent, with its place and how many were sent.
-    fn refusal(
-        &self,
-        origin: Origin,
-        number: u64,
-        packet: &[u8],
-        error: anyhow::Error,
-    ) -> anyhow::Error {
-        match error.downcast::<ParseError>() {
-            Ok(error) => {
-                let form = Form {
-                    protocol: self.options.packets.protocol,
-                    envelope: self.options.packets.envelope,
-                };
-                invalid::invalid_input((origin, number), packet, form, &error, self.sent)
-            }
-            Err(error) => {
-                let sent = invalid::sent_so_far(self.sent);
-                error.context(format!("{} {number}; {sent}", origin.name()))
-            }
-        }
-    }
-
-    /// Makes the datagram of a packet or an envelope.
-    fn prepare<'p>(&mut self, number: u64, packet: &'p [u8]) -> Result<Prepared<'p>> {
-        let protocol = self.options.packets.protocol;
-        if !self.options.packets.envelope {
-            let bytes = protocol.make_datagram(packet)?;
-            return Ok(Prepared {
-                number,
-                bytes,
-                to: None,
-                control: None,
-                received: None,
-                _descriptors: Vec::new(),
-                memfd: None,
-            });
-        }
-        let claims = match self.credentials {
-            Some(_) => Claims::Sent,
-            None => Claims::Ignored,
-        };
-        let times = match self.options.pace {
-            Some(_) => Times::Count,
-            None => Times::Ignored,
-        };
-        let envelope = OutgoingEnvelope::parse(packet, protocol, claims, times)?;
-        if envelope.described > 0 && !self.warned_described {
-            self.warned_described = true;
-            self.report.warning(
-                "an envelope describes descriptors that its receiver had: they are not sent",
-            );
-        }
-        let descriptors = envelope
-            .descriptors
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
-        let credentials = self
-            .credentials
-            .map(|own| envelope.credentials.unwrap_or(own));
-        let all: Vec<_> = self
-            .descriptors
-            .iter()
-            .chain(&descriptors)
-            .map(AsFd::as_fd)
-            .collect();
-        Ok(Prepared {
-            number,
-            bytes: envelope.bytes.into(),
-            to: envelope.to.as_ref().map(Destination::named).transpose()?,
-            control: Some(Control::new(&all, credentials)?),
-            received: envelope.time,
-            _descriptors: descriptors,
-            memfd: None,
         })
     }
 
@@ -481,7 +373,7 @@ impl<'s> Sender<'s> {
     fn outgoing<'o>(&'o self, batch: &'o [Prepared<'_>]) -> Vec<Outgoing<'o>> {
         let outgoing = batch.iter().map(|prepared| {
             let to = prepared.to.as_ref().or(self.destination.as_ref());
-            prepared.outgoing(to, &self.control)
+            prepared.outgoing(to, self.preparer.control())
         });
         outgoing.collect()
     }

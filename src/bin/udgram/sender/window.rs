@@ -29,7 +29,7 @@ impl Sender<'_> {
                     break;
                 };
                 self.read += packet.len() as u64 + 1;
-                match self.prepare(number, packet) {
+                match self.preparer.prepare(number, packet) {
                     Ok(prepared) => pending.push_back(prepared),
                     Err(error) => refused = Some((number, packet, error)),
                 }
@@ -41,7 +41,9 @@ impl Sender<'_> {
             if self.under_way() == 0 {
                 return match refused {
                     Some((number, packet, error)) => {
-                        Err(self.refusal(origin, number, packet, error))
+                        Err(self
+                            .preparer
+                            .refusal((origin, number), packet, error, self.sent))
                     }
                     None => Ok(Exit::Done),
                 };
