@@ -137,6 +137,7 @@ _udgram() {
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
+            talk:0) kind=address ;;
             relay:*) kind=address ;;
             ls:*) kind=address ;;
             sockopt:*) kind=name ;;

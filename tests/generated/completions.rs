@@ -121,8 +121,8 @@ fn bash() -> String {
                 let kind = match value_name(argument) {
                     _ if argument.is_last_set() => continue,
                     // It follows ADDR, whose line covers every place.
-                    Some("PEER") => continue,
-                    Some("ADDR" | "PEER [PACKET]") => "address",
+                    Some("PEER") if argument.get_id() == "peers" => continue,
+                    Some("ADDR" | "PEER" | "PEER [PACKET]") => "address",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
                     Some("COMMAND") => "command",

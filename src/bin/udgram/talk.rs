@@ -36,7 +36,7 @@ const QUEUE: usize = 1;
 const ROOM: usize = 2;
 const STDOUT: usize = 3;
 
-/// Who writes the lines.
+/// The writer of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
     /// A user at a terminal, who sees what is reported and can write the line again.
@@ -58,7 +58,7 @@ enum Link {
 /// The way in which a descriptor that was not ready is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
-    /// When poll(2) reports it ready.
+    /// Once poll(2) reports it ready.
     OnEvent,
     /// After an interval: it was not ready although poll(2) said so.
     AfterInterval,
