@@ -96,7 +96,7 @@ _udgram() {
         else
             case $word in
                 --*=*) ;;
-                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --protocol | --socket-fd | --sockopt | --timeout | --to) option=$word ;;
+                --allow-uid | --ancillary-bufsize | --bind | --color | --connect | --count | --exec | --fd | --mode | --owner | --pipe | --protocol | --queue | --rate | --socket-fd | --sockopt | --timeout | --to | --window) option=$word ;;
                 --*) ;;
                 -*[bcmnopst])
                     # The last of a cluster, unless one before it takes the rest as its value.
@@ -117,7 +117,7 @@ _udgram() {
         case $command$option in
             recv--fd) ;;
             *--bind | *--connect | *--to | *-b | *-c) kind=address ;;
-            *--fd) kind=descriptor ;;
+            *--fd | *--notify) kind=descriptor ;;
             *--protocol | *-p) kind=protocol ;;
             *--socket-fd | *-s) kind=socket ;;
             *--sockopt | *-o) kind=sockopt ;;
@@ -137,6 +137,8 @@ _udgram() {
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
+            talk:0) kind=address ;;
+            relay:*) kind=address ;;
             ls:*) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
@@ -172,19 +174,21 @@ _udgram() {
         option)
             case $command in
                 '') candidates=(--help --quiet --verbose --version) ;;
-                'send') candidates=(--bind --color --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --reply --socket-fd --sockopt --stats --timeout --to --verbose --wait) ;;
-                'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --owner --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
-                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
-                'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'send') candidates=(--bind --color --creds --drop --envelope --fd --help --mode --null --owner --pace --protocol --quiet --rate --replace --reply --socket-fd --sockopt --stats --timeout --to --verbose --wait --window) ;;
+                'recv') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --fd --help --mode --null --owner --protocol --queue --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'listen') candidates=(--allow-uid --ancillary-bufsize --color --connect --count --creds --echo --envelope --exec --help --mode --null --owner --peek --pipe --protocol --queue --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'iter') candidates=(--ancillary-bufsize --color --connect --count --creds --envelope --help --mode --null --owner --peek --protocol --quiet --replace --socket-fd --sockopt --stats --timeout --verbose) ;;
+                'talk') candidates=(--color --envelope --help --null --protocol --quiet --socket-fd --sockopt --stats --timeout --verbose --wait) ;;
+                'relay') candidates=(--color --help --mode --owner --protocol --quiet --replace --sockopt --stats --timeout --verbose) ;;
                 'ls') candidates=(--all --color --help --quiet --verbose) ;;
                 'sockopt') candidates=(--bind --color --connect --help --mode --owner --quiet --replace --socket-fd --verbose) ;;
-                'exec') candidates=(--bind --connect --help --mode --owner --quiet --replace --socket-fd --sockopt --verbose) ;;
+                'exec') candidates=(--bind --color --connect --envelope --help --mode --notify --owner --protocol --queue --quiet --replace --socket-fd --sockopt --timeout --verbose) ;;
                 'completions') candidates=(--help --quiet --verbose) ;;
                 'help') candidates=(--help --quiet --verbose) ;;
             esac
             ;;
-        command) candidates=(send recv listen iter ls sockopt exec completions help) ;;
-        protocol) candidates=(json text raw hex base64 cbor msgpack) ;;
+        command) candidates=(send recv listen iter talk relay ls sockopt exec completions help) ;;
+        protocol) candidates=(json text raw hex base64 cbor msgpack fields syslog) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac
     # What stands before the word as readline has it (after '=' or ':') is not completed again.

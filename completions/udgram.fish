@@ -92,7 +92,7 @@ function __fish_udgram_wants_address
     contains -- -- $words
     and return 1
     set -e words[1..2]
-    argparse -i 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'peek' 'q/quiet' 'r/reply=?' 'replace' 's/socket-fd=+' 'stats' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' -- $words 2>/dev/null
+    argparse -i '0/null' 'a/all' 'allow-uid=+' 'ancillary-bufsize=+' 'b/bind=+' 'c/connect=+' 'color=+' 'creds=?' 'drop' 'e/envelope' 'echo' 'exec=+' 'fd=+' 'h/help' 'm/mode=+' 'n/count=+' 'notify=?' 'o/sockopt=+' 'owner=+' 'p/protocol=+' 'pace=?' 'peek' 'pipe=+' 'q/quiet' 'queue=+' 'r/reply=?' 'rate=+' 'replace' 's/socket-fd=+' 'stats=?' 't/timeout=+' 'to=+' 'v/verbose' 'w/wait' 'window=+' -- $words 2>/dev/null
     or return 1
     set -q _flag_to[1]; or set -q _flag_socket_fd[1]
     and return 1
@@ -140,6 +140,8 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packet
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "listen" -d 'Bind ADDR, print every packet until stopped'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "iter" -d 'Print the queued packets, within a total time limit'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "talk" -d 'Send lines of stdin as they come, print packets as they come'
+complete -c udgram -n "__fish_udgram_needs_command" -f -a "relay" -d 'Pass packets between clients of ADDR and PEER, print what passes'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "ls" -d 'List datagram sockets: whose, how full, stale or stuck'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "sockopt" -d 'Show or set the options of a socket'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a socket and run CMD with it as descriptor 3'
@@ -151,43 +153,54 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d '
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
-msgpack\t'One MessagePack value, shown as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, \'1m 30s\')' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1; all: till timeout)' -r -f
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s t -l timeout -d 'Longest wait for peer, queue, reply (250ms, 1m)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s r -l reply -d 'Await N replies to each (default 1), or all' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l window -d 'Questions under way at once, for a server in order' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l rate -d 'At most N packets a second (or /m, /h, /ms)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l pace -d 'Keep the gaps between the envelopes\' times' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: its own, or these' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, and on SIGUSR1'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l drop -d 'Drop packets that cannot be sent at once'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
-msgpack\t'One MessagePack value, shown as JSON'"
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number of a received descriptor in CMD; may repeat' -r -f
@@ -196,35 +209,40 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d '
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
-msgpack\t'One MessagePack value, shown as JSON'"
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CMD for each packet; what it prints is the reply' -r
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l pipe -d 'Keep one CMD: a packet is its line, its line a reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to another process\'s socket'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
@@ -232,17 +250,20 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
 base64\t'Bytes as base64'
 cbor\t'One CBOR value, shown as JSON'
-msgpack\t'One MessagePack value, shown as JSON'"
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms; default 0)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
@@ -250,9 +271,52 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d '
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, and on SIGUSR1'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s v -l verbose -d 'Also print the local and the peer address'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s o -l sockopt -d 'Set an option of the socket of ADDR; may repeat' -r -f -a "(__fish_udgram_settings)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s t -l timeout -d 'Close the socket of a client that is idle so long' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s q -l quiet -d 'Print errors only'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s v -l verbose -d 'Also print the local and the peer address'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h in short, --help in full'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
@@ -278,10 +342,26 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l notify -d 'Take CMD\'s notifications; tell FD that it is ready' -r -f -a "(__fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s t -l timeout -d 'Longest time to READY=1 (250ms, \'1m 30s\')' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s p -l protocol -d 'Protocol of notifications: fields (default), text, ...' -r -f -a "json\t'One JSON value, passed through unchanged'
+text\t'UTF-8 text'
+raw\t'Unchanged bytes; send reads all of stdin as one packet'
+hex\t'Bytes as hexadecimal digits'
+base64\t'Bytes as base64'
+cbor\t'One CBOR value, shown as JSON'
+msgpack\t'One MessagePack value, shown as JSON'
+fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
+syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+always\t'Everywhere'
+never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in full'
@@ -289,7 +369,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Pr
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
-complete -c udgram -n "__fish_udgram_wants_address send recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_wants_address send recv listen iter talk" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
 complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"

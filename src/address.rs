@@ -166,7 +166,7 @@ impl fmt::Display for Address<'_> {
                         match character {
                             '\\' => f.write_str(r"\\")?,
                             '\0' => f.write_str(r"\0")?,
-                            control if control.is_control() => {
+                            control if Quoted::escapes(control) => {
                                 for byte in control.encode_utf8(&mut [0; 4]).bytes() {
                                     write!(f, "\\x{byte:02x}")?;
                                 }

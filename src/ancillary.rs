@@ -3,6 +3,7 @@
 
 pub use crate::credentials::Credentials;
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::protocol::Carrier;
 use crate::sockopt;
 use crate::sys::{ReceivedControl, SO_TIMESTAMP_NEW, SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW};
 use nix::libc::{self, c_int};
@@ -16,6 +17,9 @@ pub const MAX_DESCRIPTORS: usize = 253;
 /// The default space for control data in bytes: `CMSG_SPACE(8192)`, enough for every message.
 #[doc(alias = "CMSG_SPACE")]
 pub const DEFAULT_CONTROL_LEN: usize = space(8192);
+
+/// The space for the control data of one descriptor in bytes: `CMSG_SPACE(4)`.
+pub(crate) const ONE_DESCRIPTOR_LEN: usize = space(size_of::<c_int>());
 
 /// The largest space for control data in bytes: 1 MiB, far more than the kernel ever fills.
 pub const MAX_CONTROL_LEN: usize = 1 << 20;
@@ -128,6 +132,11 @@ impl Control {
         self.descriptors
     }
 
+    /// Returns the credentials that it claims.
+    pub(crate) fn credentials(&self) -> Option<Credentials> {
+        self.credentials
+    }
+
     /// Returns the credentials that it claims, unless they are those of this process.
     pub(crate) fn foreign_credentials(&self) -> Option<Credentials> {
         self.credentials
@@ -192,6 +201,15 @@ impl ControlSpace {
         match self {
             Self::NoDescriptors => taken,
             Self::Bytes(len) => taken + len,
+        }
+    }
+
+    /// Returns the same space, or one for a descriptor if packets travel in memfds.
+    #[must_use]
+    pub fn for_carrier(self, carrier: Carrier) -> Self {
+        match (self, carrier) {
+            (Self::NoDescriptors, Carrier::DatagramOrMemfd) => Self::Bytes(ONE_DESCRIPTOR_LEN),
+            (space, _) => space,
         }
     }
 

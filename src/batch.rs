@@ -3,11 +3,14 @@
 use crate::address::Address;
 use crate::ancillary::{Ancillary, ControlSpace};
 use crate::error::{Error, Result, Subject};
+use crate::memfd;
+use crate::protocol::{Carrier, ParseError};
 use crate::spin::Spin;
 use crate::sys::{self, ReceiveBuffers, Received, SockAddrRef};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit};
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -77,6 +80,41 @@ impl<'b> Datagram<'b> {
     #[must_use]
     pub fn sender(&self) -> Address<'b> {
         self.from.address()
+    }
+
+    /// Returns the bytes of the packet: those of the datagram, or if it is empty and packets travel in memfds, a
+    /// copy of the contents of the memfd that it carries. Reading does not block, and the copy has at most 64 MiB.
+    ///
+    /// Fails if an empty datagram carries anything else, or more.
+    pub fn payload(&self, carrier: Carrier) -> std::result::Result<Cow<'b, [u8]>, ParseError> {
+        let contents = match carrier {
+            Carrier::DatagramOrMemfd if self.size == 0 && !self.ancillary.truncated => {
+                memfd::packet(&self.ancillary.descriptors)?
+            }
+            _ => None,
+        };
+        Ok(contents.map_or(Cow::Borrowed(self.bytes), Cow::Owned))
+    }
+
+    /// Returns the number of descriptors besides a memfd that carries the packet.
+    #[must_use]
+    pub fn descriptors_beside(&self, carrier: Carrier) -> usize {
+        match self.payload(carrier) {
+            Ok(Cow::Owned(_)) => 0,
+            _ => self.ancillary.descriptors.len(),
+        }
+    }
+
+    /// Does the same as [`payload`](Self::payload), and closes the memfd. If there is none to read, returns the bytes
+    /// of the datagram and keeps its descriptors.
+    pub fn take_payload(&mut self, carrier: Carrier) -> Cow<'b, [u8]> {
+        match self.payload(carrier) {
+            Ok(Cow::Owned(contents)) => {
+                self.ancillary.descriptors.clear();
+                contents.into()
+            }
+            _ => self.bytes.into(),
+        }
     }
 
     /// Returns whether bytes were lost because the buffer was too small: `MSG_TRUNC`.

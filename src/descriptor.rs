@@ -54,6 +54,13 @@ impl Access {
     }
 }
 
+/// Returns whether the process that a pidfd refers to has not been reaped: its number is still its own.
+#[must_use]
+#[doc(alias = "pidfd_send_signal")]
+pub fn process_exists(pidfd: BorrowedFd<'_>) -> bool {
+    sys::process_exists(pidfd)
+}
+
 /// Describes an open descriptor. Does not read from it or change it.
 #[must_use]
 pub fn describe_descriptor(fd: BorrowedFd<'_>) -> Description {

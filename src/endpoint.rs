@@ -1,12 +1,12 @@
 //! Sends and receives packets of a protocol over a socket without a fixed peer.
 
 use crate::address::{Address, ToAddress};
-use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN};
+use crate::ancillary::{Ancillary, Control, ControlSpace, DEFAULT_CONTROL_LEN, ONE_DESCRIPTOR_LEN};
 use crate::batch::{Batch, Datagram, ReceiveMode};
 use crate::binding::{BindOptions, Binding, bind};
 use crate::diagnose::peer_lost;
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::outgoing::{Destination, Outgoing, PeerName};
+use crate::outgoing::{Destination, MemfdDatagram, Outgoing, PeerName};
 use crate::protocol::DatagramProtocol;
 use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Wake};
@@ -78,7 +78,8 @@ impl Inbox {
     fn is_reusable(&self) -> bool {
         matches!(
             self.space,
-            ControlSpace::NoDescriptors | ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
+            ControlSpace::NoDescriptors
+                | ControlSpace::Bytes(DEFAULT_CONTROL_LEN | ONE_DESCRIPTOR_LEN)
         )
     }
 }
@@ -396,6 +397,7 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         if let Some(peer) = peer {
             peer.check(&socket)?;
         }
+        let space = space.for_carrier(self.protocol.carrier());
         let kept = locked(&self.spare).take_if(|inbox| inbox.space == space);
         let mut inbox = match kept {
             Some(inbox) => inbox,
@@ -419,15 +421,27 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let Some(datagram) = batch.datagrams().next() else {
             return Ok(Received::Nothing);
         };
+        let payload = datagram.payload(self.protocol.carrier());
         // Take the ancillary data out first: an early return then closes the descriptors.
-        let ancillary = std::mem::take(datagram.ancillary);
+        let mut ancillary = std::mem::take(datagram.ancillary);
         if let Some(peer) = peer {
             if !peer.name.has_sent(&datagram) {
                 return Ok(Received::Stranger);
             }
             peer.check(socket)?;
         }
-        let packet = self.parse(&datagram)?.into();
+        let payload = payload.map_err(|error| refused(&datagram, error.to_string()))?;
+        let packet = match &payload {
+            Cow::Borrowed(_) => self.parse(&datagram)?.into(),
+            Cow::Owned(contents) => {
+                // The memfd is used up.
+                ancillary.descriptors.clear();
+                let packet = self.protocol.build_packet(contents);
+                packet
+                    .map_err(|error| refused(&datagram, error.to_string()))?
+                    .into()
+            }
+        };
         Ok(Received::Message(Message {
             packet,
             sender: datagram.sender().into_owned(),
@@ -435,21 +449,17 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         }))
     }
 
-    /// Parses a datagram. Fails with [`ErrorKind::Parse`] if it is not a valid packet or was truncated.
+    /// Parses the bytes of a datagram. Fails with [`ErrorKind::Parse`] if they are not a valid packet or were
+    /// truncated. Does not read a memfd; [`Datagram::payload`] does.
     pub fn parse<'d>(&self, datagram: &Datagram<'d>) -> Result<P::View<'d>> {
-        let refuse = |cause| {
-            let sender = Subject::Address(datagram.sender().into_owned());
-            Error::new(ErrorKind::Parse, "read the packet of", sender, cause)
-        };
         if datagram.is_truncated() {
             let (whole, came) = (datagram.size, datagram.bytes.len());
-            return Err(refuse(format!(
-                "it has {whole} bytes and was truncated to {came}"
-            )));
+            let cause = format!("it has {whole} bytes and was truncated to {came}");
+            return Err(refused(datagram, cause));
         }
         self.protocol
             .build_packet(datagram.bytes)
-            .map_err(|error| refuse(error.to_string()))
+            .map_err(|error| refused(datagram, error.to_string()))
     }
 
     /// Receives a batch as [`DatagramSocket::receive`] does.
@@ -508,10 +518,14 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let bytes = &bytes;
         let outgoing = Outgoing { bytes, to, control };
         let wake = self.wake(&Wake::default());
-        socket
-            .send(&[outgoing], deadline.remaining(), &wake)
-            .map(drop)
-            .map_err(|(_, error)| error)
+        let send = |outgoing: Outgoing<'_>| {
+            let sent = socket.send(&[outgoing], deadline.remaining(), &wake);
+            sent.map(drop).map_err(|(_, error)| error)
+        };
+        send(outgoing).or_else(|error| {
+            let datagram = MemfdDatagram::replacing(&outgoing, error, self.protocol.carrier())?;
+            send(datagram.outgoing(to))
+        })
     }
 
     /// Makes the datagram that carries `packet`. Fails with [`ErrorKind::Parse`] if it is not valid.
@@ -537,6 +551,12 @@ impl<P: DatagramProtocol> UnixDatagramEndpoint<P> {
         let socket = self.socket().map_err(|error| (0, error))?;
         socket.send(messages, timeout, &self.wake(wake))
     }
+}
+
+/// Makes the error of a datagram that is not a valid packet.
+fn refused(datagram: &Datagram<'_>, cause: String) -> Error {
+    let sender = Subject::Address(datagram.sender().into_owned());
+    Error::new(ErrorKind::Parse, "read the packet of", sender, cause)
 }
 
 /// The peer that a client receives from.

@@ -1,7 +1,7 @@
-//! Finds the process that holds a socket, and its descriptor.
+//! Finds a process that holds a socket, and the number of its descriptor.
 //!
-//! A scratch socket is connected to the address, and the kernel says whose socket that reached
-//! (sock_diag(7)); /proc/PID/fd says which processes hold it. Nothing is sent.
+//! A scratch socket is connected to the address, and sock_diag(7) reports the inode number of its peer. The links
+//! in /proc/PID/fd have that number. Nothing is sent.
 
 use crate::address::{Address, ToAddress};
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -34,16 +34,16 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Copies the datagram socket that is bound to `address` now from a process that holds it, and
-    /// returns that process; pidfd_getfd(2). Of several holders any will do.
+    /// Copies the datagram socket that is bound to `address` now from any process that holds it, and
+    /// returns that process; pidfd_getfd(2).
     ///
-    /// A pathname leads to the socket whose file it names, in whichever network namespace that is. An
-    /// abstract name that nobody has in this namespace is looked for in those of the processes that may
-    /// be seen, which takes CAP_SYS_ADMIN.
+    /// A pathname leads to the socket of its file, in any network namespace. An abstract name that no socket has
+    /// in this namespace is looked up in those of the processes that this process sees, which needs
+    /// CAP_SYS_ADMIN.
     ///
     /// Fails with [`ErrorKind::NobodyThere`] if there is no such socket, as
-    /// [`DatagramSocket::connect`] does if it is something else, and with [`ErrorKind::System`] if no
-    /// process that holds it may be seen or traced.
+    /// [`DatagramSocket::connect`] does if it is something else, and with [`ErrorKind::System`] if this
+    /// process may not see or trace a process that holds it.
     pub fn copy_bound(address: impl ToAddress) -> Result<(DatagramSocket, Self)> {
         let address = address.to_address()?;
         let inode = inode_bound_to(&address)?;
@@ -65,8 +65,8 @@ impl Holder {
         }
     }
 
-    /// Finds a process that holds the socket with this inode number; EACCES if none does, but some may
-    /// not be looked into.
+    /// Finds a process that holds the socket with this inode number. EACCES if none is found and there are
+    /// processes that this process may not trace.
     pub(crate) fn of_socket(inode: u64) -> Result<Option<Self>, Errno> {
         let mut hidden = false;
         for holder in holders(inode) {
@@ -95,7 +95,7 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let command = command(self.pid);
-        if command.contains(char::is_control) {
+        if command.contains(Quoted::escapes) {
             Quoted(OsStr::new(&command)).fmt(f)?;
         } else {
             f.write_str(&command)?;
@@ -131,11 +131,11 @@ pub(crate) fn copy(
 fn unseen(subject: Subject, errno: Option<Errno>) -> Error {
     match errno {
         None => Error::system(FIND_HOLDER, subject, Errno::ESRCH)
-            .with_cause("no process here holds it")
-            .with_hint("it may be in another pid namespace"),
+            .with_cause("no process in this pid namespace holds it")
+            .with_hint("its process may be in another pid namespace"),
         Some(errno) => Error::system(FIND_HOLDER, subject, errno)
-            .with_cause("there are processes that may not be looked into")
-            .with_hint("looking into another user's processes needs CAP_SYS_PTRACE"),
+            .with_cause("no process that may be traced holds it")
+            .with_hint("tracing another user's processes needs CAP_SYS_PTRACE"),
     }
 }
 
@@ -157,8 +157,8 @@ pub(crate) fn inode_bound_to(address: &Address<'_>) -> Result<u32> {
         Err(error) => error,
     };
     let listed = match (error.errno(), address) {
-        // A socket that is connected refuses everybody but its peer. One whose file may not be written
-        // to can be held by this user all the same.
+        // EPERM: the socket is connected to another one and accepts only that. EACCES: the file is not writable,
+        // but a process of this user may hold the socket.
         (Some(Errno::EPERM | Errno::EACCES), _) => {
             let sockets = unix_sockets().map_err(failed)?;
             match find(
@@ -175,7 +175,7 @@ pub(crate) fn inode_bound_to(address: &Address<'_>) -> Result<u32> {
     listed.ok_or(error)
 }
 
-/// Makes a socket to be connected for a moment. Others tell it from a client: it cannot send.
+/// Makes a socket that is connected only for a test. It cannot send, so that it does not count as a client.
 pub(crate) fn scratch_socket() -> Result<DatagramSocket> {
     let socket = DatagramSocket::new()?;
     shutdown(socket.as_fd().as_raw_fd(), Shutdown::Write)
@@ -189,8 +189,8 @@ pub(crate) fn peer_of(socket: &DatagramSocket) -> Result<Option<u32>, Errno> {
     Ok(unix_socket(own)?.peer.filter(|peer| *peer != 0))
 }
 
-/// Finds the socket that is bound to `address` in the other network namespaces. Several are an error:
-/// nothing tells which one is meant.
+/// Finds the socket that is bound to `address` in the other network namespaces. Fails if there are several:
+/// which one is meant is unknown.
 fn elsewhere(address: &Address<'_>) -> Result<Option<u32>> {
     let found: BTreeSet<u32> = namespaces()
         .iter()
@@ -212,7 +212,7 @@ fn elsewhere(address: &Address<'_>) -> Result<Option<u32>> {
     Ok(found.first().copied())
 }
 
-/// Lists the sockets of each other network namespace that processes may be seen in; setns(2) needs
+/// Lists the sockets of each other network namespace that a visible process is in; setns(2) needs
 /// CAP_SYS_ADMIN.
 fn namespaces() -> Vec<Vec<UnixSocket>> {
     let own = fs::read_link("/proc/self/ns/net").ok();
@@ -227,8 +227,8 @@ fn namespaces() -> Vec<Vec<UnixSocket>> {
     namespaces
 }
 
-/// Finds the processes that hold the socket with this inode number; an error for each that may not be
-/// looked into.
+/// Finds the processes that hold the socket with this inode number. Returns an error for each process that this
+/// process may not trace.
 pub(crate) fn holders(inode: u64) -> impl Iterator<Item = io::Result<Holder>> {
     processes().into_iter().flat_map(move |pid| {
         let descriptors = match socket_descriptors(pid) {
@@ -262,7 +262,7 @@ pub(crate) fn socket_descriptors(pid: i32) -> io::Result<Vec<(RawFd, u32)>> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let inode = match socket_inode(&entry.path()) {
             Ok(Some(inode)) => inode,
-            // Root may list the descriptors of a process that it may not look into.
+            // Root may list the descriptors of a process that it may not trace, but not read the links.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             _ => continue,
         };
@@ -277,7 +277,7 @@ pub(crate) fn socket_descriptors(pid: i32) -> io::Result<Vec<(RawFd, u32)>> {
     Ok(sockets)
 }
 
-/// Returns the inode number of the socket that a link in /proc/PID/fd stands for: `socket:[INODE]`.
+/// Returns the inode number in a link of /proc/PID/fd to a socket: `socket:[INODE]`.
 pub(crate) fn socket_inode(link: &Path) -> io::Result<Option<u32>> {
     let target = fs::read_link(link)?;
     let inode = target

@@ -426,7 +426,8 @@
 //!   or dropped with the receiver's socket. The sender does not learn whether it was read.
 //! - It does not connect again by itself when a peer restarts; [`reconnect`](UnixDatagramClient::reconnect)
 //!   does.
-//! - It starts no threads, except for that of async-io with the feature `async`. It prints nothing, and changes
+//! - It starts no threads, except for that of async-io with the feature `async`, and one that ends before
+//!   [`DatagramSocket::with_queue`] returns. It prints nothing, and changes
 //!   nothing of the process: no signal handlers, no environment.
 #![cfg_attr(not(feature = "async"), allow(rustdoc::broken_intra_doc_links))]
 
@@ -451,6 +452,7 @@ mod error;
 pub mod fuzzing;
 mod holder;
 pub mod inventory;
+mod memfd;
 mod observer;
 mod outgoing;
 mod peer;
@@ -475,12 +477,14 @@ pub use batch::{BATCH, Batch, Datagram, ReceiveMode};
 pub use binding::{BindOptions, Binding, Lost, Occupied, bind};
 pub use client::UnixDatagramClient;
 pub use credentials::Credentials;
-pub use descriptor::{Access, Description, describe_descriptor, duplicate, metadata};
+pub use descriptor::{
+    Access, Description, describe_descriptor, duplicate, metadata, process_exists,
+};
 pub use endpoint::{Message, UnixDatagramEndpoint};
 pub use error::{Error, ErrorKind, Result, Subject, strerror};
 pub use holder::Holder;
 pub use observer::{ObservedDatagram, Observer, Progress, Sender};
-pub use outgoing::{Destination, Outgoing, PeerName};
+pub use outgoing::{Destination, MemfdDatagram, Outgoing, PeerName};
 pub use peer::{PeerWatch, may_become_reachable};
 pub use quoted::Quoted;
 pub use server::{ServerEvent, UnixDatagramServer};

@@ -4,12 +4,15 @@ use crate::address::{Address, ToAddress};
 use crate::ancillary::Control;
 use crate::batch::Datagram;
 use crate::diagnose::peer_error;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::memfd;
+use crate::protocol::Carrier;
 use crate::sys::SockAddr;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
+use nix::libc;
 use nix::sys::stat::Mode;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The destination of datagrams: the address given, and the way to reach it now.
 ///
@@ -254,4 +257,45 @@ pub struct Outgoing<'o> {
     pub to: Option<&'o Destination>,
     /// Its control data.
     pub control: Option<&'o Control>,
+}
+
+/// An empty datagram that carries the bytes of a packet in a sealed memfd.
+#[derive(Debug)]
+pub struct MemfdDatagram {
+    control: Control,
+    /// Open until the datagram is sent.
+    _memfd: OwnedFd,
+}
+
+impl MemfdDatagram {
+    /// Makes the datagram that replaces `refused`, which could not be sent because of `error`.
+    ///
+    /// Fails with that error if the datagram was not too long, if the carrier is no memfd, and if it has
+    /// descriptors: beside them the receiver would not know the memfd.
+    pub fn replacing(refused: &Outgoing<'_>, error: Error, carrier: Carrier) -> Result<Self> {
+        let credentials = refused.control.and_then(Control::credentials);
+        let descriptors = refused.control.is_some_and(Control::has_descriptors);
+        if carrier != Carrier::DatagramOrMemfd || descriptors || error.kind() != ErrorKind::TooLong
+        {
+            return Err(error);
+        }
+        let memfd = memfd::sealed(refused.bytes).map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Error::system("put the packet into a memfd", Subject::None, errno)
+        })?;
+        Ok(Self {
+            control: Control::new(&[memfd.as_fd()], credentials)?,
+            _memfd: memfd,
+        })
+    }
+
+    /// Returns the datagram, to be sent to `to`.
+    #[must_use]
+    pub fn outgoing<'m>(&'m self, to: Option<&'m Destination>) -> Outgoing<'m> {
+        Outgoing {
+            bytes: &[],
+            to,
+            control: Some(&self.control),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Lists the Unix sockets of this network namespace; sock_diag(7).
 //!
-//! Unlike in /proc/net/unix, a name with a line end cannot forge entries: each name comes with its length.
+//! Names have a length. In /proc/net/unix, a name with a line end could forge an entry.
 
 use crate::address::Address;
 use crate::sys;
@@ -83,8 +83,8 @@ pub(crate) fn inode_of(socket: impl AsFd) -> Option<u32> {
     u32::try_from(sys::metadata(socket.as_fd()).ok()?.ino()).ok()
 }
 
-/// Lists the Unix sockets of the network namespace that a file such as /proc/PID/ns/net stands for;
-/// EPERM without CAP_SYS_ADMIN. A thread of its own enters the namespace.
+/// Lists the Unix sockets of the network namespace that a file such as /proc/PID/ns/net refers to. A separate
+/// thread enters the namespace; EPERM without CAP_SYS_ADMIN.
 pub(crate) fn unix_sockets_of(namespace: &Path) -> Result<Vec<UnixSocket>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let namespace = nix::fcntl::open(namespace, flags, Mode::empty())?;
@@ -121,13 +121,22 @@ pub(crate) fn find<'s>(
         }),
         Address::Pathname(path) => {
             let file = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
-            let certain = sockets.clone().find(|socket| socket.has_file(&file));
-            certain.or_else(|| {
-                let mut likely = sockets.filter(|socket| socket.has_inode(file.ino()));
-                likely.next().filter(|_| likely.next().is_none())
-            })
+            find_by_file(sockets, &file)
         }
     }
+}
+
+/// Finds the socket that is bound to a file: one whose device matches, too, or else the only one whose inode
+/// number matches.
+pub(crate) fn find_by_file<'s>(
+    sockets: impl Iterator<Item = &'s UnixSocket> + Clone,
+    file: &Metadata,
+) -> Option<&'s UnixSocket> {
+    let certain = sockets.clone().find(|socket| socket.has_file(file));
+    certain.or_else(|| {
+        let mut likely = sockets.filter(|socket| socket.has_inode(file.ino()));
+        likely.next().filter(|_| likely.next().is_none())
+    })
 }
 
 /// Returns the number of a file's device as the kernel has it (`s_dev`): 20 bits are the minor number.
@@ -219,8 +228,8 @@ impl UnixSocket {
         self.shutdown & SEND_SHUTDOWN == 0
     }
 
-    /// Returns whether it is bound to this file. Some file systems (btrfs, overlayfs) have another device
-    /// number for stat(2) than for themselves: `false` is not certain there.
+    /// Returns whether it is bound to this file. `false` is not certain: on some file systems (btrfs,
+    /// overlayfs), stat(2) returns another device number than sock_diag(7).
     pub(crate) fn has_file(&self, file: &Metadata) -> bool {
         self.has_inode(file.ino()) && self.device == kernel_device(file)
     }

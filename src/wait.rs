@@ -8,6 +8,16 @@ use nix::libc::{POLLIN, POLLOUT, POLLRDHUP, pollfd};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+/// The number of descriptors that [`wait_any`] takes.
+pub const MAX_WAITED: usize = 4;
+
+/// An entry that poll(2) ignores: its descriptor is negative.
+const NOT_POLLED: pollfd = pollfd {
+    fd: -1,
+    events: 0,
+    revents: 0,
+};
+
 /// The moment at which a wait gives up; [`Deadline::NEVER`] sets no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(Option<Instant>);
@@ -23,6 +33,12 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// Sets the limit at a moment.
+    #[must_use]
+    pub fn at(moment: Instant) -> Self {
+        Self(Some(moment))
+    }
+
     /// Returns whether the deadline has passed.
     #[must_use]
     pub fn passed(self) -> bool {
@@ -32,7 +48,12 @@ impl Deadline {
     /// Returns this deadline or the moment `timeout` from now, whichever is earlier.
     #[must_use]
     pub fn or_after(self, timeout: Duration) -> Self {
-        let other = Self::after(Some(timeout));
+        self.or(Self::after(Some(timeout)))
+    }
+
+    /// Returns this deadline or the other, whichever is earlier.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(one), Some(two)) => Self(Some(one.min(two))),
             (one, two) => Self(one.or(two)),
@@ -94,7 +115,8 @@ impl<'a> Wake<'a> {
     /// [`notice`](Self::notice) is readable.
     pub fn check(&self) -> Result<bool> {
         let now = Deadline::after(Some(Duration::ZERO));
-        Ok(poll_until(None, now, self)? == Some(Ready::Notice))
+        let ended = poll_until(&mut [NOT_POLLED; MAX_WAITED], now, self)?;
+        Ok(ended == Some(Ready::Notice))
     }
 }
 
@@ -105,6 +127,15 @@ pub enum Until {
     Readable,
     /// There is room to write.
     Writable,
+}
+
+impl Until {
+    fn events(self) -> i16 {
+        match self {
+            Self::Readable => POLLIN | POLLRDHUP,
+            Self::Writable => POLLOUT,
+        }
+    }
 }
 
 /// The event that ended a wait.
@@ -128,18 +159,32 @@ pub fn wait(
     deadline: Deadline,
     wake: &Wake<'_>,
 ) -> Result<Option<Ready>> {
-    let events = match until {
-        Until::Readable => POLLIN | POLLRDHUP,
-        Until::Writable => POLLOUT,
-    };
-    poll_until(Some(entry(fd.as_fd(), events)), deadline, wake)
+    let mut polled = [NOT_POLLED; MAX_WAITED];
+    polled[0] = entry(fd.as_fd(), until.events());
+    poll_until(&mut polled, deadline, wake)
+}
+
+/// Blocks until one of several descriptors is ready; ppoll(2). Entries that are `None` are not waited
+/// for. Returns the event of each entry: none if the deadline passed first, or if [`Wake::notice`] is
+/// readable.
+///
+/// Fails as [`Wake`] says.
+pub fn wait_any(
+    waited: [Option<(BorrowedFd<'_>, Until)>; MAX_WAITED],
+    deadline: Deadline,
+    wake: &Wake<'_>,
+) -> Result<[Option<Ready>; MAX_WAITED]> {
+    let mut polled =
+        waited.map(|waited| waited.map_or(NOT_POLLED, |(fd, until)| entry(fd, until.events())));
+    poll_until(&mut polled, deadline, wake)?;
+    Ok(polled.map(|polled| event(polled.revents)))
 }
 
 /// Blocks until the deadline, or until [`Wake::notice`] is readable.
 ///
 /// Fails as [`Wake`] says.
 pub fn pause(deadline: Deadline, wake: &Wake<'_>) -> Result<()> {
-    poll_until(None, deadline, wake).map(drop)
+    poll_until(&mut [NOT_POLLED; MAX_WAITED], deadline, wake).map(drop)
 }
 
 fn entry(fd: BorrowedFd<'_>, events: i16) -> pollfd {
@@ -150,16 +195,27 @@ fn entry(fd: BorrowedFd<'_>, events: i16) -> pollfd {
     }
 }
 
-fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Result<Option<Ready>> {
-    // poll(2) ignores negative descriptors.
-    let none = pollfd {
-        fd: -1,
-        events: 0,
-        revents: 0,
-    };
-    let early = |fd: Option<BorrowedFd<'_>>, events| fd.map_or(none, |fd| entry(fd, events));
+/// Returns the event of a descriptor that is waited for.
+fn event(revents: i16) -> Option<Ready> {
+    if revents & POLLRDHUP != 0 {
+        return Some(Ready::ShutDown);
+    }
+    (revents != 0).then_some(Ready::Now)
+}
+
+/// Blocks until an entry of `waited` is ready, and returns its event.
+fn poll_until(
+    waited: &mut [pollfd; MAX_WAITED],
+    deadline: Deadline,
+    wake: &Wake<'_>,
+) -> Result<Option<Ready>> {
+    let early = |fd: Option<BorrowedFd<'_>>, events| fd.map_or(NOT_POLLED, |fd| entry(fd, events));
+    let [first, second, third, fourth] = *waited;
     let mut polled = [
-        ready.unwrap_or(none),
+        first,
+        second,
+        third,
+        fourth,
         early(wake.stop, POLLIN),
         early(wake.closed, POLLIN),
         // poll(2) always reports POLLERR on the write end of a pipe without a reader.
@@ -174,7 +230,7 @@ fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Res
                 return Err(Error::system("wait", Subject::None, errno).of_call("ppoll", "2.6.16"));
             }
         }
-        let [ready, stop, closed, output, notice] = polled.map(|entry| entry.revents);
+        let [.., stop, closed, output, notice] = polled.map(|entry| entry.revents);
         if stop != 0 {
             return fail(ErrorKind::Stopped, "the process was asked to stop");
         }
@@ -184,11 +240,10 @@ fn poll_until(ready: Option<pollfd>, deadline: Deadline, wake: &Wake<'_>) -> Res
         if output != 0 {
             return fail(ErrorKind::OutputGone, "the reader of the output is gone");
         }
-        if ready & POLLRDHUP != 0 {
-            return Ok(Some(Ready::ShutDown));
-        }
-        if ready != 0 {
-            return Ok(Some(Ready::Now));
+        waited.copy_from_slice(&polled[..MAX_WAITED]);
+        let ready = waited.iter().find_map(|entry| event(entry.revents));
+        if ready.is_some() {
+            return Ok(ready);
         }
         if notice != 0 {
             return Ok(Some(Ready::Notice));

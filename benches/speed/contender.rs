@@ -240,6 +240,35 @@ pub(crate) const ASKED: [&[Contender]; 2] = [
     ],
 ];
 
+/// Servers with several requests under way. The first row of udgram is compared with the others.
+pub(crate) const ANSWERS: &[Contender] = &[
+    contender(Program::Floor, "", "{floor} echo {addr}"),
+    contender(
+        Program::Udgram,
+        ANSWERS_ECHO,
+        "{udgram} listen -p json --echo {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --pipe of a C filter",
+        "{udgram} listen -p json --pipe {filter} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --pipe 'jq -c --unbuffered .'",
+        "{udgram} listen -p json --pipe {jq} {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "answers, --exec of a C filter",
+        "{udgram} listen -p json --exec {filter} {addr}",
+    )
+    .slow(50),
+];
+
+/// The row of [`ANSWERS`] that the others are compared with.
+pub(crate) const ANSWERS_ECHO: &str = "answers, --echo";
+
 /// Programs that send one packet and exit. The packet is in the arguments and on stdin.
 pub(crate) const START: &[Contender] = &[
     contender(Program::Floor, "", "{floor} one {addr} {packet}"),
@@ -305,6 +334,66 @@ pub(crate) const FLAT: [&[Contender]; 2] = [
     ],
 ];
 
+/// Receive with a deep queue, beside a floor with the default one, and beside one with the same.
+pub(crate) const QUEUE: [&[Contender]; 2] = [
+    &[
+        contender(Program::Floor, "", RECEIVE_FLOOR),
+        contender(Program::Udgram, "receive, json", RECEIVE_JSON),
+        contender(
+            Program::Udgram,
+            "receive, json, --queue 512",
+            "{udgram} listen -p json --queue 512 --count {count} {addr}",
+        ),
+    ],
+    &[
+        contender(Program::Floor, "", "{floor} receive {addr} {count} 512"),
+        contender(
+            Program::Udgram,
+            "receive, json, --queue 512, floor with the same queue",
+            "{udgram} listen -p json --queue 512 --count {count} {addr}",
+        ),
+    ],
+];
+
+/// Receive a burst from senders that do not wait.
+pub(crate) const BURST: &[Contender] = &[
+    contender(Program::Floor, "", RECEIVE_FLOOR),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000",
+        "{udgram} listen -p json {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000, --queue 512",
+        "{udgram} listen -p json --queue 512 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "received of a burst of 4,000, --queue 4096",
+        "{udgram} listen -p json --queue 4096 {addr}",
+    ),
+];
+
+/// Ask `listen --echo`, beside a client that has one question under way.
+pub(crate) const WINDOW: &[Contender] = &[
+    contender(
+        Program::Floor,
+        "",
+        "{udgram} send -p json -r --window 1 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "questions, --window 8",
+        "{udgram} send -p json -r --window 8 {addr}",
+    ),
+    contender(
+        Program::Udgram,
+        "questions, --window 64",
+        "{udgram} send -p json -r --window 64 {addr}",
+    ),
+];
+
 /// Observe a process that receives: the first row of each is the process by itself.
 pub(crate) const OBSERVE: &[Contender] = &[
     contender(Program::Floor, "", OBSERVED),
@@ -326,6 +415,25 @@ pub(crate) const OBSERVE: &[Contender] = &[
     .slow(50)
     .noted("`-f -e trace=network`; prints at most 32 bytes of each datagram"),
 ];
+
+/// Programs that pass packets on to a process. In the place of the floor, there is none between the two ends.
+pub(crate) const RELAY: &[Contender] = &[
+    contender(Program::Floor, "", ""),
+    contender(
+        Program::Udgram,
+        "through a relay",
+        "{udgram} relay -p json {addr} {behind}",
+    ),
+    contender(
+        Program::Socat,
+        "through a relay",
+        "socat -u UNIX-RECV:{addr} UNIX-SENDTO:{behind}",
+    )
+    .noted("one way, without credentials, descriptors and the senders' addresses"),
+];
+
+/// The number of entries at the start of [`RELAY`] that pass answers back.
+pub(crate) const BOTH_WAYS: usize = 2;
 
 /// The process that is observed: it checks that each datagram arrives, in order.
 pub(crate) const OBSERVED: &str = "{floor} sink {addr} {count}";

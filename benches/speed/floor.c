@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@ enum {
     SLOT = 8 << 20,      /* the buffer of a datagram; pages are allocated when written */
     OUTPUT = 256 << 10,  /* the number of bytes in a write(2) */
     INPUT = 256 << 10,   /* the number of bytes in a read(2) */
+    WINDOW = 8,          /* the number of requests under way: they fit in the shortest queues */
     SEQUENCE = 8,        /* offset of the sequence number in a packet: {"seq":"000000000" */
     DIGITS = 9,
     RUN_LIMIT = 600      /* seconds; alarm(2) then ends a run that hangs */
@@ -76,6 +78,17 @@ static int open_socket(const char *local, const char *peer)
             die(peer);
     }
     return fd;
+}
+
+/* Moves the process to a network namespace whose sockets have a queue of this length. */
+static void deepen_queues(const char *limit)
+{
+    int file;
+    if (unshare(CLONE_NEWNET) < 0 || (file = open("/proc/sys/net/unix/max_dgram_qlen", O_WRONLY)) < 0)
+        die("queue");
+    if (write(file, limit, strlen(limit)) < 0)
+        die("queue");
+    close(file);
 }
 
 static void write_all(const char *bytes, size_t size)
@@ -293,6 +306,18 @@ static void generate(const char *peer, unsigned long count, const char *packet, 
     }
 }
 
+/* Sends copies of the packet from forty sockets in turn, without waiting: what finds the queue full is lost. */
+static void volley(const char *peer, unsigned long count, const char *packet)
+{
+    enum { SENDERS = 40 };
+    int fds[SENDERS];
+    for (int i = 0; i < SENDERS; i++)
+        fds[i] = open_socket(NULL, peer);
+    for (unsigned long i = 0; i < count; i++)
+        if (send(fds[i % SENDERS], packet, strlen(packet), MSG_DONTWAIT) < 0 && errno != EAGAIN)
+            die("send");
+}
+
 /* Sends large packets: JSON strings of the given size. */
 static void burst(const char *peer, unsigned long count, size_t size)
 {
@@ -307,8 +332,9 @@ static void burst(const char *peer, unsigned long count, size_t size)
             die("send");
 }
 
-/* Sends requests and waits for each answer; prints the average nanoseconds for one. */
-static void ping(const char *peer, unsigned long count, const char *packet, const char *local)
+/* Sends requests, of which `window` are under way at a time, and checks their answers; prints the average
+ * nanoseconds for one. */
+static void ping(const char *peer, unsigned long count, const char *packet, const char *local, unsigned long window)
 {
     int fd = open_socket(local, NULL);
     size_t size = strlen(packet);
@@ -319,9 +345,10 @@ static void ping(const char *peer, unsigned long count, const char *packet, cons
     if (connect(fd, (struct sockaddr *)&name, sizeof name) < 0)
         die(peer);
     double start = now();
-    for (unsigned long i = 0; i < count; i++) {
-        if (send(fd, packet, size, 0) < 0)
-            die("send");
+    for (unsigned long sent = 0, answered = 0; answered < count; answered++) {
+        for (; sent < count && sent < answered + window; sent++)
+            if (send(fd, packet, size, 0) < 0)
+                die("send");
         ssize_t n = recv(fd, answer, sizeof answer, 0);
         if (n != (ssize_t)size || memcmp(answer, packet, size) != 0) {
             fputs("the answer is not what was asked\n", stderr);
@@ -331,6 +358,17 @@ static void ping(const char *peer, unsigned long count, const char *packet, cons
     printf("%.0f\n", (now() - start) / (double)count);
 }
 
+/* Copies stdin to stdout as it comes: whole lines stay whole. */
+static int filter(void)
+{
+    ssize_t n;
+    while ((n = read(0, output, sizeof output)) > 0)
+        for (ssize_t done = 0, written; done < n; done += written)
+            if ((written = write(1, output + done, (size_t)(n - done))) < 0)
+                die("write");
+    return n < 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 2 ? argv[1] : "", *path = argv[argc > 2 ? 2 : 0];
@@ -338,9 +376,13 @@ int main(int argc, char **argv)
         int fd = open_socket("", path);
         return send(fd, argv[3], strlen(argv[3]), 0) < 0;
     }
+    if (argc == 2 && strcmp(argv[1], "filter") == 0)
+        return filter();
     unsigned long count = argc > 3 ? strtoul(argv[3], NULL, 10) : 0;
     alarm(RUN_LIMIT);
-    if (strcmp(mode, "receive") == 0 && argc == 4)
+    if (strcmp(mode, "receive") == 0 && argc == 5)
+        deepen_queues(argv[4]);
+    if (strcmp(mode, "receive") == 0 && (argc == 4 || argc == 5))
         receive(path, count);
     else if (strcmp(mode, "sink") == 0 && argc == 4)
         sink(path, count);
@@ -355,12 +397,16 @@ int main(int argc, char **argv)
         generate(path, count, argv[4], argv[5], send_batch);
     else if (strcmp(mode, "generate-singly") == 0 && argc == 6)
         generate(path, count, argv[4], argv[5], send_singly);
+    else if (strcmp(mode, "volley") == 0 && argc == 5)
+        volley(path, count, argv[4]);
     else if (strcmp(mode, "ping") == 0 && argc == 6)
-        ping(path, count, argv[4], argv[5]);
+        ping(path, count, argv[4], argv[5], 1);
+    else if (strcmp(mode, "ping-window") == 0 && argc == 6)
+        ping(path, count, argv[4], argv[5], WINDOW);
     else if (strcmp(mode, "burst") == 0 && argc == 5)
         burst(path, count, strtoul(argv[4], NULL, 10));
     else {
-        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|ping|burst PATH …\n", stderr);
+        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|volley|ping|ping-window|burst PATH … or filter\n", stderr);
         return 2;
     }
     return 0;

@@ -64,6 +64,8 @@ enum Part {
     Send,
     /// Request and answer, one at a time
     Echo,
+    /// Request and answer, several under way: --echo, --pipe and --exec
+    Answers,
     /// One packet, from the start of a process to its exit; the instructions executed
     Start,
     /// Memory of a receiver after a million datagrams, and after large ones
@@ -72,8 +74,14 @@ enum Part {
     Flat,
     /// Time from a single packet to the line that can be read
     Latency,
+    /// Receiving with a deep queue on one and on two processors, and what arrives of a burst (as root)
+    Queue,
+    /// Questions with several under way
+    Window,
     /// Datagrams that a process receives while `listen --peek` or strace observes it; the records lost
     Observe,
+    /// Datagrams, and requests and answers, that pass a relay
+    Relay,
     /// Size of the program
     Size,
 }
@@ -103,6 +111,7 @@ impl Run {
             .iter()
             .filter(|c| self.present.contains(&c.program))
             .filter(|c| self.runner.static_build.is_some() || !c.command.contains("{static}"))
+            .filter(|c| self.runner.has_jq || !c.command.contains("{jq}"))
             .collect();
         let mut cells: Vec<_> = present
             .iter()
@@ -177,11 +186,15 @@ impl Run {
             }
             Part::Send => self.throughput(contender::SEND, "", Runner::send),
             Part::Echo => self.echo(),
+            Part::Answers => self.answers(),
             Part::Start => self.start(),
             Part::Memory => self.memory(),
             Part::Flat => self.flat(),
             Part::Latency => self.latency(),
+            Part::Queue => self.queue(),
+            Part::Window => self.window(),
             Part::Observe => self.observe(),
+            Part::Relay => self.relay(),
             Part::Size => self.size(),
         }
         println!("{}", self.report.text().trim_end());
@@ -214,6 +227,36 @@ impl Run {
             self.compare(Unit::Seconds, rounds, contenders, &[""], |runner, c| {
                 Ok(vec![runner.asked(c, 20_000)?])
             });
+        }
+    }
+
+    fn answers(&mut self) {
+        let (count, rounds) = (self.count(100_000), self.rounds());
+        let rates = RefCell::new(BTreeMap::<_, Vec<f64>>::new());
+        let contenders = contender::ANSWERS;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            let rate = 1.0 / runner.answers(c, count / c.share)?;
+            rates.borrow_mut().entry(c.work).or_default().push(rate);
+            Ok(vec![rate])
+        });
+        let rates = rates.into_inner();
+        let Some(echo) = rates.get(contender::ANSWERS_ECHO) else {
+            return;
+        };
+        for (work, rates) in &rates {
+            if work.is_empty() || *work == contender::ANSWERS_ECHO {
+                continue;
+            }
+            // Each list begins with round 0, which warms up.
+            let ratios = rates
+                .iter()
+                .zip(echo)
+                .skip(1)
+                .map(|(rate, echo)| rate / echo);
+            let cell = Cell::Values(ratios.collect());
+            let work = format!("{work}, ratio to --echo");
+            self.report
+                .enter(&work, Unit::Ratio, Program::Udgram, cell, None);
         }
     }
 
@@ -296,6 +339,33 @@ impl Run {
         );
     }
 
+    fn queue(&mut self) {
+        let pin = self.runner.pin;
+        for (processors, suffix) in [
+            (Pin::One, ", one processor"),
+            (Pin::Two, ", two processors"),
+        ] {
+            self.runner.pin = Some(processors);
+            for contenders in contender::QUEUE {
+                self.throughput(contenders, suffix, Runner::receive);
+            }
+            let rounds = self.rounds();
+            let contenders = contender::BURST;
+            self.compare(Unit::Packets, rounds, contenders, &[suffix], |runner, c| {
+                Ok(vec![runner.volley(c, 4_000)?])
+            });
+        }
+        self.runner.pin = pin;
+    }
+
+    fn window(&mut self) {
+        let (count, rounds) = (self.count(100_000), self.rounds().min(7));
+        let contenders = contender::WINDOW;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            Ok(vec![f64::from(count) / runner.ask(c, count)?])
+        });
+    }
+
     fn observe(&mut self) {
         let (count, rounds) = (self.count(1_000_000), self.rounds().min(5));
         let lost = RefCell::new(BTreeMap::<_, Vec<f64>>::new());
@@ -318,6 +388,19 @@ impl Run {
             self.report
                 .enter(&work, Unit::Packets, Program::Udgram, cell, None);
         }
+    }
+
+    fn relay(&mut self) {
+        let (count, rounds) = (self.count(400_000), self.rounds());
+        let contenders = contender::RELAY;
+        self.compare(Unit::PerSecond, rounds, contenders, &[""], |runner, c| {
+            Ok(vec![f64::from(count) / runner.relay(c, count)?])
+        });
+        let both_ways = &contenders[..contender::BOTH_WAYS];
+        let suffix = [", request and answer"];
+        self.compare(Unit::Seconds, rounds, both_ways, &suffix, |runner, c| {
+            Ok(vec![runner.relay_echo(c, 20_000)?])
+        });
     }
 
     fn size(&mut self) {
@@ -425,6 +508,7 @@ fn main() -> Result<()> {
         static_build,
         python: contender::python(),
         pin: options.pin,
+        has_jq: contender::works("jq --version"),
     };
     let mut present = Vec::new();
     for program in Program::ALL {

@@ -14,12 +14,17 @@ pub(crate) enum Unit {
     Bytes,
     Instructions,
     Packets,
+    /// A ratio to another row.
+    Ratio,
 }
 
 impl Unit {
     /// Returns whether figures are compared with the floor: rates and costs, but not sizes.
     fn has_ratio(self) -> bool {
-        !matches!(self, Self::Bytes | Self::Delay | Self::Packets)
+        !matches!(
+            self,
+            Self::Bytes | Self::Delay | Self::Packets | Self::Ratio
+        )
     }
 
     pub(crate) fn show(self, value: f64) -> String {
@@ -28,6 +33,7 @@ impl Unit {
             Self::Seconds | Self::Delay => &[(1e-3, " ms"), (1e-6, " µs"), (1e-9, " ns")],
             Self::Bytes => &[(1_048_576.0, " MiB"), (1024.0, " KiB")],
             Self::Packets => &[(1.0, "")],
+            Self::Ratio => &[(0.01, " %")],
             Self::Instructions => &[(1e6, " M"), (1e3, " k"), (1.0, "")],
         };
         let (scale, suffix) = scales

@@ -27,6 +27,8 @@ const LARGE_COUNT: u32 = 32;
 const ENDLESS: u32 = 4_000_000_000;
 /// The timeout for a program to be ready, and to finish after the last packet is sent.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The time without a new line after which a burst is over.
+const QUIET: Duration = Duration::from_millis(100);
 /// The time that a receiver waits before its idle memory is read.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -109,6 +111,8 @@ pub(crate) struct Runner {
     pub(crate) static_build: Option<String>,
     pub(crate) python: String,
     pub(crate) pin: Option<Pin>,
+    /// True if jq is installed.
+    pub(crate) has_jq: bool,
 }
 
 impl Drop for Runner {
@@ -127,6 +131,11 @@ impl Runner {
         self.directory.join("a.peer")
     }
 
+    /// Returns the address of the process that a relay passes packets on to.
+    fn behind(&self) -> PathBuf {
+        self.directory.join("a.behind")
+    }
+
     fn lines(&self) -> PathBuf {
         self.directory.join("lines")
     }
@@ -143,11 +152,14 @@ impl Runner {
             .map(|word| {
                 word.replace("{floor}", &self.floor)
                     .replace("{udgram}", &self.udgram)
+                    .replace("{filter}", &format!("{} filter", self.floor))
+                    .replace("{jq}", "jq -c --unbuffered .")
                     .replace(
                         "{static}",
                         self.static_build.as_deref().unwrap_or("{static}"),
                     )
                     .replace("{addr}", &self.address().to_string_lossy())
+                    .replace("{behind}", &self.behind().to_string_lossy())
                     .replace("{lines}", &self.lines().to_string_lossy())
                     .replace("{peer}", &self.peer().to_string_lossy())
                     .replace("{count}", &count.to_string())
@@ -211,6 +223,7 @@ impl Runner {
     fn clear(&self) {
         let _ = fs::remove_file(self.address());
         let _ = fs::remove_file(self.peer());
+        let _ = fs::remove_file(self.behind());
     }
 
     /// Waits until a socket is bound to `path`. EPERM: it is bound, and connected to another peer.
@@ -336,10 +349,66 @@ impl Runner {
         Ok(begun.elapsed().as_secs_f64())
     }
 
+    /// Returns how many datagrams of a burst a receiver that is ready for them writes. Those that find
+    /// the queue full are lost.
+    pub(crate) fn volley(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let _receiver = self.receiver(contender, ENDLESS, File::create(self.lines())?.into())?;
+        let mut senders = self.opposite("{floor} volley {addr} {count}", count);
+        senders.arg(PACKET);
+        self.spawn("senders", senders, Stdio::null(), Stdio::null())?
+            .finish()?;
+        let mut size = u64::MAX;
+        loop {
+            let now = self.lines().metadata()?.len();
+            if now == size {
+                break;
+            }
+            size = now;
+            sleep(QUIET);
+        }
+        let received = u32::try_from(size / (PACKET.len() as u64 + 1))?;
+        Ok(f64::from(received))
+    }
+
+    /// Returns the seconds in which a client has asked each line and printed each answer.
+    pub(crate) fn ask(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        self.write_lines(count)?;
+        let server = self.opposite("{udgram} listen -p json --echo {addr}", count);
+        let mut server = self.spawn("server", server, Stdio::null(), Stdio::null())?;
+        Self::wait_bound(&mut server, &self.address())?;
+        let answers = self.directory.join("answers");
+        let begun = Instant::now();
+        let mut client = self.spawn(
+            contender.program.name(),
+            self.contender(contender, count),
+            File::open(self.lines())?.into(),
+            File::create(&answers)?.into(),
+        )?;
+        client.finish()?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        ensure!(
+            fs::read(self.lines())? == fs::read(&answers)?,
+            "the answers are not the questions"
+        );
+        fs::remove_file(&answers)?;
+        Ok(elapsed)
+    }
+
     /// Returns the seconds for each request of one client, one at a time.
     pub(crate) fn echo(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.ask_server("{floor} ping {addr} {count}", contender, count)
+    }
+
+    /// Returns the same for a client that has several requests under way.
+    pub(crate) fn answers(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.ask_server("{floor} ping-window {addr} {count}", contender, count)
+    }
+
+    fn ask_server(&self, client: &str, contender: &Contender, count: u32) -> Result<f64> {
         self.clear();
-        let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
+        let mut client = self.counterpart(client, count, End::Exit)?;
         let _server = self.receiver(contender, count, Stdio::null())?;
         client.go()?;
         client.finish()?;
@@ -536,6 +605,50 @@ impl Runner {
             self.check_lines(count)?;
         }
         Ok((elapsed, f64::from(missed)))
+    }
+
+    /// Returns the seconds in which a process receives `count` datagrams that are sent singly to a relay in
+    /// front of it. The floor is no relay: they are sent to the process.
+    pub(crate) fn relay(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let (mut sink, _relay) = self.relayed(contender, "{floor} sink {place} {count}", count)?;
+        let sender = "{floor} generate-singly {addr} {count}";
+        let mut generator = self.counterpart(sender, count, End::Exit)?;
+        let begun = generator.go()?;
+        generator.finish()?;
+        sink.finish_soon(|| false)?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Returns the seconds for each request of one client that a process behind a relay answers.
+    pub(crate) fn relay_echo(&self, contender: &Contender, count: u32) -> Result<f64> {
+        self.clear();
+        let mut client = self.counterpart("{floor} ping {addr} {count}", count, End::Exit)?;
+        let _processes = self.relayed(contender, "{floor} echo {place}", count)?;
+        let begun = client.go()?;
+        client.finish()?;
+        Ok(begun.elapsed().as_secs_f64() / f64::from(count))
+    }
+
+    /// Starts a process and, unless the contender is the floor, a relay in front of it.
+    fn relayed(
+        &self,
+        contender: &Contender,
+        process: &str,
+        count: u32,
+    ) -> Result<(Running, Option<Running>)> {
+        let (place, path) = match contender.program {
+            Program::Floor => ("{addr}", self.address()),
+            _ => ("{behind}", self.behind()),
+        };
+        let command = self.opposite(&process.replace("{place}", place), count);
+        let mut process = self.spawn("process", command, Stdio::null(), Stdio::null())?;
+        Self::wait_bound(&mut process, &path)?;
+        let relay = match contender.program {
+            Program::Floor => None,
+            _ => Some(self.receiver(contender, count, Stdio::null())?),
+        };
+        Ok((process, relay))
     }
 
     /// Starts an observer of process `pid`, and waits until it observes.

@@ -11,7 +11,9 @@ use udgram::protocol::DatagramProtocol;
 
 fuzz_target!(|line: &[u8]| {
     for protocol in Protocol::value_variants() {
-        match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Sent) {
+        match envelope::OutgoingEnvelope::parse(line, *protocol, envelope::Claims::Sent, envelope::Times::Count) {
+            // Names repeat before each value, and lengths precede binary ones.
+            Ok(_) if matches!(protocol, Protocol::Fields | Protocol::Syslog) => {}
             Ok(sent) => assert!(sent.bytes.len() <= 2 * line.len()),
             Err(error) => assert!(error.offset() <= line.len(), "{error}"),
         }
@@ -20,7 +22,7 @@ fuzz_target!(|line: &[u8]| {
         if let Ok(packet) = protocol.build_packet(line) {
             protocol.write_value(&packet, line, &mut value);
             let envelope = [b"{\"packet\":", value.as_slice(), b"}"].concat();
-            let sent = envelope::OutgoingEnvelope::parse(&envelope, *protocol, envelope::Claims::Sent)
+            let sent = envelope::OutgoingEnvelope::parse(&envelope, *protocol, envelope::Claims::Sent, envelope::Times::Count)
                 .expect("its own envelope");
             let packet = |bytes: &[u8]| {
                 protocol
@@ -31,7 +33,7 @@ fuzz_target!(|line: &[u8]| {
         }
         let mut shown = Vec::new();
         if let Ok(packet) = protocol.build_packet(line) {
-            protocol.write_line(&packet, &mut shown);
+            shown.extend_from_slice(&packet);
         }
         if let Some(controls) = protocol.controls() {
             terminal::escape(&mut shown, 0, controls);

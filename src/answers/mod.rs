@@ -9,12 +9,14 @@ pub use outcome::{Outcome, Reason, Undelivered};
 pub use recipient::Recipient;
 pub use send_buffer::Growth;
 
+use crate::ancillary::{Control, MAX_DESCRIPTORS};
 use crate::outgoing::Outgoing;
 use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Wake, pause};
 use outcome::{Cause, Failure};
 use send_buffer::SendBuffer;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// The time that an answer waits for room before it is dropped.
@@ -23,6 +25,8 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_OF_CLIENT: (usize, usize) = (1024, 8 << 20);
 /// The largest number of answers that wait for all clients, and of their bytes.
 const MAX_WAITING: (usize, usize) = (10_000, 64 << 20);
+/// The largest number of descriptors that wait with answers for all clients.
+const MAX_WAITING_DESCRIPTORS: usize = MAX_DESCRIPTORS;
 /// The largest number of clients that one call of [`Answers::retry`] sends to, and of answers to each:
 /// then the next packet is received.
 const MAX_RETRIED: (usize, usize) = (64, 64);
@@ -45,6 +49,8 @@ pub struct Answers {
     count: usize,
     /// The bytes of these answers.
     bytes: usize,
+    /// The descriptors of these answers.
+    descriptors: usize,
     /// The time of the next attempt.
     next: Instant,
     /// The time from one attempt to the next.
@@ -59,11 +65,13 @@ pub struct Answers {
 struct Queue {
     answers: VecDeque<Answer>,
     bytes: usize,
+    descriptors: usize,
 }
 
 #[derive(Debug)]
 struct Answer {
     bytes: Box<[u8]>,
+    descriptors: Vec<OwnedFd>,
     deadline: Instant,
 }
 
@@ -84,6 +92,7 @@ impl Answers {
             order: VecDeque::new(),
             count: 0,
             bytes: 0,
+            descriptors: 0,
             next: Instant::now(),
             interval: INTERVAL.0,
             buffer: SendBuffer::new(growth),
@@ -130,8 +139,21 @@ impl Answers {
         bytes: &[u8],
         outcomes: &mut dyn FnMut(Outcome<'_>),
     ) {
+        self.send_with(socket, recipient, bytes, Vec::new(), outcomes);
+    }
+
+    /// Sends an answer with descriptors, as [`send`](Self::send) does. At most 253 descriptors wait with
+    /// answers for all clients.
+    pub fn send_with(
+        &mut self,
+        socket: &DatagramSocket,
+        recipient: Recipient,
+        bytes: &[u8],
+        descriptors: Vec<OwnedFd>,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) {
         if !self.waiting.contains_key(&recipient) {
-            match self.try_send(socket, &recipient, bytes) {
+            match self.try_send(socket, &recipient, bytes, &descriptors) {
                 Attempt::NoRoom => {}
                 Attempt::Sent => return outcomes(Outcome::sent(&recipient, bytes)),
                 Attempt::Failed(failure) => {
@@ -150,6 +172,8 @@ impl Answers {
             || self.count >= MAX_WAITING.0
             || held + bytes.len() > MAX_OF_CLIENT.1
             || self.bytes + bytes.len() > MAX_WAITING.1
+            || (!descriptors.is_empty()
+                && self.descriptors + descriptors.len() > MAX_WAITING_DESCRIPTORS)
         {
             return outcomes(Outcome::undelivered(&recipient, 1, Cause::TooMany));
         }
@@ -162,13 +186,16 @@ impl Answers {
             self.order.push_back(recipient.clone());
         }
         let queue = self.waiting.entry(recipient).or_default();
-        queue.answers.push_back(Answer {
-            bytes: bytes.into(),
-            deadline: now + ROOM_TIMEOUT,
-        });
         queue.bytes += bytes.len();
+        queue.descriptors += descriptors.len();
         self.count += 1;
         self.bytes += bytes.len();
+        self.descriptors += descriptors.len();
+        queue.answers.push_back(Answer {
+            bytes: bytes.into(),
+            descriptors,
+            deadline: now + ROOM_TIMEOUT,
+        });
     }
 
     /// Sends the answers that wait, as far as there is room. Returns the time until the next attempt;
@@ -194,9 +221,11 @@ impl Answers {
                 continue;
             };
             let (count, bytes) = (queue.answers.len(), queue.bytes);
+            let descriptors = queue.descriptors;
             sent += self.try_queue(socket, &recipient, &mut queue, outcomes);
             self.count -= count - queue.answers.len();
             self.bytes -= bytes - queue.bytes;
+            self.descriptors -= descriptors - queue.descriptors;
             if !queue.answers.is_empty() {
                 self.waiting.insert(recipient.clone(), queue);
                 self.order.push_back(recipient);
@@ -222,7 +251,7 @@ impl Answers {
     ) -> usize {
         let mut sent = 0;
         while let Some(answer) = queue.answers.front().filter(|_| sent < MAX_RETRIED.1) {
-            match self.try_send(socket, recipient, &answer.bytes) {
+            match self.try_send(socket, recipient, &answer.bytes, &answer.descriptors) {
                 Attempt::Sent => {
                     outcomes(Outcome::sent(recipient, &answer.bytes));
                     queue.remove_first();
@@ -264,6 +293,7 @@ impl Answers {
         socket: &DatagramSocket,
         recipient: &Recipient,
         bytes: &[u8],
+        descriptors: &[OwnedFd],
     ) -> Attempt {
         if !self.buffer.permits(socket, recipient, bytes.len()) {
             return Attempt::NoRoom;
@@ -272,10 +302,15 @@ impl Answers {
             Ok(to) => to,
             Err(refusal) => return Attempt::Failed(Failure::Refused(refusal)),
         };
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let control = match Control::new(&borrowed, None) {
+            Ok(control) => control,
+            Err(error) => return Attempt::Failed(Failure::Refused(error.into())),
+        };
         let message = Outgoing {
             bytes,
             to: to.as_ref(),
-            control: None,
+            control: Some(&control),
         };
         match socket.try_send_one(&message) {
             Ok(false) => Attempt::NoRoom,
@@ -315,6 +350,7 @@ impl Answers {
         }
         self.count = 0;
         self.bytes = 0;
+        self.descriptors = 0;
     }
 }
 
@@ -322,6 +358,7 @@ impl Queue {
     fn remove_first(&mut self) {
         if let Some(answer) = self.answers.pop_front() {
             self.bytes -= answer.bytes.len();
+            self.descriptors -= answer.descriptors.len();
         }
     }
 

@@ -152,6 +152,12 @@ impl<'u> Undelivered<'u> {
         }
     }
 
+    /// Returns whether any answer to the client would fail now: it is gone, or may not be answered.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        matches!(&self.cause, Cause::Failure { failure, .. } if failure.is_for_all())
+    }
+
     /// Returns the reason as an error, with the cause and a hint. To find the cause, it may list all
     /// sockets of the network namespace: do not call it for every answer of a client.
     #[must_use]

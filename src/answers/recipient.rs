@@ -4,10 +4,10 @@
 use crate::address::Address;
 use crate::batch::Datagram;
 use crate::credentials::Credentials;
-use crate::error::{Error, ErrorKind, Subject, describe};
+use crate::descriptor::metadata;
+use crate::error::{Error, ErrorKind, Subject, describe, strerror};
 use crate::outgoing::Destination;
 use crate::socket::DatagramSocket;
-use crate::sys;
 use crate::users::{Sender, Users};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
@@ -168,8 +168,11 @@ impl Recipient {
 
     /// Fails unless `file` is a socket that belongs to `user`.
     fn check_owner(&self, file: &OwnedFd, user: u32) -> Result<(), Refusal> {
-        Err(self.untrusted(match sys::metadata(file.as_fd()) {
-            Err(errno) => format!("its file cannot be examined: {}", describe(errno)),
+        Err(self.untrusted(match metadata(file) {
+            Err(error) => format!(
+                "its file cannot be examined: {}",
+                strerror(error.raw_os_error().unwrap_or(0))
+            ),
             Ok(file) => match SFlag::from_bits_truncate(file.mode()) & SFlag::S_IFMT {
                 SFlag::S_IFSOCK if file.uid() == user => return Ok(()),
                 SFlag::S_IFSOCK => format!(

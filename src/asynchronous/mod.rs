@@ -14,8 +14,8 @@ use crate::endpoint::{Message, Received, UnixDatagramEndpoint, closed, ends_sequ
 #[cfg(doc)]
 use crate::error::ErrorKind;
 use crate::error::{Error, Result, Subject};
-use crate::outgoing::{Destination, Outgoing};
-use crate::protocol::DatagramProtocol;
+use crate::outgoing::{Destination, MemfdDatagram, Outgoing};
+use crate::protocol::{Carrier, DatagramProtocol};
 use crate::question::{PEER_CHECK_INTERVAL, Question, unread};
 use crate::socket::{DatagramSocket, reading_shut_down};
 use crate::wait::{Deadline, Ready, Until, Wake, wait};
@@ -122,8 +122,16 @@ impl Readiness {
         Box::pin(messages.fuse())
     }
 
-    /// Sends one datagram, waiting for room.
-    async fn send(&self, outgoing: Outgoing<'_>) -> Result<()> {
+    /// Sends one datagram, waiting for room; in a memfd if it is too long and the carrier permits that.
+    async fn send(&self, outgoing: Outgoing<'_>, carrier: Carrier) -> Result<()> {
+        let Err(error) = self.send_datagram(outgoing).await else {
+            return Ok(());
+        };
+        let datagram = MemfdDatagram::replacing(&outgoing, error, carrier)?;
+        self.send_datagram(datagram.outgoing(outgoing.to)).await
+    }
+
+    async fn send_datagram(&self, outgoing: Outgoing<'_>) -> Result<()> {
         let mut interval = RETRY.0;
         loop {
             let waiter = self.open()?;
@@ -337,7 +345,9 @@ impl<P: DatagramProtocol> AsyncUnixDatagramEndpoint<P> {
     ) -> Result<()> {
         let bytes = &self.endpoint.datagram(packet)?;
         let to = Some(&to);
-        self.readiness.send(Outgoing { bytes, to, control }).await
+        let carrier = self.endpoint.protocol().carrier();
+        let outgoing = Outgoing { bytes, to, control };
+        self.readiness.send(outgoing, carrier).await
     }
 }
 
@@ -564,6 +574,8 @@ impl<P: DatagramProtocol> AsyncUnixDatagramClient<P> {
         let bytes = &self.client.endpoint().datagram(packet)?;
         let peer = self.client.destination();
         let to = Some(&*peer);
-        self.readiness.send(Outgoing { bytes, to, control }).await
+        let carrier = self.client.endpoint().protocol().carrier();
+        let outgoing = Outgoing { bytes, to, control };
+        self.readiness.send(outgoing, carrier).await
     }
 }

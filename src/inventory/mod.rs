@@ -1,7 +1,7 @@
-//! Lists Unix datagram sockets, with their owners and the state of their queues.
+//! Lists the Unix datagram sockets, the processes that hold them, and how full their queues are.
 //!
-//! The kernel lists the sockets (sock_diag(7)); /proc/PID/fd tells who holds them. What may not be
-//! seen is absent: an ordinary user sees every socket, but of the processes only the own ones.
+//! The kernel lists the sockets (sock_diag(7)), and /proc/PID/fd has the processes that hold them. What this
+//! process may not see is absent: an ordinary user sees all sockets, but only its own processes.
 //!
 //! ```no_run
 //! use udgram::inventory::Inventory;
@@ -14,18 +14,20 @@
 //! # Ok::<(), udgram::Error>(())
 //! ```
 
+mod mounts;
 mod place;
 mod queue;
+mod root;
 mod waiting;
 
 use crate::address::{Address, ToAddress};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::holder::{self, Holder, command, inode_bound_to, processes, socket_descriptors};
-use crate::sock_diag::{UnixSocket, find, unix_sockets, unix_sockets_of};
+use crate::sock_diag::{UnixSocket, find, find_by_file, unix_sockets, unix_sockets_of};
 use nix::libc;
 use place::{Place, Probe};
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -47,17 +49,17 @@ pub struct Owner {
     pub uid: u32,
 }
 
-/// The target of the name of a socket.
+/// The state of the name of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// To the socket.
+    /// The name leads to the socket.
     Live,
-    /// To nothing: the name is a socket file that no socket is bound to.
+    /// The name leads to a socket file that no socket is bound to.
     Stale,
-    /// To another file, which has taken the name.
+    /// The name leads to another file.
     Shadowed,
-    /// To nothing: the socket file was removed.
+    /// The name leads to nothing: the socket file was removed or renamed.
     Removed,
 }
 
@@ -78,27 +80,37 @@ impl State {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Entry {
-    /// The address that it is bound to, as it was bound. A relative pathname is made absolute if that
-    /// leads to the socket.
+    /// The address that leads to the socket, if there is one: the name that it is bound to, with a relative
+    /// pathname made absolute, or the pathname by which [`Inventory::at`] found it. Otherwise the name that
+    /// it is bound to.
     pub address: Address<'static>,
-    /// The target of the address: for this process, or else for an owner, which may have another root or
-    /// another working directory. `None` if that cannot be told, or if it is unnamed.
+    /// The name that it is bound to, if `address` is another one, because the socket file was renamed or has
+    /// several names.
+    pub bound: Option<Address<'static>>,
+    /// The target of the address: for this process, or else for an owner, which may have another root
+    /// directory. `None` if that is unknown, or if the socket is unnamed.
     pub state: Option<State>,
+    /// The root directory of the owner, such as `/proc/812/root`, below which `address` leads to the
+    /// socket. `None` if it leads there for this process, too, or not at all.
+    pub root: Option<PathBuf>,
     /// True if the address leads this process to the socket; `None` if that is unknown.
     pub reachable: Option<bool>,
-    /// The processes that hold it, as far as they may be seen.
+    /// The processes that hold it, as far as this process may see them.
     pub owners: Vec<Owner>,
     /// The address of the peer that it is connected to. `None` if it is not connected, or if the peer is
     /// closed or in another network namespace.
     pub peer: Option<Address<'static>>,
-    /// The number of sockets that are connected to it and can send.
-    pub clients: usize,
-    /// True if anything is queued, as far as the kernel reports. [`Inventory::count_queue`] counts.
+    /// The number of sockets that are connected to it and can send. `None` if it is in a network namespace
+    /// that this process cannot list.
+    pub clients: Option<usize>,
+    /// True if at least one datagram is queued. False if that is unknown: the kernel reports the size of the
+    /// first datagram, which is 0 for an empty one, too. [`Inventory::count_queue`] counts.
     pub queued: bool,
-    /// True if a sender finds no room in the queue; `None` if that is unknown.
+    /// True if a sender finds no space in the queue; `None` if that is unknown.
     pub full: Option<bool>,
-    /// The number of threads that wait to send to it, as far as this process may see them.
-    pub blocked: usize,
+    /// The number of threads that wait to send to it, as far as this process may see them. `None` if it is in
+    /// a network namespace that this process cannot list.
+    pub blocked: Option<usize>,
     /// The inode number of the socket, which /proc/PID/fd shows as `socket:[N]`.
     pub inode: u32,
 }
@@ -107,13 +119,19 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Inventory {
     sockets: HashMap<u32, UnixSocket>,
+    /// The sockets of other network namespaces that [`at`](Self::at) has found one in.
+    elsewhere: HashMap<u32, UnixSocket>,
+    /// Those of `elsewhere` of which only the name is known.
+    unlisted: HashSet<u32>,
     /// The number of sockets that are connected to each.
     clients: HashMap<u32, usize>,
     owners: HashMap<u32, Vec<Owner>>,
     /// The number of threads that wait to send to each; counted on first use.
     blocked: OnceCell<HashMap<u32, usize>>,
-    /// Tells how full queues are; `None` if no socket can be made.
+    /// Finds out which queues are full; `None` if no socket can be made.
     probe: Option<Probe>,
+    /// The devices of file systems on which a lookup by this process may wait for a server.
+    remote: BTreeSet<u32>,
 }
 
 impl Inventory {
@@ -125,12 +143,16 @@ impl Inventory {
         let owners = owners(&others.map(|socket| socket.inode).collect());
         let mut inventory = Self {
             sockets: HashMap::new(),
+            elsewhere: HashMap::new(),
+            unlisted: HashSet::new(),
             clients: HashMap::new(),
             owners,
             blocked: OnceCell::new(),
             probe: Probe::new().ok(),
+            remote: mounts::remote_devices(Path::new("/proc/self")),
         };
-        inventory.add(listed);
+        inventory.count_clients(&listed);
+        inventory.sockets = by_inode(listed);
         Ok(inventory)
     }
 
@@ -167,23 +189,25 @@ impl Inventory {
                     bound == name || self.absolute_name(socket, &bound).as_ref() == Some(&name)
                 })
         };
-        let mut entries = self.entries(self.sockets.values().filter(same_name));
-        for entry in &mut entries {
-            if Some(entry.inode) == reached {
-                entry.state = Some(State::Live);
-                entry.reachable = Some(true);
-                let probe = self.probe.as_ref().filter(|_| entry.full.is_none());
-                entry.full = entry.full.or_else(|| probe?.is_full(address));
+        let found = reached.and_then(|inode| self.elsewhere.get(&inode));
+        let found = self.sockets.values().chain(found);
+        let mut entries = self.entries(found.filter(same_name));
+        for entry in entries.iter_mut().filter(|e| Some(e.inode) == reached) {
+            if entry.reachable != Some(true) {
+                entry.reach(&name);
             }
+            let probe = self.probe.as_ref().filter(|_| entry.full.is_none());
+            entry.full = entry.full.or_else(|| probe?.is_full(address));
+            entry.queued |= entry.full == Some(true);
         }
         if let Some(error) = error {
-            let nobody = error.kind() == ErrorKind::NobodyThere;
-            if nobody && address.as_path().is_some_and(is_socket_file) {
+            let is_missing = error.kind() == ErrorKind::NobodyThere;
+            if is_missing && address.as_path().is_some_and(is_socket_file) {
                 entries.push(Entry::stale(address));
             } else if entries.is_empty() {
                 return Err(error);
             }
-            for entry in entries.iter_mut().filter(|_| nobody) {
+            for entry in entries.iter_mut().filter(|_| is_missing) {
                 entry.reachable = Some(false);
             }
         }
@@ -197,10 +221,12 @@ impl Inventory {
     }
 
     /// Counts the datagrams in the queue of a socket, by peeking at each in a copy of the socket
-    /// (`SO_PEEK_OFF`). An empty datagram that was peeked at before is not seen.
+    /// (`SO_PEEK_OFF`). An empty datagram that was peeked at before is not counted: the kernel shows it
+    /// once.
     ///
-    /// Fails with [`ErrorKind::System`] if no process that holds it may be seen or traced
-    /// (pidfd_getfd(2)), and with `EBUSY` if somebody peeks at offsets already.
+    /// Fails with [`ErrorKind::System`] if this process may not see or trace a process that holds it
+    /// (pidfd_getfd(2)). The error number is `EBUSY` if a process peeks at it already, or if it has a
+    /// pending error, which peeking would take from its owner.
     pub fn count_queue(&self, entry: &Entry) -> Result<usize> {
         let holders = entry.owners.iter().map(|owner| {
             Ok(Holder {
@@ -210,36 +236,43 @@ impl Inventory {
         });
         let subject = Subject::Address(entry.address.clone());
         let (socket, _) = holder::copy(holders, entry.inode, &subject)?;
-        queue::count(&socket, subject)
+        queue::count(&socket, &subject)
     }
 
-    fn add(&mut self, sockets: Vec<UnixSocket>) {
-        for socket in sockets.into_iter().filter(UnixSocket::is_datagram) {
-            if let Some(peer) = socket.peer.filter(|_| socket.can_send()) {
-                *self.clients.entry(peer).or_default() += 1;
-            }
-            self.sockets.insert(socket.inode, socket);
+    fn count_clients(&mut self, sockets: &[UnixSocket]) {
+        let senders = sockets
+            .iter()
+            .filter(|socket| socket.is_datagram() && socket.can_send());
+        for peer in senders.filter_map(|socket| socket.peer) {
+            *self.clients.entry(peer).or_default() += 1;
         }
     }
 
-    /// Makes sure that the socket with this inode number, which `address` leads to, is one of the list:
-    /// it may be in another network namespace, even in one without a process.
+    /// Adds the socket with this inode number, which `address` leads to, and all of its network namespace,
+    /// unless they are known. Without CAP_SYS_ADMIN, or if no process is in that namespace, only its name
+    /// is known.
     fn include(&mut self, inode: u32, address: &Address<'_>) {
-        if self.sockets.contains_key(&inode) {
+        if self.sockets.contains_key(&inode) || self.elsewhere.contains_key(&inode) {
             return;
         }
+        // The sockets of this namespace may be connected to those of the other one.
+        self.blocked = OnceCell::new();
         let owners = self.owners.get(&inode).map_or(&[][..], Vec::as_slice);
         let namespaces: BTreeSet<PathBuf> = owners
             .iter()
-            .map(|owner| PathBuf::from(format!("/proc/{}/ns/net", owner.pid)))
+            .filter_map(|owner| {
+                let link = PathBuf::from(format!("/proc/{}/ns/net", owner.pid));
+                // One link for each namespace.
+                Some((fs::read_link(&link).ok()?, link))
+            })
+            .collect::<HashMap<_, _>>()
+            .into_values()
             .collect();
         for namespace in namespaces {
             let sockets = unix_sockets_of(&namespace).unwrap_or_default();
-            if let Some(socket) = sockets.iter().find(|socket| socket.inode == inode) {
-                let is_client = |other: &&UnixSocket| other.peer == Some(inode) && other.can_send();
-                let clients = sockets.iter().filter(is_client);
-                *self.clients.entry(inode).or_default() += clients.count();
-                self.sockets.insert(inode, socket.clone());
+            if sockets.iter().any(|socket| socket.inode == inode) {
+                self.count_clients(&sockets);
+                self.elsewhere.extend(by_inode(sockets));
                 return;
             }
         }
@@ -254,7 +287,8 @@ impl Inventory {
             name,
             ..UnixSocket::default()
         };
-        self.sockets.insert(inode, socket);
+        self.elsewhere.insert(inode, socket);
+        self.unlisted.insert(inode);
     }
 
     fn entries<'s>(&self, sockets: impl Iterator<Item = &'s UnixSocket>) -> Vec<Entry> {
@@ -266,34 +300,43 @@ impl Inventory {
     fn entry(&self, socket: &UnixSocket) -> Entry {
         let name = socket.address().unwrap_or(Address::Unnamed);
         let owners = self.owners_of(socket).to_vec();
-        let place = Place::of(&name, socket, &owners, self.probe.as_ref());
-        // Only the peer of a connected socket may send to it, and finds room whatever is queued
-        // (`unix_dgram_sendmsg`).
+        let is_remote = (socket.device).is_some_and(|device| self.remote.contains(&device));
+        let place = if is_remote {
+            Place::unknown(&name)
+        } else {
+            Place::of(&name, socket, &owners, self.probe.as_ref())
+        };
+        // Only its peer may send to a connected socket, and always finds space (`unix_dgram_sendmsg`).
         let full = match (socket.peer, place.state, &self.probe) {
             (Some(_), ..) => Some(false),
-            (None, Some(State::Live), Some(probe)) => probe.is_full(&place.reached),
+            (None, Some(State::Live), Some(probe)) => probe.is_full(&place.reached()),
             _ => None,
         };
-        let queued = socket.queued > 0 || full == Some(true);
-        let blocked = if queued {
-            let blocked = self.blocked.get_or_init(|| self.blocked());
-            blocked.get(&socket.inode).copied().unwrap_or(0)
-        } else {
-            0
-        };
-        let peer = socket.peer.and_then(|peer| self.sockets.get(&peer));
+        let blocked = self.blocked.get_or_init(|| self.blocked());
+        let blocked = blocked.get(&socket.inode).copied().unwrap_or(0);
+        let is_listed = !self.unlisted.contains(&socket.inode);
+        let clients = self.clients.get(&socket.inode).copied().unwrap_or(0);
+        let peer = socket.peer.and_then(|peer| self.socket(peer));
         Entry {
             address: place.address,
+            bound: None,
             state: place.state,
+            root: place.root,
             reachable: place.reachable,
             owners,
             peer: peer.map(|peer| peer.address().unwrap_or(Address::Unnamed)),
-            clients: self.clients.get(&socket.inode).copied().unwrap_or(0),
-            queued,
+            clients: is_listed.then_some(clients),
+            queued: socket.queued > 0 || full == Some(true) || blocked > 0,
             full,
-            blocked,
+            blocked: is_listed.then_some(blocked),
             inode: socket.inode,
         }
+    }
+
+    /// Returns a socket of this network namespace, or of another one that is known.
+    fn socket(&self, inode: u32) -> Option<&UnixSocket> {
+        let own = self.sockets.get(&inode);
+        own.or_else(|| self.elsewhere.get(&inode))
     }
 
     fn owners_of(&self, socket: &UnixSocket) -> &[Owner] {
@@ -315,9 +358,13 @@ impl Inventory {
         let mut blocked = HashMap::new();
         for target in processes.into_iter().flat_map(waiting_senders) {
             let inode = match target {
-                Target::PeerOf(sender) => self.sockets.get(&sender).and_then(|socket| socket.peer),
-                Target::Address(address) => {
+                Target::PeerOf(sender) => self.socket(sender).and_then(|socket| socket.peer),
+                Target::Abstract(address) => {
                     find(self.sockets.values(), &address).map(|socket| socket.inode)
+                }
+                Target::File(file) => {
+                    let sockets = self.sockets.values().chain(self.elsewhere.values());
+                    find_by_file(sockets, &file).map(|socket| socket.inode)
                 }
             };
             if let Some(inode) = inode {
@@ -332,22 +379,33 @@ impl Entry {
     fn stale(address: &Address<'_>) -> Self {
         Self {
             address: absolute(address),
+            bound: None,
+            root: None,
             state: Some(State::Stale),
             reachable: Some(false),
             owners: Vec::new(),
             peer: None,
-            clients: 0,
+            clients: None,
             queued: false,
             full: None,
-            blocked: 0,
+            blocked: None,
             inode: 0,
         }
     }
 
-    /// Returns how far down the list it stands: trouble comes first.
+    /// Notes that `address` leads this process to the socket.
+    fn reach(&mut self, address: &Address<'static>) {
+        let bound = std::mem::replace(&mut self.address, address.clone());
+        self.bound = Some(bound).filter(|bound| bound != address && *bound != Address::Unnamed);
+        self.state = Some(State::Live);
+        self.root = None;
+        self.reachable = Some(true);
+    }
+
+    /// Returns its position in the list: sockets in trouble come first.
     fn rank(&self) -> u8 {
         match self.state {
-            _ if self.blocked > 0 => 0,
+            _ if self.blocked > Some(0) => 0,
             _ if self.full == Some(true) => 1,
             Some(State::Shadowed | State::Removed | State::Stale) => 2,
             _ if self.queued => 3,
@@ -361,7 +419,7 @@ fn pathname(path: &Path) -> Address<'static> {
     Address::Pathname(path.as_os_str().as_bytes().to_vec().into())
 }
 
-/// Returns the absolute form of an address; symbolic links stay.
+/// Returns the absolute form of an address. Does not resolve symbolic links.
 fn absolute(address: &Address<'_>) -> Address<'static> {
     let path = address.as_path().map(std::path::absolute);
     match path {
@@ -374,7 +432,13 @@ fn is_socket_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
-/// Finds which process holds which socket, but for those of `others`.
+/// Returns the datagram sockets by their inode numbers.
+fn by_inode(sockets: Vec<UnixSocket>) -> HashMap<u32, UnixSocket> {
+    let datagrams = sockets.into_iter().filter(UnixSocket::is_datagram);
+    datagrams.map(|socket| (socket.inode, socket)).collect()
+}
+
+/// Finds the processes that hold each socket, except those of `others`.
 fn owners(others: &BTreeSet<u32>) -> HashMap<u32, Vec<Owner>> {
     let mut owners: HashMap<u32, Vec<Owner>> = HashMap::new();
     for pid in processes() {
@@ -385,7 +449,7 @@ fn owners(others: &BTreeSet<u32>) -> HashMap<u32, Vec<Owner>> {
                 continue;
             }
             let (comm, uid) = about.get_or_insert_with(|| {
-                // This folder belongs to the effective user, whatever its files do (proc(5)).
+                // This folder belongs to the effective user even if its files belong to root (proc(5)).
                 let process = fs::metadata(format!("/proc/{pid}"));
                 (
                     command(pid),

@@ -1,11 +1,11 @@
-//! Threads that wait to send a datagram: for room in the receiver's queue, or in the buffer of their own
-//! socket, which what the receiver has not taken fills.
+//! Finds threads that wait to send a datagram: for space in the receiver's queue, or in the send buffer of
+//! their own socket, which unread datagrams fill.
 
+use super::root::Root;
 use crate::address::Address;
 use crate::holder::socket_inode;
 use nix::libc;
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -23,12 +23,14 @@ const SOCKETCALL: libc::c_long = if cfg!(any(target_arch = "x86", target_arch = 
 pub(super) enum Target {
     /// The peer of the socket with this inode number.
     PeerOf(u32),
-    /// The address, as this process reaches it.
-    Address(Address<'static>),
+    /// The socket that is bound to an abstract name.
+    Abstract(Address<'static>),
+    /// The socket that is bound to a file.
+    File(Metadata),
 }
 
-/// Finds the threads of a process that wait to send. Of several messages of one sendmmsg(2), the first
-/// one counts.
+/// Finds the threads of a process that wait to send. Of the messages of a sendmmsg(2), only the address of the
+/// first is read.
 pub(super) fn waiting_senders(pid: i32) -> Vec<Target> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks = tasks.into_iter().flatten().flatten();
@@ -78,14 +80,12 @@ fn target(task: &Path, call: &str) -> Option<Target> {
     }
     let raw = memory(task, name, usize::try_from(len).ok()?)?;
     let address = Address::from_sun_path(raw.get(size_of::<libc::sa_family_t>()..)?);
-    Some(Target::Address(match address.as_path() {
-        Some(path) => {
-            let base = task.join(if path.is_absolute() { "root" } else { "cwd" });
-            let path = base.join(path.strip_prefix("/").unwrap_or(path));
-            Address::Pathname(path.as_os_str().as_bytes().to_vec().into())
-        }
-        None => address,
-    }))
+    let Some(path) = address.as_path() else {
+        return Some(Target::Abstract(address));
+    };
+    let root = Root::open(task).ok()?;
+    let file = root.file(&root.absolute(path)?).ok()?;
+    Some(Target::File(file.metadata().ok()?))
 }
 
 /// Returns the number and the arguments of a call that is made with socketcall(2).
@@ -115,7 +115,7 @@ fn has_own_calls(task: &Path) -> bool {
     own.is_ok_and(|own| class(&task.join("exe")).is_ok_and(|other| other == own))
 }
 
-/// Reads the memory of another process; ptrace(2) says who may.
+/// Reads the memory of another process. Needs the right to trace it; ptrace(2).
 fn memory(task: &Path, address: u64, len: usize) -> Option<Vec<u8>> {
     let memory = File::open(task.join("mem")).ok()?;
     let mut bytes = vec![0; len];

@@ -1,8 +1,9 @@
-//! Somebody else's socket, observed: each datagram that is sent to it, seen in passing.
+//! Observes the socket of another process: sees each datagram that is sent to it.
 //!
-//! The kernel runs a socket's filter in the context of each sender (`unix_dgram_sendmsg`). The
-//! observer attaches one to a copy of the socket, which copies each datagram into a ring buffer and
-//! lets it pass whole; then it closes the copy, so that the socket ends with its owner.
+//! The kernel runs the filter of a socket in the context of each sender (`unix_dgram_sendmsg`). The observer
+//! attaches a filter by way of a copy of the socket. The filter copies each datagram into a ring buffer
+//! and passes it on unchanged. The observer then closes its copy: the socket is closed when its owner
+//! closes it.
 
 mod program;
 mod refusal;
@@ -12,11 +13,11 @@ use crate::credentials::Credentials;
 use crate::error::{Error, Result, Subject};
 use crate::holder::Holder;
 use crate::sock_diag::unix_socket;
-use crate::socket::DatagramSocket;
+use crate::socket::{DatagramSocket, Lock};
 use crate::sockopt;
 use crate::sys::{self, bpf};
 use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
-use bpf::{MapKind, Ring, Shelf, Slot};
+use bpf::{Control, MapKind, Ring, Slot};
 use nix::errno::Errno;
 use nix::libc;
 use program::{Clock, HEADER, Helpers};
@@ -25,31 +26,32 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant, SystemTime};
 
-/// The room for datagrams that are not yet read; a power of two.
+/// The size of the ring buffer in bytes; a power of two.
 const RING: u32 = 32 << 20;
-/// The number of bytes of the ring that are read before their room is given back.
+/// The number of bytes of the ring that a batch may have. Their space is released together.
 const BATCH: usize = 4 << 20;
-/// The time that datagrams gather before they are read: a wake-up for each would take most of the
-/// senders' time. Those that fill more than so many bytes do not wait for others.
-const GATHERED: usize = 1 << 20;
-const GATHERING: Duration = Duration::from_millis(3);
-/// The number of such times in a row without a datagram after which the kernel is asked for a wake-up.
-const IDLE_AFTER: u32 = 3;
-/// The interval at which the observer checks that the socket still exists; and for datagrams, should a
-/// wake-up be missed.
-const LOOK: Duration = Duration::from_millis(100);
-/// The time that the kernel may take to notice that a killed observer is gone.
-const EMPTYING: Duration = Duration::from_secs(1);
-/// The name of the filter, by which the next observer knows that of a killed one.
+/// The time between two batches: waking the observer for each datagram would take most of the senders' time.
+const BATCH_INTERVAL: Duration = Duration::from_millis(3);
+/// The size in bytes from which on a batch is followed by the next one at once.
+const LARGE_BATCH: usize = 1 << 20;
+/// The number of intervals without a datagram after which the observer asks to be woken.
+const IDLE_INTERVALS: u32 = 3;
+/// The interval at which the observer checks that the socket still exists. It also bounds the delay after
+/// a missed wake-up.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// The time within which the kernel releases the maps of a killed observer, and another observer attaches its
+/// filter.
+const OTHER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The name of the filter, by which an observer recognizes that of another one.
 const NAME: &str = "udgram_peek";
 /// The inode number of /proc/self/ns/pid in the initial pid namespace (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
-/// Observes a Unix datagram socket: each datagram that is sent to it, from the moment of attaching,
-/// without taking it. Dropping it removes the filter.
+/// Observes a Unix datagram socket: sees each datagram that is sent to it after attaching, and takes none.
+/// Dropping it removes the filter.
 ///
-/// It sees what senders try to send, also what the kernel then refuses because the queue is full.
-/// Before Linux 6.14 or so it sees a datagram again each time that its sender has waited for room.
+/// It sees what senders try to send, even if the kernel then refuses it because the queue is full. Before
+/// about Linux 6.14 it sees a datagram again each time its sender has waited for space in the queue.
 ///
 /// ```no_run
 /// use udgram::wait::{Deadline, Wake};
@@ -66,9 +68,9 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 #[derive(Debug)]
 pub struct Observer {
     ring: Ring,
-    shelf: Shelf,
+    control: Control,
     helpers: Helpers,
-    /// Has the recording program, as long as it is open.
+    /// The map with the recording program. When it is closed, the kernel empties it.
     _slot: OwnedFd,
     holder: Holder,
     /// The socket as the caller named it, for messages.
@@ -79,13 +81,13 @@ pub struct Observer {
     attached: bool,
     /// The positions in the ring at which the batch begins and ends.
     batch: (usize, usize),
-    /// The nanoseconds by which `CLOCK_REALTIME` is ahead of the program's clock.
-    ahead: i128,
-    /// The number of times in a row that nothing came.
+    /// The difference in nanoseconds from the program's clock to `CLOCK_REALTIME`.
+    clock_offset: i128,
+    /// The number of intervals without a datagram since the last batch.
     idle: u32,
-    /// The time at which the last batch was found.
-    found: Instant,
-    looked: Instant,
+    /// The time of the last batch.
+    last_batch: Instant,
+    checked: Instant,
     closed: bool,
     pids_are_ours: bool,
 }
@@ -101,11 +103,11 @@ struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress {
-    /// Some came.
+    /// There are datagrams.
     Datagrams,
     /// The deadline passed, or [`Wake::notice`] became readable.
     Nothing,
-    /// No process has the socket any more, or the observer is detached, and all datagrams are read.
+    /// The socket is closed, or the observer is detached, and all datagrams are read.
     Ended,
 }
 
@@ -115,7 +117,7 @@ pub enum Progress {
 pub struct ObservedDatagram<'o> {
     /// Its bytes.
     pub bytes: &'o [u8],
-    /// Its length: more than `bytes` has only where it could not be copied whole.
+    /// Its length. `bytes` is shorter only if the kernel could not copy all of it.
     pub size: usize,
     /// The time at which it was sent.
     pub time: SystemTime,
@@ -127,8 +129,8 @@ pub struct ObservedDatagram<'o> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sender<'o> {
-    /// Its process, real user and real group. The process is 0 in another pid namespace than the
-    /// initial one, where its number would mean another.
+    /// Its process, real user and real group. The process is 0 if this process is not in the initial pid
+    /// namespace: the kernel reports its number in that namespace only.
     pub credentials: Credentials,
     /// Its name, of at most 15 bytes.
     pub comm: &'o [u8],
@@ -137,8 +139,10 @@ pub struct Sender<'o> {
 impl Observer {
     /// Attaches an observer to the socket that is bound to `address` now, whichever process has it.
     ///
-    /// Fails as [`attach`](Self::attach) does, with [`ErrorKind::NobodyThere`](crate::ErrorKind::NobodyThere) if no socket is bound to
-    /// `address`, and with [`ErrorKind::System`](crate::ErrorKind::System) if no process that has it can be seen or looked into.
+    /// Fails as [`attach`](Self::attach) does, with
+    /// [`ErrorKind::NobodyThere`](crate::ErrorKind::NobodyThere) if no socket is bound to `address`, and with
+    /// [`ErrorKind::System`](crate::ErrorKind::System) if this process may not see or trace a process that
+    /// has it.
     pub fn attach_to(address: impl ToAddress) -> Result<Self> {
         let address = address.to_address()?;
         let (socket, holder) = Holder::copy_bound(&address)?;
@@ -147,11 +151,14 @@ impl Observer {
 
     /// Attaches an observer to the socket that is descriptor `number` of process `pid`.
     ///
-    /// Fails with [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) if that is not a Unix datagram socket, and with
-    /// [`ErrorKind::System`](crate::ErrorKind::System) if it has a filter already or the kernel refuses: it takes the right to
-    /// trace the process, and CAP_BPF unless `kernel.unprivileged_bpf_disabled` is 0. Seeing the
-    /// senders takes CAP_PERFMON, too. A filter that a killed observer left behind is replaced;
-    /// telling that from others takes CAP_SYS_ADMIN.
+    /// Fails with [`ErrorKind::Unusable`](crate::ErrorKind::Unusable) if that is not a Unix datagram
+    /// socket, and with [`ErrorKind::System`](crate::ErrorKind::System) if it has a filter already or the
+    /// kernel refuses. Needs the right to trace the process, and CAP_BPF unless
+    /// `kernel.unprivileged_bpf_disabled` is 0. Seeing the senders also needs CAP_PERFMON.
+    ///
+    /// A filter that remains after an observer was killed is replaced. Distinguishing it from other eBPF
+    /// programs needs CAP_SYS_ADMIN. Without it, the observer does not notice that another program replaces
+    /// its filter by an eBPF program, and [`detach`](Self::detach) removes that one.
     pub fn attach(pid: i32, number: RawFd) -> Result<Self> {
         let holder = Holder { pid, number };
         let pid = Some(pid);
@@ -175,25 +182,34 @@ impl Observer {
             return Err(failed(Step::Map)(Errno::ENOSYS));
         }
         let identity = Identity::of(socket.as_fd()).map_err(failed(Step::Attach))?;
+        // Attaching replaces a filter that another observer attaches between the check and this. The lock
+        // ends when the copy of the socket is closed.
+        let until = Deadline::after(Some(OTHER_TIMEOUT));
+        while !socket.try_lock(Lock::Observe)? {
+            if until.passed() {
+                return Err(observed_already(&subject));
+            }
+            std::thread::sleep(BATCH_INTERVAL);
+        }
         refuse_filtered(socket.as_fd(), &identity, &subject)?;
         let map = |kind, step| bpf::create_map(kind, NAME).map_err(failed(step));
-        let shelf = map(MapKind::Value(Shelf::LEN), Step::Map)?;
+        let control = map(MapKind::Value(Control::LEN), Step::Map)?;
         let ring = map(MapKind::Ring(RING), Step::Ring)?;
         let (recorder, helpers) =
-            load_recorder(ring.as_fd(), shelf.as_fd()).map_err(failed(Step::Program))?;
+            load_recorder(ring.as_fd(), control.as_fd()).map_err(failed(Step::Program))?;
         let slot =
             bpf::create_map(MapKind::Program, &identity.name()).map_err(failed(Step::Map))?;
         bpf::set_program(slot.as_fd(), recorder.as_fd()).map_err(failed(Step::Map))?;
         let filter = bpf::load_filter(&program::filter(slot.as_fd()), NAME)
             .map_err(failed(Step::Program))?;
         let info = bpf::program_info(filter.as_fd()).map_err(failed(Step::Program))?;
-        let shelf = Shelf::new(shelf.as_fd()).map_err(failed(Step::Map))?;
+        let control = Control::new(control.as_fd()).map_err(failed(Step::Map))?;
         let ring = Ring::new(ring, RING as usize).map_err(failed(Step::Ring))?;
         bpf::attach_filter(socket.as_fd(), filter.as_fd()).map_err(failed(Step::Attach))?;
         let namespace = std::fs::metadata("/proc/self/ns/pid").map(|link| link.ino());
         Ok(Self {
             ring,
-            shelf,
+            control,
             helpers,
             _slot: slot,
             holder,
@@ -202,26 +218,26 @@ impl Observer {
             filter: info.id,
             attached: true,
             batch: (0, 0),
-            ahead: 0,
-            idle: IDLE_AFTER,
-            found: Instant::now(),
-            looked: Instant::now(),
+            clock_offset: 0,
+            idle: IDLE_INTERVALS,
+            last_batch: Instant::now(),
+            checked: Instant::now(),
             closed: false,
             pids_are_ours: namespace.is_ok_and(|inode| inode == INITIAL_PID_NAMESPACE),
         })
     }
 
-    /// Waits for datagrams, and forgets those of the last batch; [`datagrams`](Self::datagrams) has
-    /// the new ones.
+    /// Waits for the next batch of datagrams, which [`datagrams`](Self::datagrams) then returns. Releases
+    /// the last batch.
     ///
-    /// Fails as [`Wake`] says, and if somebody replaced the filter.
+    /// Fails as [`Wake`] says, and if another program has replaced or removed the filter.
     pub fn next_batch(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<Progress> {
         let (start, end) = self.batch;
         self.ring.release(end);
         self.batch.0 = end;
         if self.idle == 0 {
             let time = match end.wrapping_sub(start) {
-                ..GATHERED => GATHERING.saturating_sub(self.found.elapsed()),
+                ..LARGE_BATCH => BATCH_INTERVAL.saturating_sub(self.last_batch.elapsed()),
                 _ => Duration::ZERO,
             };
             pause(deadline.or_after(time), wake)?;
@@ -229,27 +245,27 @@ impl Observer {
         loop {
             if self.collect() {
                 self.idle = 0;
-                self.found = Instant::now();
+                self.last_batch = Instant::now();
                 return Ok(Progress::Datagrams);
             }
             if self.closed || !self.attached {
                 return Ok(Progress::Ended);
             }
-            if self.looked.elapsed() >= LOOK {
-                self.look()?;
-                // What came before the end is still to be read.
+            if self.checked.elapsed() >= CHECK_INTERVAL {
+                self.check()?;
+                // Read the datagrams that were sent before the socket was closed.
                 continue;
             }
             if deadline.passed() {
                 return Ok(Progress::Nothing);
             }
-            if self.rest(deadline, wake)? == Some(Ready::Notice) {
+            if self.wait_for_records(deadline, wake)? == Some(Ready::Notice) {
                 return Ok(Progress::Nothing);
             }
         }
     }
 
-    /// The datagrams of the last batch, in the order they were sent.
+    /// Returns the datagrams of the last batch, in the order they were sent.
     pub fn datagrams(&self) -> impl Iterator<Item = ObservedDatagram<'_>> {
         let (mut position, end) = self.batch;
         std::iter::from_fn(move || {
@@ -264,45 +280,40 @@ impl Observer {
         })
     }
 
-    /// Returns how many datagrams were sent and not recorded because the ring was full: the reader did
-    /// not keep up.
+    /// Returns the number of datagrams that were not recorded because the ring was full: they were sent
+    /// faster than they were read.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.shelf.lost()
+        self.control.lost()
     }
 
-    /// Returns whether datagrams have their [`sender`](ObservedDatagram::sender): this takes CAP_PERFMON,
-    /// and a kernel that tells socket filters.
+    /// Returns whether datagrams have their [`sender`](ObservedDatagram::sender). This needs CAP_PERFMON, and a
+    /// kernel whose socket filters may ask for it.
     #[must_use]
     pub fn sees_senders(&self) -> bool {
         self.helpers.task
     }
 
-    /// Removes the filter. What was sent until then is still to be read.
+    /// Removes the filter. Datagrams that were sent until then can still be read.
     pub fn detach(&mut self) {
         if !self.attached {
             return;
         }
         self.attached = false;
-        // Another filter in its place is left alone. Without CAP_SYS_ADMIN that cannot be told.
-        if bpf::program(self.filter).err() == Some(Errno::ENOENT) {
+        // Once the socket is closed, the kernel frees the filter. If the socket cannot be copied any more,
+        // the filter stays and does nothing after `_slot` is closed.
+        if !self.find_holder() || self.is_replaced() {
             return;
         }
-        // A socket that nobody has takes the filter with it; one that cannot be reached keeps a
-        // filter that does nothing once `_slot` is closed.
-        if !self.find_holder() {
-            return;
-        }
-        if let Ok(socket) = self.holder.socket() {
-            let same = Identity::of(socket.as_fd()).as_ref() == Ok(&self.socket);
-            if same && filter_of(socket.as_fd()) == Ok(Filter::Extended) {
-                let _ = bpf::detach_filter(socket.as_fd());
-            }
+        let attached = self
+            .copy()
+            .filter(|socket| filter_of(socket.as_fd()) == Ok(Filter::Extended));
+        if let Some(socket) = attached {
+            let _ = bpf::detach_filter(socket.as_fd());
         }
     }
 
-    /// Takes the finished records at the end of the batch into it, up to [`BATCH`] bytes: whether
-    /// there are any.
+    /// Adds finished records to the batch, up to [`BATCH`] bytes. Returns whether the batch has any.
     fn collect(&mut self) -> bool {
         let (start, mut end) = self.batch;
         while end.wrapping_sub(start) < BATCH {
@@ -315,66 +326,92 @@ impl Observer {
         if start == end {
             return false;
         }
-        self.ahead = match self.helpers.clock {
-            Clock::Monotonic => bpf::realtime_ahead_of(libc::CLOCK_MONOTONIC).unwrap_or(0),
+        self.clock_offset = match self.helpers.clock {
+            Clock::Monotonic => bpf::realtime_offset(libc::CLOCK_MONOTONIC).unwrap_or(0),
             Clock::Tai => {
-                // The two clocks are read one after the other; they differ by whole seconds.
+                // The clocks differ by whole seconds; they are read one after the other, so round.
                 const SECOND: i128 = 1_000_000_000;
-                let ahead = bpf::realtime_ahead_of(libc::CLOCK_TAI).unwrap_or(0);
-                (ahead + SECOND / 2).div_euclid(SECOND) * SECOND
+                let offset = bpf::realtime_offset(libc::CLOCK_TAI).unwrap_or(0);
+                (offset + SECOND / 2).div_euclid(SECOND) * SECOND
             }
         };
         true
     }
 
-    /// Waits a moment for datagrams to gather, or, when none have come for a while, for the next.
-    fn rest(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<Option<Ready>> {
-        if self.idle < IDLE_AFTER {
+    /// Waits for an interval, or, after several intervals without a datagram, for the next datagram.
+    fn wait_for_records(&mut self, deadline: Deadline, wake: &Wake<'_>) -> Result<Option<Ready>> {
+        if self.idle < IDLE_INTERVALS {
             self.idle += 1;
-            // A large datagram wakes it. A record that is being written would not let it sleep.
+            // A large datagram ends the wait. While a record is being written, poll(2) returns at once.
             if self.ring.slot(self.batch.1) == Slot::Busy {
-                pause(deadline.or_after(GATHERING), wake)?;
+                pause(deadline.or_after(BATCH_INTERVAL), wake)?;
                 return Ok(None);
             }
             return wait(
                 &self.ring,
                 Until::Readable,
-                deadline.or_after(GATHERING),
+                deadline.or_after(BATCH_INTERVAL),
                 wake,
             );
         }
-        self.shelf.set_asleep(true);
-        // What is recorded after this wakes it, but for a sender that has already looked: LOOK
-        // bounds what that costs. poll(2) itself finds what was recorded before.
-        let waited = wait(&self.ring, Until::Readable, deadline.or_after(LOOK), wake);
-        self.shelf.set_asleep(false);
+        self.control.set_asleep(true);
+        // A sender that has read the flag before it was set does not wake the observer; CHECK_INTERVAL
+        // bounds the delay. poll(2) finds what was recorded before.
+        let waited = wait(
+            &self.ring,
+            Until::Readable,
+            deadline.or_after(CHECK_INTERVAL),
+            wake,
+        );
+        self.control.set_asleep(false);
         if matches!(waited, Ok(Some(_))) {
             self.idle = 0;
         }
         waited
     }
 
-    /// Notices that the socket is closed, or that the filter is not this one any more.
-    fn look(&mut self) -> Result<()> {
-        self.looked = Instant::now();
+    /// Checks whether the socket is closed or the filter was replaced.
+    fn check(&mut self) -> Result<()> {
+        self.checked = Instant::now();
         if !self.find_holder() && !self.is_listed() {
-            // The filter may be there yet: clients that were connected keep what is left of a socket.
+            // The filter may still exist: connected clients keep the kernel's structure of the socket.
             self.closed = true;
             return Ok(());
         }
-        // Without CAP_SYS_ADMIN the kernel does not say.
-        if bpf::program(self.filter).err() != Some(Errno::ENOENT) {
+        if !self.is_replaced() {
             return Ok(());
         }
         self.attached = false;
         Err(
             Error::system("observe", self.subject.clone(), Errno::EEXIST)
-                .with_cause("another program replaced the filter"),
+                .with_cause("another program replaced or removed the filter"),
         )
     }
 
-    /// Makes sure that `holder` has the socket: another one, if that has closed it. Returns whether
-    /// any has.
+    /// Returns whether the socket no longer has this filter. Without CAP_SYS_ADMIN, another eBPF program
+    /// cannot be distinguished from it.
+    fn is_replaced(&self) -> bool {
+        match bpf::program(self.filter) {
+            Err(Errno::ENOENT) => true,
+            Err(Errno::EPERM) => self.copy().is_some_and(|socket| {
+                matches!(
+                    filter_of(socket.as_fd()),
+                    Ok(Filter::None | Filter::Classic(_))
+                )
+            }),
+            _ => false,
+        }
+    }
+
+    /// Copies the socket from the process that has it, if this process may still trace that.
+    fn copy(&self) -> Option<DatagramSocket> {
+        let socket = self.holder.socket().ok()?;
+        let same = Identity::of(socket.as_fd()).as_ref() == Ok(&self.socket);
+        same.then_some(socket)
+    }
+
+    /// Sets `holder` to another process that has the socket if this one has closed it. Returns whether any
+    /// has it.
     fn find_holder(&mut self) -> bool {
         if self.holder.has(self.socket.inode) {
             return true;
@@ -384,8 +421,8 @@ impl Observer {
         found.is_some()
     }
 
-    /// Returns whether sock_diag(7) lists the socket in this network namespace: its process may be one that
-    /// may no longer be looked into (EACCES after setuid(2), for example).
+    /// Returns whether sock_diag(7) lists the socket in this network namespace. The process that has it may be
+    /// one that this process may no longer trace (EACCES, after setuid(2), for example).
     fn is_listed(&self) -> bool {
         u32::try_from(self.socket.inode).is_ok_and(|inode| unix_socket(inode).is_ok())
     }
@@ -394,7 +431,7 @@ impl Observer {
         let (header, data) = record.split_at_checked(HEADER)?;
         let number = |at: usize| Some(u32::from_ne_bytes(*header.get(at..)?.first_chunk()?));
         let long = |at: usize| Some(u64::from_ne_bytes(*header.get(at..)?.first_chunk()?));
-        let time = i128::from(long(program::TIME)?) + self.ahead;
+        let time = i128::from(long(program::TIME)?) + self.clock_offset;
         let time = Duration::from_nanos(u64::try_from(time).unwrap_or(0));
         let sender = if self.helpers.task {
             // The process and the group are in the upper halves.
@@ -437,8 +474,8 @@ impl Identity {
         })
     }
 
-    /// The name of the map by which the filter tells its socket: the kernel counts cookies from 1 up,
-    /// so that their 60 lower bits are enough.
+    /// Returns the name of the filter's map, which identifies the socket. A name has 15 characters, for 60 bits
+    /// of the cookie; the kernel counts cookies from 1 up.
     fn name(&self) -> String {
         format!("{:x}", u64::from_ne_bytes(self.cookie) & (u64::MAX >> 4))
     }
@@ -448,7 +485,7 @@ impl Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
     None,
-    /// A classic one, of so many instructions.
+    /// A classic one, with the number of its instructions.
     Classic(usize),
     /// An eBPF program.
     Extended,
@@ -463,7 +500,7 @@ fn filter_of(socket: BorrowedFd<'_>) -> Result<Filter, Errno> {
     }
 }
 
-/// Fails if a filter can or must not be attached to the socket.
+/// Fails if the socket has a filter or a lock.
 fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subject) -> Result<()> {
     let failed = |errno| refused(Step::Attach, subject.clone(), errno);
     let refuse = |errno, cause: String| {
@@ -480,39 +517,44 @@ fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subjec
         }
         Filter::Extended => {}
     }
-    let mut left = left_behind(identity);
-    let until = Deadline::after(Some(EMPTYING));
-    while left == Ok(Some(Left::AtWork)) && !until.passed() {
-        std::thread::sleep(GATHERING);
-        left = left_behind(identity);
+    let mut other = other_observer(identity);
+    let until = Deadline::after(Some(OTHER_TIMEOUT));
+    while other == Ok(Some(Other::Running)) && !until.passed() {
+        std::thread::sleep(BATCH_INTERVAL);
+        other = other_observer(identity);
     }
-    match left {
-        Ok(Some(Left::Idle)) => Ok(()),
-        Ok(Some(Left::AtWork)) => refuse(Errno::EBUSY, "it is being observed already".to_owned()),
+    match other {
+        Ok(Some(Other::Gone)) => Ok(()),
+        Ok(Some(Other::Running)) => Err(observed_already(subject)),
         foreign => refuse(
             Errno::EEXIST,
             "it has a filter already, an eBPF program".to_owned(),
         )
         .map_err(|error| match foreign {
-            Err(_) => {
-                error.with_hint("finding out whether a killed observer left it takes CAP_SYS_ADMIN")
-            }
+            Err(_) => error.with_hint(
+                "finding out whether it remains after an observer was killed needs CAP_SYS_ADMIN",
+            ),
             Ok(_) => error,
         }),
     }
 }
 
-/// A filter of another observer of the same socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// Its observer is gone.
-    Idle,
-    AtWork,
+fn observed_already(subject: &Subject) -> Error {
+    Error::system("observe", subject.clone(), Errno::EBUSY)
+        .with_cause("it is being observed already")
 }
 
-/// Looks for the filter of another observer of this socket: a program of its name, whose map has the
-/// socket's name. Once it is not attached any more, it is not in the list.
-fn left_behind(identity: &Identity) -> Result<Option<Left>, Errno> {
+/// Another observer of the same socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    /// It has ended, and its filter remains.
+    Gone,
+    Running,
+}
+
+/// Finds another observer of this socket by its filter: a program with this name whose map has the name of
+/// the socket. The kernel does not list programs that are not attached any more.
+fn other_observer(identity: &Identity) -> Result<Option<Other>, Errno> {
     let mut id = 0;
     while let Some(next) = bpf::next_program(id)? {
         id = next;
@@ -528,9 +570,9 @@ fn left_behind(identity: &Identity) -> Result<Option<Left>, Errno> {
         let map = bpf::map(map)?;
         if bpf::map_name(map.as_fd())? == identity.name() {
             return Ok(Some(if bpf::has_program(map.as_fd())? {
-                Left::AtWork
+                Other::Running
             } else {
-                Left::Idle
+                Other::Gone
             }));
         }
     }
@@ -538,14 +580,17 @@ fn left_behind(identity: &Identity) -> Result<Option<Left>, Errno> {
 }
 
 /// Loads the recording program with as many of its helpers as this kernel has.
-fn load_recorder(ring: BorrowedFd<'_>, shelf: BorrowedFd<'_>) -> Result<(OwnedFd, Helpers), Errno> {
+fn load_recorder(
+    ring: BorrowedFd<'_>,
+    control: BorrowedFd<'_>,
+) -> Result<(OwnedFd, Helpers), Errno> {
     let mut refusal = Errno::EINVAL;
     for helpers in Helpers::KNOWN {
-        match bpf::load_filter(&program::recorder(ring, shelf, helpers), "udgram_record") {
+        match bpf::load_filter(&program::recorder(ring, control, helpers), "udgram_record") {
             Ok(recorder) => return Ok((recorder, helpers)),
             Err(errno) => refusal = errno,
         }
-        // EINVAL and EACCES: the verifier does not know a helper, or does not let it be called.
+        // EINVAL and EACCES: the verifier does not know a helper, or does not permit it.
         if !matches!(refusal, Errno::EINVAL | Errno::EACCES) {
             break;
         }

@@ -1,6 +1,6 @@
 //! The eBPF programs of an observer, in the kernel's instruction set (RFC 9669).
 
-use crate::sys::bpf::{Instruction, Shelf};
+use crate::sys::bpf::{Control, Instruction};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The header of a record, before the bytes of the datagram.
@@ -14,9 +14,9 @@ pub(super) const USER: usize = 24;
 pub(super) const COMM: usize = 32;
 pub(super) const COMM_LEN: usize = 16;
 
-/// The sizes of records. A datagram gets the smallest that it fits into: the kernel has rings reserve
-/// constant sizes only. It carries 4 MiB and up to 45 pages more, which is below 4.5 MiB where pages
-/// have 4 KiB.
+/// The sizes of records. A datagram gets the smallest record that it fits into: the verifier accepts constant
+/// sizes only. The kernel carries datagrams of up to 4 MiB and 45 pages, which is less than 4.5 MiB if pages have
+/// 4 KiB.
 const RECORDS: [usize; 18] = [
     128,
     256,
@@ -38,20 +38,20 @@ const RECORDS: [usize; 18] = [
     8 << 20,
 ];
 
-/// Datagrams longer than this wake the observer each time: they fill the ring between two looks.
+/// Datagrams longer than this always wake the observer: they could fill the ring within an interval.
 const LARGE: i32 = 32 << 10;
 
-/// The helpers that a kernel lets socket filters call.
+/// The helpers that a kernel permits in socket filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Helpers {
     pub(super) clock: Clock,
-    /// True if there are those that name the sending task.
+    /// True if it permits those that return the sending task.
     pub(super) task: bool,
 }
 
 impl Helpers {
-    /// The sets of helpers that kernels have, the largest first. The task takes CAP_PERFMON; `Clock::Tai` is there since
-    /// Linux 6.1.
+    /// The sets of helpers that kernels permit, the largest first. The task needs CAP_PERFMON, `Clock::Tai` Linux
+    /// 6.1.
     pub(super) const KNOWN: [Self; 3] = [
         Self {
             clock: Clock::Tai,
@@ -68,7 +68,7 @@ impl Helpers {
     ];
 }
 
-/// The clock that records have their time of.
+/// The clock of the times in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clock {
     /// `CLOCK_TAI`, which is a whole number of seconds ahead of UTC.
@@ -109,7 +109,7 @@ const EQUAL: u8 = 0x10;
 const NOT_EQUAL: u8 = 0x50;
 const AT_MOST: u8 = 0xb0;
 
-/// Instructions that are being put together.
+/// A program that is being assembled.
 #[derive(Default)]
 struct Assembly(Vec<Instruction>);
 
@@ -134,17 +134,17 @@ impl Assembly {
         self.emit(0x07, register, 0, 0, value);
     }
 
-    /// 32 bits of memory.
+    /// Loads 32 bits from memory.
     fn load(&mut self, to: u8, base: u8, offset: i16) {
         self.emit(0x61, to, base, offset, 0);
     }
 
-    /// 32 bits of a register to memory.
+    /// Stores 32 bits of a register to memory.
     fn store(&mut self, base: u8, offset: usize, from: u8) {
         self.emit(0x63, base, from, offset.try_into().unwrap_or(i16::MAX), 0);
     }
 
-    /// 64 bits of a register to memory.
+    /// Stores 64 bits of a register to memory.
     fn store_long(&mut self, base: u8, offset: usize, from: u8) {
         self.emit(0x7b, base, from, offset.try_into().unwrap_or(i16::MAX), 0);
     }
@@ -154,13 +154,13 @@ impl Assembly {
         self.emit(0xdb, base, from, offset, 0);
     }
 
-    /// Loads a map, to be passed to a helper.
+    /// Loads the reference to a map, for a helper.
     fn map(&mut self, register: u8, map: BorrowedFd<'_>) {
         self.emit(0x18, register, 1, 0, map.as_raw_fd());
         self.emit(0, 0, 0, 0, 0);
     }
 
-    /// Loads the address of a map's one value.
+    /// Loads the address of the value of a map that has one.
     fn value(&mut self, register: u8, map: BorrowedFd<'_>) {
         self.emit(0x18, register, 2, 0, map.as_raw_fd());
         self.emit(0, 0, 0, 0, 0);
@@ -175,23 +175,25 @@ impl Assembly {
         Jump(self.0.len() - 1)
     }
 
-    /// Has `jump` lead to the next instruction.
+    /// Sets the target of `jump` to the next instruction.
     fn land(&mut self, jump: &Jump) {
         let distance = self.0.len() - jump.0 - 1;
         self.0[jump.0].offset = distance.try_into().unwrap_or(i16::MAX);
     }
 
-    /// Lets the whole datagram pass. A length of 0 would drop it, so that its own would drop an empty one.
+    /// Returns from the program and passes the whole datagram. The return value is the length to keep, and 0 drops
+    /// the datagram: returning its own length would drop an empty one.
     fn pass(&mut self) {
         self.set(R0, -1);
         self.emit(0x95, 0, 0, 0, 0);
     }
 }
 
-/// The program that is attached: it runs the one in `slot`, if there is one, and lets the datagram pass.
+/// Returns the program that is attached. It runs the program in `slot`, if there is one, and passes the
+/// datagram.
 ///
-/// The kernel empties the slot when the last descriptor of it is closed, by whatever way the observer
-/// ends: what is left then does nothing, and the memory of the rest is freed.
+/// The kernel empties `slot` when its last descriptor is closed, even if the observer is killed. The attached
+/// program then does nothing, and the recorder and its maps are freed.
 pub(super) fn filter(slot: BorrowedFd<'_>) -> Vec<Instruction> {
     let mut code = Assembly::default();
     code.map(R2, slot);
@@ -201,10 +203,10 @@ pub(super) fn filter(slot: BorrowedFd<'_>) -> Vec<Instruction> {
     code.0
 }
 
-/// The program that copies each datagram to `ring` and lets it pass.
+/// Returns the program that copies each datagram to `ring` and passes it.
 pub(super) fn recorder(
     ring: BorrowedFd<'_>,
-    shelf: BorrowedFd<'_>,
+    control: BorrowedFd<'_>,
     helpers: Helpers,
 ) -> Vec<Instruction> {
     let mut code = Assembly::default();
@@ -212,9 +214,9 @@ pub(super) fn recorder(
     code.load(LEN, CONTEXT, 0);
     reserve(&mut code, ring);
     let reserved = code.jump(NOT_EQUAL, R0, 0);
-    code.value(R1, shelf);
+    code.value(R1, control);
     code.set(R2, 1);
-    code.add_to_memory(R1, Shelf::LOST, R2);
+    code.add_to_memory(R1, Control::LOST, R2);
     code.pass();
     code.land(&reserved);
     code.copy(RECORD, R0);
@@ -236,12 +238,13 @@ pub(super) fn recorder(
         code.set(R2, immediate(COMM_LEN));
         code.call(GET_CURRENT_COMM);
     }
-    submit(&mut code, shelf);
+    submit(&mut code, control);
     code.pass();
     code.0
 }
 
-/// Reserves a record for `LEN` bytes, or for as many as fit into the largest: `R0` has it, or 0.
+/// Reserves a record for `LEN` bytes, and reduces `LEN` to what fits into the largest record. `R0` is the
+/// address of the record, or 0.
 fn reserve(code: &mut Assembly, ring: BorrowedFd<'_>) {
     let chosen: Vec<Jump> = RECORDS
         .iter()
@@ -260,7 +263,7 @@ fn reserve(code: &mut Assembly, ring: BorrowedFd<'_>) {
     code.call(RINGBUF_RESERVE);
 }
 
-/// Copies `LEN` bytes, and notes how many.
+/// Copies `LEN` bytes into the record, and stores their number.
 fn copy_bytes(code: &mut Assembly) {
     let empty = code.jump(EQUAL, LEN, 0);
     code.copy(R1, CONTEXT);
@@ -276,11 +279,11 @@ fn copy_bytes(code: &mut Assembly) {
     code.store(RECORD, COPIED, LEN);
 }
 
-/// Hands the record over, and wakes the observer if that is asked for or the datagram is large.
-fn submit(code: &mut Assembly, shelf: BorrowedFd<'_>) {
+/// Submits the record. Wakes the observer if it asks for that or the datagram is large.
+fn submit(code: &mut Assembly, control: BorrowedFd<'_>) {
     code.set(R2, NO_WAKEUP);
-    code.value(R1, shelf);
-    code.load(R1, R1, Shelf::ASLEEP);
+    code.value(R1, control);
+    code.load(R1, R1, Control::ASLEEP);
     let asleep = code.jump(NOT_EQUAL, R1, 0);
     let small = code.jump(AT_MOST, LEN, LARGE);
     code.land(&asleep);

@@ -1,10 +1,10 @@
-//! Why the kernel refuses an observer, in the terms of what is missing.
+//! Makes the errors of a kernel that refuses an observer: which capability or feature is missing.
 
 use crate::error::{Error, Subject};
 use nix::errno::Errno;
 use std::fs;
 
-/// The capabilities that an observer needs besides the right to trace the process; capabilities(7).
+/// The capability that an observer needs besides the right to trace the process; capabilities(7).
 const CAP_BPF: u32 = 39;
 /// It includes CAP_BPF.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -18,7 +18,7 @@ pub(super) enum Step {
     Attach,
 }
 
-/// Returns the error of bpf(2), or of attaching, that failed with `errno`.
+/// Makes the error of a step that failed with `errno`.
 pub(super) fn refused(step: Step, subject: Subject, errno: Errno) -> Error {
     let error = |cause: String| Error::system("observe", subject.clone(), errno).with_cause(cause);
     match (step, errno) {
@@ -26,7 +26,7 @@ pub(super) fn refused(step: Step, subject: Subject, errno: Errno) -> Error {
         (Step::Attach, Errno::EPERM) => {
             error("its filter is locked (SO_LOCK_FILTER)".to_owned())
         }
-        (Step::Attach, Errno::ENOMEM) => error("there is no room for a filter".to_owned())
+        (Step::Attach, Errno::ENOMEM) => error("there is not enough memory for a filter".to_owned())
             .with_hint("net.core.optmem_max limits the memory of a socket's filter"),
         (_, Errno::EPERM | Errno::EACCES) if lacks_capability() => {
             let error = error("CAP_BPF is missing".to_owned());
@@ -69,7 +69,7 @@ fn unprivileged_bpf_disabled() -> Option<u32> {
     value.trim().parse().ok()
 }
 
-/// Returns whether this is not the initial user namespace, which maps every id to itself.
+/// Returns whether this process is outside the initial user namespace, which maps every id to itself.
 fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !map.is_empty() && map.split_whitespace().ne(["0", "0", "4294967295"])

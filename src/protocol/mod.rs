@@ -1,22 +1,30 @@
 //! Protocols: the conversion between packets and datagrams.
 //!
 //! The packets of [`Json`], [`Text`], [`Hex`], [`Base64`], [`Cbor`] and [`MessagePack`] are text, the
-//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes. [`Format::typed`] makes
+//! same that `udgram` prints and reads as lines; those of [`Raw`] are bytes; those of [`Fields`] and
+//! [`Syslog`] have types of their own, with a form in JSON. [`Format::typed`] makes
 //! protocols for types that implement serde's traits. Implement [`DatagramProtocol`] for others.
 
+mod byte_value;
 mod bytes;
 mod cbor;
+mod field_list;
+mod fields;
 mod json;
 mod msgpack;
 mod scan;
+mod syslog;
 mod text;
 mod transcode;
 mod typed;
 
 pub use bytes::{Base64, Hex, Raw};
 pub use cbor::Cbor;
+pub use field_list::FieldList;
+pub use fields::Fields;
 pub use json::Json;
 pub use msgpack::MessagePack;
+pub use syslog::{Facility, Severity, Syslog, SyslogElement, SyslogMessage};
 pub use text::Text;
 pub use typed::{Format, Typed};
 
@@ -63,7 +71,26 @@ pub trait DatagramProtocol {
 
     /// Returns the packet of `datagram`; fails if that is not a valid packet.
     fn build_packet<'d>(&self, datagram: &'d [u8]) -> Result<Self::View<'d>, ParseError>;
+
+    /// Returns where the bytes of packets travel. Clients and endpoints send and receive them there.
+    fn carrier(&self) -> Carrier {
+        Carrier::Datagram
+    }
 }
+
+/// The place in which the bytes of a packet travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Carrier {
+    /// In the datagram.
+    Datagram,
+    /// In the datagram; or, if they are too many for one, in a sealed memfd (memfd_create(2)) that is the only
+    /// descriptor of an empty datagram, as in the native protocol of systemd-journald.
+    DatagramOrMemfd,
+}
+
+/// The longest packet of [`Fields`] and the longest one in a memfd, in bytes.
+pub(crate) const MAX_PACKET_LEN: usize = 64 << 20;
 
 /// The kind of a [`ParseError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

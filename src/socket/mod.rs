@@ -1,9 +1,10 @@
 //! Makes and connects Unix datagram sockets, and receives batches of datagrams. The module `send` sends
-//! them.
+//! them; `queue` makes sockets with a longer queue.
 //!
 //! The file status flags of a socket stay unchanged, because other processes may share them: each call
 //! sets `MSG_DONTWAIT`, and [`wait`] waits.
 
+mod queue;
 mod send;
 
 use crate::address::{Address, ToAddress};
@@ -19,8 +20,10 @@ use crate::sockopt;
 use crate::sys::{self, End, SockAddr};
 use crate::wait::{Deadline, Ready, Until, Wake, wait};
 use nix::errno::Errno;
-use nix::libc::{self, c_int};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{self, c_int, c_short};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socket, socketpair};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
@@ -57,6 +60,15 @@ impl From<DatagramSocket> for OwnedFd {
     fn from(socket: DatagramSocket) -> Self {
         socket.fd
     }
+}
+
+/// The locks of a socket: the number of the byte that fcntl(2) locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Of the process that moves `SO_PEEK_OFF`.
+    Peek = 0,
+    /// Of the process that is about to attach an observer's filter.
+    Observe = 1,
 }
 
 impl DatagramSocket {
@@ -150,6 +162,14 @@ impl DatagramSocket {
     /// connection remains.
     pub fn connect(&self, peer: impl ToAddress) -> Result<()> {
         self.connect_for("connect to", &peer.to_address()?)
+    }
+
+    /// Makes one attempt to connect as [`connect`](Self::connect) does.
+    ///
+    /// Fails with the errno of the system call, whose cause is not looked for.
+    pub fn try_connect(&self, peer: &Address<'_>) -> io::Result<()> {
+        let name = SocketName::of(peer)?;
+        Ok(sys::connect(self.as_fd(), &name.raw)?)
     }
 
     /// Connects as [`connect`](Self::connect) does, in the course of `operation`.
@@ -268,6 +288,32 @@ impl DatagramSocket {
     pub fn shutdown_read(&self) -> Result<()> {
         shutdown(self.fd.as_raw_fd(), Shutdown::Read)
             .map_err(|errno| Error::system("shut down the reading side", Subject::None, errno))
+    }
+
+    /// Locks the socket against other processes that peek at it and move its one `SO_PEEK_OFF`. Returns
+    /// false if another process has the lock.
+    ///
+    /// The lock is a write lock of fcntl(2) on the socket itself, which processes in all namespaces share.
+    /// It excludes only those that take it, and ends when this process closes any descriptor of the
+    /// socket.
+    pub fn lock_for_peeking(&self) -> Result<bool> {
+        self.try_lock(Lock::Peek)
+    }
+
+    /// Locks the socket as [`lock_for_peeking`](Self::lock_for_peeking) does.
+    pub(crate) fn try_lock(&self, lock: Lock) -> Result<bool> {
+        let byte = libc::flock {
+            l_type: c_short::try_from(libc::F_WRLCK).unwrap_or_default(),
+            l_whence: c_short::try_from(libc::SEEK_SET).unwrap_or_default(),
+            l_start: lock as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        };
+        match fcntl(&self.fd, FcntlArg::F_SETLK(&byte)) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(errno) => Err(Error::system("lock the socket", Subject::None, errno)),
+        }
     }
 
     /// Receives at most `max` datagrams into `batch` without waiting. Returns how many it received.

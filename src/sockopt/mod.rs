@@ -132,8 +132,9 @@ pub fn list(socket: impl AsFd) -> Vec<(&'static SocketOption, Value)> {
         .collect()
 }
 
-/// Returns a value for `SO_ERROR` without clearing it: poll(2) reports whether an error is pending.
-fn pending_error(socket: impl AsFd) -> Result<Value> {
+/// Returns whether the socket has an error that the next receive or the next read of `SO_ERROR` returns
+/// and clears. poll(2) reports this and clears nothing.
+pub fn has_pending_error(socket: impl AsFd) -> Result<bool> {
     let mut polled = [libc::pollfd {
         fd: socket.as_fd().as_raw_fd(),
         events: 0,
@@ -141,10 +142,15 @@ fn pending_error(socket: impl AsFd) -> Result<Value> {
     }];
     sys::poll(&mut polled, Some(Duration::ZERO))
         .map_err(|errno| Error::system("poll", Subject::None, errno))?;
-    Ok(if polled[0].revents & libc::POLLERR == 0 {
-        Value::Integer(0)
-    } else {
+    Ok(polled[0].revents & libc::POLLERR != 0)
+}
+
+/// Returns a value for `SO_ERROR` without clearing it.
+fn pending_error(socket: impl AsFd) -> Result<Value> {
+    Ok(if has_pending_error(socket)? {
         Value::Text(b"pending".to_vec())
+    } else {
+        Value::Integer(0)
     })
 }
 

@@ -1,4 +1,4 @@
-//! bpf(2): maps, a socket filter, and the memory that both share with this process.
+//! bpf(2): maps, socket filters, and the memory of maps that this process shares with the kernel.
 
 use nix::errno::Errno;
 use nix::libc::{self, c_long, c_uint, c_void};
@@ -20,6 +20,9 @@ const MAP_GET_FD_BY_ID: c_long = 14;
 const OBJ_GET_INFO_BY_FD: c_long = 15;
 
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+/// The number of times that a program is loaded again. EAGAIN: a signal came, such as SIGCONT, while the kernel
+/// verified the program (`do_check`).
+const LOADS: u32 = 5;
 /// `BPF_OBJ_NAME_LEN`.
 const NAME_LEN: usize = 16;
 
@@ -43,7 +46,7 @@ impl Instruction {
     ) -> Self {
         Self {
             code,
-            // Two bit-fields of a C struct, the order of which is the machine's.
+            // Two bit-fields of a C struct; their order depends on the byte order of the machine.
             registers: if cfg!(target_endian = "big") {
                 destination << 4 | source
             } else {
@@ -55,14 +58,14 @@ impl Instruction {
     }
 }
 
-/// The kind of a map, and what goes with it.
+/// The kind of a map, with its parameters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MapKind {
-    /// `BPF_MAP_TYPE_ARRAY` with one value of so many bytes, which can be mapped.
+    /// `BPF_MAP_TYPE_ARRAY` with one value of this size in bytes. It can be mapped.
     Value(u32),
-    /// `BPF_MAP_TYPE_PROG_ARRAY` with one place.
+    /// `BPF_MAP_TYPE_PROG_ARRAY` with one entry.
     Program,
-    /// `BPF_MAP_TYPE_RINGBUF` with so many bytes.
+    /// `BPF_MAP_TYPE_RINGBUF` of this size in bytes.
     Ring(u32),
 }
 
@@ -153,14 +156,14 @@ struct MapInfo {
     name: [u8; NAME_LEN],
 }
 
-/// bpf(2).
+/// Calls bpf(2).
 ///
 /// # Safety
 ///
-/// `T` must begin as the member of `union bpf_attr` that the command takes, without padding that is
-/// not written, and what its pointers point to must be live and as long as its lengths say.
+/// `T` must begin as the member of `union bpf_attr` that the command takes, without uninitialized padding. The
+/// memory that its pointers refer to must be live and have the lengths that it states.
 unsafe fn bpf<T>(command: c_long, attribute: &mut T) -> Result<c_long> {
-    // SAFETY: the pointer and the length describe a live attribute; the caller vouches for the rest.
+    // SAFETY: the pointer and the length describe a live attribute; the caller guarantees its contents.
     Errno::result(unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -171,13 +174,13 @@ unsafe fn bpf<T>(command: c_long, attribute: &mut T) -> Result<c_long> {
     })
 }
 
-/// bpf(2) with a command that makes a descriptor.
+/// Calls bpf(2) with a command that makes a descriptor.
 ///
 /// # Safety
 ///
 /// As for [`bpf`]; the command returns a new descriptor.
 unsafe fn make<T>(command: c_long, attribute: &mut T) -> Result<OwnedFd> {
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller guarantees the same.
     let made = unsafe { bpf(command, attribute) }?;
     let number = super::descriptor_number(made)?;
     // SAFETY: the call has just made this descriptor.
@@ -192,7 +195,7 @@ fn address<T>(pointer: *const T) -> u64 {
     pointer.addr() as u64
 }
 
-/// The name of a map or a program: letters, digits, `_` and `.`, cut to 15.
+/// Encodes the name of a map or a program, which has letters, digits, `_` and `.`; truncates it to 15 bytes.
 fn name(text: &str) -> [u8; NAME_LEN] {
     let mut name = [0; NAME_LEN];
     for (to, from) in name[..NAME_LEN - 1].iter_mut().zip(text.bytes()) {
@@ -206,7 +209,7 @@ fn text(name: [u8; NAME_LEN]) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// `BPF_MAP_CREATE`.
+/// Creates a map; `BPF_MAP_CREATE`.
 pub(crate) fn create_map(kind: MapKind, title: &str) -> Result<OwnedFd> {
     const ARRAY: u32 = 2;
     const PROG_ARRAY: u32 = 3;
@@ -230,7 +233,7 @@ pub(crate) fn create_map(kind: MapKind, title: &str) -> Result<OwnedFd> {
     unsafe { make(MAP_CREATE, &mut attribute) }
 }
 
-/// Puts a program into the one place of a [`MapKind::Program`].
+/// Stores a program in the entry of a [`MapKind::Program`].
 pub(crate) fn set_program(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let (key, value) = (0_u32, number(program));
     let mut attribute = Element {
@@ -239,7 +242,7 @@ pub(crate) fn set_program(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Resul
         value: address(&raw const value),
         ..Element::default()
     };
-    // SAFETY: the key and the value have the four bytes that the map was made for.
+    // SAFETY: the key and the value have four bytes each, as the map was made.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attribute) }.map(drop)
 }
 
@@ -271,11 +274,20 @@ pub(crate) fn load_filter(program: &[Instruction], title: &str) -> Result<OwnedF
         prog_name: name(title),
         ..ProgLoad::default()
     };
-    // SAFETY: the attribute points to `program` with its length, and to a C string.
-    unsafe { make(PROG_LOAD, &mut attribute) }
+    let mut load = || {
+        // SAFETY: the attribute points to `program` with its length, and to a C string.
+        unsafe { make(PROG_LOAD, &mut attribute) }
+    };
+    for _ in 0..LOADS {
+        match load() {
+            Err(Errno::EAGAIN) => {}
+            loaded => return loaded,
+        }
+    }
+    load()
 }
 
-/// The id of the first program after this one; `BPF_PROG_GET_NEXT_ID`.
+/// Returns the id of the first program after this one; `BPF_PROG_GET_NEXT_ID`.
 pub(crate) fn next_program(after: u32) -> Result<Option<u32>> {
     let mut attribute = ById {
         id: after,
@@ -289,12 +301,12 @@ pub(crate) fn next_program(after: u32) -> Result<Option<u32>> {
     }
 }
 
-/// The program with this id; ENOENT once nothing uses it any more.
+/// Opens the program with this id. ENOENT if nothing uses it any more, EPERM without CAP_SYS_ADMIN.
 pub(crate) fn program(id: u32) -> Result<OwnedFd> {
     by_id(PROG_GET_FD_BY_ID, id)
 }
 
-/// The map with this id.
+/// Opens the map with this id.
 pub(crate) fn map(id: u32) -> Result<OwnedFd> {
     by_id(MAP_GET_FD_BY_ID, id)
 }
@@ -317,7 +329,7 @@ pub(crate) struct Program {
     pub(crate) map: Option<u32>,
 }
 
-/// `BPF_OBJ_GET_INFO_BY_FD` of a program.
+/// Describes a program; `BPF_OBJ_GET_INFO_BY_FD`.
 pub(crate) fn program_info(program: BorrowedFd<'_>) -> Result<Program> {
     let mut map = 0_u32;
     let mut info = ProgInfo {
@@ -325,7 +337,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> Result<Program> {
         map_ids: address(&raw mut map),
         ..ProgInfo::default()
     };
-    // SAFETY: there is room for the one map id that `info` asks for.
+    // SAFETY: `map` has space for the one map id that `info` asks for.
     unsafe { info_by_fd(program, &mut info) }?;
     Ok(Program {
         id: info.id,
@@ -334,7 +346,7 @@ pub(crate) fn program_info(program: BorrowedFd<'_>) -> Result<Program> {
     })
 }
 
-/// The name of a map; `BPF_OBJ_GET_INFO_BY_FD`.
+/// Returns the name of a map; `BPF_OBJ_GET_INFO_BY_FD`.
 pub(crate) fn map_name(map: BorrowedFd<'_>) -> Result<String> {
     let mut info = MapInfo::default();
     // SAFETY: `info` has no pointers.
@@ -342,9 +354,11 @@ pub(crate) fn map_name(map: BorrowedFd<'_>) -> Result<String> {
     Ok(text(info.name))
 }
 
+/// Describes an open program or map.
+///
 /// # Safety
 ///
-/// `T` must begin as the kernel's structure for what `fd` is, and its pointers must be live.
+/// `T` must begin as the kernel's structure for the type of `fd`, and its pointers must be live.
 unsafe fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<()> {
     let mut attribute = InfoByFd {
         bpf_fd: number(fd),
@@ -355,19 +369,19 @@ unsafe fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<()> {
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attribute) }.map(drop)
 }
 
-/// Makes a filter of a loaded program; `SO_ATTACH_BPF`. It replaces one that is there.
+/// Attaches a loaded program as the filter of a socket, in place of an earlier one; `SO_ATTACH_BPF`.
 pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
     let number = program.as_raw_fd().to_ne_bytes();
     super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &number)
 }
 
-/// `SO_DETACH_FILTER`.
+/// Removes the filter of a socket; `SO_DETACH_FILTER`.
 pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> Result<()> {
     super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
 }
 
-/// The time that `CLOCK_REALTIME` is ahead of another clock, negative where it is behind.
-pub(crate) fn realtime_ahead_of(clock: libc::clockid_t) -> Result<i128> {
+/// Returns the nanoseconds from another clock to `CLOCK_REALTIME`; negative if that is behind.
+pub(crate) fn realtime_offset(clock: libc::clockid_t) -> Result<i128> {
     let nanoseconds = |clock| {
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -388,8 +402,8 @@ struct Shared {
     len: NonZeroUsize,
 }
 
-// SAFETY: it is memory that threads may share: it is written to by atomic operations only, or by the
-// kernel where nobody reads.
+// SAFETY: threads may share this memory: this process accesses it by atomic operations only, and by shared
+// references to finished records, which the kernel does not change.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -447,12 +461,12 @@ impl Shared {
         }
     }
 
-    /// A place in it for a value of the type `T`, which is an atomic integer.
+    /// Returns the atomic integer of the type `T` at this offset.
     fn place<T>(&self, offset: usize) -> &T {
         assert!(offset % size_of::<T>() == 0 && offset + size_of::<T>() <= self.len.get());
         // SAFETY: the place lies within the mapping.
         let place = unsafe { self.start.byte_add(offset) }.cast();
-        // SAFETY: it is aligned, lives as long as `self`, and is an atomic for both sides.
+        // SAFETY: it is aligned, lives as long as `self`, and both sides access it atomically.
         unsafe { place.as_ref() }
     }
 }
@@ -464,15 +478,15 @@ impl Drop for Shared {
     }
 }
 
-/// The data that the program and its observer share, in a [`MapKind::Value`] of [`Shelf::LEN`] bytes.
+/// The variables that the program and its observer share, in a [`MapKind::Value`] of [`Control::LEN`] bytes.
 #[derive(Debug)]
-pub(crate) struct Shelf(Shared);
+pub(crate) struct Control(Shared);
 
-impl Shelf {
+impl Control {
     pub(crate) const LEN: u32 = 128;
-    /// The offset of the number of datagrams that found no room in the ring.
+    /// The offset of the number of datagrams that did not fit into the ring.
     pub(crate) const LOST: i16 = 0;
-    /// The offset, in another cache line, of the flag by which the observer asks to be woken.
+    /// The offset of the flag by which the observer asks to be woken. It has its own cache line.
     pub(crate) const ASLEEP: i16 = 64;
 
     pub(crate) fn new(map: BorrowedFd<'_>) -> Result<Self> {
@@ -495,7 +509,7 @@ pub(crate) struct Ring {
     map: OwnedFd,
     /// The position up to which records may be overwritten.
     consumer: Shared,
-    /// The position up to which there are records, then the records, twice in a row.
+    /// The position up to which there are records, followed by the ring, mapped twice in a row.
     producer: Shared,
     page: usize,
     len: usize,
@@ -504,7 +518,7 @@ pub(crate) struct Ring {
 /// An entry of a ring.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slot<'r> {
-    /// Nothing yet.
+    /// There is no record yet.
     Empty,
     /// A record that is being written.
     Busy,
@@ -529,7 +543,7 @@ impl Ring {
         })
     }
 
-    /// Returns what stands at `position`, which is between the one last released and the end.
+    /// Returns the entry at `position`, which is not before the released position.
     pub(crate) fn slot(&self, position: usize) -> Slot<'_> {
         const HEADER: usize = 8;
         const BUSY: c_uint = 1 << 31;
@@ -553,16 +567,16 @@ impl Ring {
             len <= self.len,
             "the kernel's record is longer than its ring"
         );
-        // SAFETY: each record lies within the two copies of the ring, of which the first has its start.
+        // SAFETY: the record starts in the first mapping of the ring and ends within the second.
         let data = unsafe { self.producer.start.byte_add(start + HEADER) };
-        // SAFETY: the record is finished, so that nobody writes to it before it is released, which
-        // takes `&mut self`.
+        // SAFETY: the record is finished: the kernel does not write to it before it is released, and
+        // `release` takes `&mut self`.
         let record = unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), len) };
         let next = position.wrapping_add((HEADER + len).next_multiple_of(HEADER));
         Slot::Record(record, next)
     }
 
-    /// Gives the room of all records before `position` back.
+    /// Releases the space of all records before `position`.
     pub(crate) fn release(&mut self, position: usize) {
         // A position has as many bits as the kernel's `unsigned long`, which are 64 also for most 32-bit
         // programs. Its upper half follows from that of the end of the records.
@@ -579,7 +593,7 @@ impl Ring {
 }
 
 impl AsFd for Ring {
-    /// poll(2) says that it is readable while there are records, finished or not.
+    /// poll(2) reports it as readable while there are records, finished or not.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }

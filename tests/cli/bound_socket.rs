@@ -17,7 +17,7 @@ fn a_socket_is_named_by_its_address() {
         sandbox.udgram(["send", "s", packet]).run().succeeds("");
     }
     let warning = format!(
-        "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek leaves them",
+        "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek and listen --peek leave them",
         owner.pid()
     );
     let path = sandbox.path("s");
@@ -165,11 +165,14 @@ fn a_socket_whose_processes_may_not_be_seen_says_which_permission_is_missing() {
     root!();
     let sandbox = Sandbox::new();
     let _owner = sandbox.listen(["-m", "666", "s"]);
-    sandbox.udgram_as(65534, ["iter", "--peek", "s"]).run().fails(
-        1,
-        "udgram: cannot find a process that holds 's': there are processes that may not be looked into \
-         (hint: looking into another user's processes needs CAP_SYS_PTRACE)",
-    );
+    sandbox
+        .udgram_as(65534, ["iter", "--peek", "s"])
+        .run()
+        .fails(
+            1,
+            "udgram: cannot find a process that holds 's': no process that may be traced holds it \
+         (hint: tracing another user's processes needs CAP_SYS_PTRACE)",
+        );
 }
 
 #[test]

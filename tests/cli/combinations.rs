@@ -77,6 +77,7 @@ fn colours_need_lines_that_are_json() {
         &["listen", "s"],
         &["iter", "-t", "1", "s"],
         &["send", "-r", "s", "1"],
+        &["talk", "s"],
     ] {
         for protocol in ["text", "raw", "hex", "base64"] {
             let mut arguments = command.to_vec();
@@ -135,6 +136,26 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             "--echo and --exec exclude each other",
         ),
         (
+            &["listen", "--echo", "--pipe", "cat", "s"],
+            "--echo and --pipe exclude each other",
+        ),
+        (
+            &["listen", "--exec", "cat", "--pipe", "cat", "s"],
+            "--exec and --pipe exclude each other",
+        ),
+        (
+            &["listen", "--peek", "--pipe", "cat", "s"],
+            "--peek and --pipe exclude each other",
+        ),
+        (
+            &["listen", "-p", "raw", "--pipe", "cat", "s"],
+            "--pipe with -p raw: bytes are not lines",
+        ),
+        (
+            &["listen", "--pipe", "s"],
+            "ADDR is missing: --pipe took 's' for its command",
+        ),
+        (
             &["send", "-r", "-b", "", "s", "1"],
             "--reply with --bind '': nobody can answer an unnamed socket",
         ),
@@ -174,6 +195,110 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             &[command, "--ancillary-bufsize", "64", "s"],
             "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
         );
+    }
+}
+
+#[test]
+fn options_about_the_time_the_loss_and_the_end_of_packets_that_contradict_are_named() {
+    for (arguments, message) in [
+        (
+            &["send", "--window", "2", "s", "1"][..],
+            "--window has no effect without --reply",
+        ),
+        (
+            &["send", "--window", "2", "--reply=all", "-t", "1", "s", "1"],
+            "--window with --reply=all: nothing says which packet a reply belongs to",
+        ),
+        (
+            &["send", "--drop", "-w", "s", "1"],
+            "--drop and --wait exclude each other",
+        ),
+        (
+            &["send", "--drop", "-r", "s", "1"],
+            "--drop and --reply exclude each other",
+        ),
+        (
+            &["send", "--drop", "-t", "1", "s", "1"],
+            "--timeout has no effect: --drop never waits",
+        ),
+        (
+            &["send", "--rate", "1", "--pace", "-e", "s"],
+            "--rate and --pace exclude each other",
+        ),
+        (
+            &["send", "--pace", "s", "1"],
+            "--pace needs --envelope, whose lines have a time",
+        ),
+        (
+            &["send", "-0", "-p", "raw", "s"],
+            "--null has no effect: -p raw adds nothing to packets",
+        ),
+        (
+            &["recv", "-0", "-p", "raw", "s"],
+            "--null has no effect: -p raw adds nothing to packets",
+        ),
+        (
+            &["send", "-0", "s", "1"],
+            "--null has no effect: packets are arguments, and send prints nothing without --reply",
+        ),
+        (
+            &["recv", "-0", "s", "--", "true"],
+            "--null has no effect: the packet goes to CMD, not to stdout",
+        ),
+        (
+            &["listen", "--queue", "9", "--echo", "s"],
+            "--queue and --echo exclude each other: a socket with --queue cannot answer an abstract name",
+        ),
+        (
+            &["listen", "--queue", "9", "--exec", "true", "s"],
+            "--queue and --exec exclude each other: a socket with --queue cannot answer an abstract name",
+        ),
+        (
+            &["listen", "--queue", "9", "--peek", "s"],
+            "--queue and --peek exclude each other",
+        ),
+    ] {
+        is_refused(arguments, message);
+    }
+}
+
+#[test]
+fn a_deep_queue_needs_a_pathname() {
+    let reason =
+        "the socket is in a network namespace of its own, in which nobody sees abstract names";
+    let no_bind = "--queue has no effect: no pathname is bound without";
+    for (arguments, message) in [
+        (
+            &["recv", "@x"][..],
+            format!("--queue needs a pathname to bind: {reason}"),
+        ),
+        (
+            &["listen", "@x"],
+            format!("--queue needs a pathname to bind: {reason}"),
+        ),
+        (
+            &["exec", "-b", "@x"],
+            format!("--queue needs a pathname to bind: {reason}"),
+        ),
+        (
+            &["recv", "-c", "@x", "s"],
+            format!("--queue needs a pathname to connect to: {reason}"),
+        ),
+        (
+            &["exec", "-c", "@x", "-b", "s"],
+            format!("--queue needs a pathname to connect to: {reason}"),
+        ),
+        (&["listen", "-s", "0"], format!("{no_bind} ADDR")),
+        (&["listen", "-c", "p"], format!("{no_bind} ADDR")),
+        (&["exec", "-c", "p"], format!("{no_bind} --bind")),
+        (&["exec", "-b", "", "-c", "p"], format!("{no_bind} --bind")),
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--queue", "100"]);
+        if arguments[0] == "exec" {
+            arguments.extend(["--", "true"]);
+        }
+        is_refused(&arguments, &message);
     }
 }
 

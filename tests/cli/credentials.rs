@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::unistd::{getegid, geteuid};
 
-use crate::harness::{Sandbox, root, timeless};
+use crate::harness::{Sandbox, root, skip, timeless};
 use crate::running::Running;
 use crate::sys::{ask_for_credentials, take_message};
 
@@ -13,6 +13,16 @@ fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
     let running = sandbox.udgram(["recv"]).args(options).arg("s").start();
     running.wait_bound("s");
     running
+}
+
+/// Returns the field `comm` of this process, which the kernel supports since Linux 6.5.
+fn comm() -> String {
+    let socket = udgram::DatagramSocket::new().unwrap();
+    if socket.set_passpidfd(true).is_err() {
+        return String::new();
+    }
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    format!(",\"comm\":\"{}\"", name.trim_end())
 }
 
 #[test]
@@ -26,10 +36,11 @@ fn the_senders_credentials_are_printed_in_an_envelope() {
     assert_eq!(
         timeless(&running.finish().one_line()),
         format!(
-            "{{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{{\"pid\":{},\"uid\":{},\"gid\":{}}}}}",
+            "{{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{{\"pid\":{},\"uid\":{},\"gid\":{}{}}}}}",
             std::process::id(),
             geteuid(),
-            getegid()
+            getegid(),
+            comm(),
         )
     );
 }
@@ -179,4 +190,56 @@ fn an_unknown_process_id_is_null() {
         line,
         "{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{\"pid\":null,\"uid\":65534,\"gid\":65534}}"
     );
+}
+
+#[test]
+fn the_name_of_a_command_is_there_for_each_of_many_packets() {
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let running = sandbox.listen(["--creds", "-n", "1000", "s"]);
+    let packets = "1\n".repeat(1000);
+    // CMD ends only after all packets have been printed: a process that was reaped has no name.
+    let mut sender = sandbox.shell("exec udgram send s").stdin_open().start();
+    sender.write(&packets);
+    let pid = sender.pid();
+    let lines = running.finish().lines();
+    let creds = format!(
+        "\"creds\":{{\"pid\":{pid},\"uid\":{},\"gid\":{}",
+        geteuid(),
+        getegid()
+    );
+    let named = lines
+        .iter()
+        .filter(|line| line.ends_with(&format!("{creds},\"comm\":\"udgram\"}}}}")));
+    assert_eq!(named.count(), 1000, "{}", lines[0]);
+    sender.finish().succeeds("");
+}
+
+#[test]
+fn a_process_that_was_reaped_has_no_name() {
+    let sandbox = Sandbox::new();
+    let running = receiver(&sandbox, &["--creds"]);
+    running.stop();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.resume();
+    let line = running.finish().one_line();
+    assert!(!line.contains("comm"), "{line}");
+}
+
+#[test]
+fn another_process_whose_socket_is_used_gets_no_descriptors_of_senders() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    UnixDatagram::unbound()
+        .unwrap()
+        .send_to(b"1", sandbox.path("s"))
+        .unwrap();
+    let line = sandbox
+        .udgram(["recv", "--creds", "-s", "3"])
+        .descriptor(&socket, 3)
+        .run()
+        .one_line();
+    assert!(!line.contains("comm"), "{line}");
 }

@@ -10,7 +10,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, timeless};
+use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, root, timeless};
+use crate::ls::with_pending_error;
 use crate::running::Running;
 
 #[test]
@@ -157,7 +158,7 @@ fn the_queue_of_another_process_can_be_taken() {
         .run()
         .ends(0, "1\n2\n")
         .says(format!(
-            "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek leaves them",
+            "udgram: warning: packets taken from the socket of process {} are gone for it; iter --peek and listen --peek leave them",
             socket.split(':').next().unwrap()
         ));
     daemon.write("go\n");
@@ -460,6 +461,44 @@ fn two_programs_do_not_peek_at_one_socket_at_once() {
     );
     assert_eq!(held.read(), numbers(queued));
     peek().run().succeeds(numbers(queued));
+}
+
+#[test]
+fn the_peek_lock_reaches_across_network_namespaces() {
+    root!();
+    peer!("unshare");
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let queued = queue(&ours, 3000);
+    let peek = sandbox.udgram(["iter", "--peek", "-s", "5"]);
+    let held = Held::start(peek.descriptor(&theirs, 5));
+    sandbox
+        .command("unshare", ["-n", "udgram", "iter", "--peek", "-s", "5"])
+        .descriptor(&theirs, 5)
+        .run()
+        .fails(
+            1,
+            "udgram: cannot peek: another udgram is peeking at this socket",
+        );
+    assert!(held.read() == numbers(queued));
+}
+
+#[test]
+fn peeking_leaves_a_pending_error_to_the_program_that_has_the_socket() {
+    let sandbox = Sandbox::new();
+    let socket = with_pending_error(&sandbox, "s");
+    let peek = || sandbox.udgram(["iter", "--peek", "./s"]);
+    peek().run().fails(
+        1,
+        "udgram: cannot peek: the socket has a pending error, which its program has not read yet \
+         (hint: peeking would take the error from the program)",
+    );
+    let error = socket.take_error().unwrap();
+    assert_eq!(
+        error.and_then(|error| error.raw_os_error()),
+        Some(nix::libc::ECONNRESET)
+    );
+    peek().run().succeeds("1\n");
 }
 
 #[test]

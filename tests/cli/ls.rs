@@ -1,4 +1,4 @@
-//! `udgram ls`: which datagram sockets there are, whose they are, and which are full or stuck.
+//! `udgram ls`: lists datagram sockets, their owners, and which are full or have waiting senders.
 
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -9,11 +9,13 @@ use nix::libc;
 use nix::unistd::gettid;
 use serde_json::{Value, json};
 
-use crate::harness::{LIMIT, Peer, Sandbox, bind_abstract, bytes_path, limited, peer, root, text};
+use crate::harness::{
+    LIMIT, Peer, Sandbox, bind_abstract, bytes_path, limited, peer, root, skip, text,
+};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
-/// Binds the address in its argument, and holds the socket until its input ends.
+/// A program that binds the address in its argument and keeps the socket open until its stdin ends.
 pub(crate) const HOLDER: &str = "
 import socket, sys
 held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -22,8 +24,8 @@ print(held.fileno(), flush=True)
 sys.stdin.read()
 ";
 
-/// A process that holds the socket that it has bound to `address`, and the number of its descriptor;
-/// `before` is the beginning of its command line.
+/// Starts a process that binds `address`; `before` is the beginning of its command line. Returns it with the
+/// number of its descriptor.
 #[track_caller]
 pub(crate) fn holder(sandbox: &Sandbox, before: &[&str], address: &str) -> (Running, i64) {
     let command = [before, &["python3", "-c", HOLDER, address]].concat();
@@ -35,7 +37,7 @@ pub(crate) fn holder(sandbox: &Sandbox, before: &[&str], address: &str) -> (Runn
     (running, number)
 }
 
-/// The lines as JSON, of a program that succeeded without a word.
+/// Returns the lines as JSON. Fails unless the program succeeded and printed nothing on stderr.
 #[track_caller]
 fn entries(outcome: Outcome) -> Vec<Value> {
     let lines = outcome.lines();
@@ -70,12 +72,11 @@ pub(crate) fn until_in(tid: libc::pid_t, function: &str) {
     }
 }
 
-/// A thread that sends until `count` datagrams have gone, and waits for room in between: the number of the
-/// thread, and the thread.
+/// Starts a thread that sends `count` datagrams and waits for space. Returns its number and its handle.
 fn sender(socket: UnixDatagram, count: usize) -> (libc::pid_t, thread::JoinHandle<()>) {
-    let (tell, tid) = std::sync::mpsc::channel();
+    let (report, tid) = std::sync::mpsc::channel();
     let thread = thread::spawn(move || {
-        tell.send(gettid().as_raw()).unwrap();
+        report.send(gettid().as_raw()).unwrap();
         for _ in 0..count {
             socket.send(b"1").unwrap();
         }
@@ -98,13 +99,15 @@ fn a_socket_is_a_line_with_its_owner_and_its_queue() {
         json!({
             "address": text(&path), "state": "live",
             "owners": [{"pid": owner.pid(), "comm": "udgram", "fd": number, "uid": uid}],
-            "clients": 0, "queued": 0, "full": false, "blocked": 0,
+            "clients": 0, "full": false, "blocked": 0,
         })
     );
+    let counted = only_entry(sandbox.udgram(["ls", "--all", "s"]).run());
+    assert_eq!(counted["queued"], 0);
 }
 
 #[test]
-fn an_abstract_socket_is_listed_as_it_is_written() {
+fn an_abstract_name_is_printed_in_the_syntax_of_arguments() {
     let sandbox = Sandbox::new();
     let name = sandbox.unique() + "\\\0\n";
     let _socket = bind_abstract(&name);
@@ -157,6 +160,60 @@ fn a_link_leads_to_the_socket() {
 }
 
 #[test]
+fn a_renamed_socket_file_is_printed_with_the_bound_name() {
+    let sandbox = Sandbox::new();
+    let _socket = sandbox.bind("before");
+    fs::rename(sandbox.path("before"), sandbox.path("after")).unwrap();
+    let entry = only_entry(sandbox.udgram(["ls", "after"]).run());
+    assert_eq!(
+        (&entry["address"], &entry["bound"], &entry["state"]),
+        (
+            &json!(text(&sandbox.path("after"))),
+            &json!(text(&sandbox.path("before"))),
+            &json!("live")
+        )
+    );
+    sandbox
+        .udgram(["send", entry["address"].as_str().unwrap(), "1"])
+        .run()
+        .succeeds("");
+    let all = entries(sandbox.udgram(["ls"]).run());
+    let listed = |entry: &&Value| entry["address"] == text(&sandbox.path("before"));
+    let entry = all.iter().find(listed).unwrap();
+    assert_eq!(
+        (&entry["state"], entry.get("bound")),
+        (&json!("removed"), None)
+    );
+}
+
+#[test]
+fn format_characters_in_a_name_are_escaped() {
+    peer!("script", "stty");
+    let sandbox = Sandbox::new();
+    let _socket = sandbox.bind("gnp.\u{202e}kcos");
+    let name = bind_abstract(&(sandbox.unique() + "\u{202e}"));
+    let entry = sandbox.udgram(["ls", "gnp.\u{202e}kcos"]).run().one_line();
+    assert!(entry.contains("gnp.\\u202ekcos"), "{entry}");
+    let written = format!("@{}\\xe2\\x80\\xae", sandbox.unique());
+    let entry = only_entry(sandbox.udgram(["ls", &written]).run());
+    assert_eq!(entry["address"], written);
+    sandbox
+        .udgram(["ls", "gone\u{202e}"])
+        .run()
+        .refuses(4, &["'gone\\u{202e}'"]);
+    let command = "stty cols 200; udgram ls $(printf 'gnp.\\342\\200\\256kcos')";
+    let outcome = sandbox
+        .command("script", ["-qec", command, "/dev/null"])
+        .env("TERM", "xterm")
+        .run();
+    let table = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+    assert!(table.contains("gnp.\\u{202e}kcos"), "{table}");
+    let candidates = sandbox.udgram(["ls", "--candidates"]).run().lines();
+    assert!(!candidates.iter().any(|line| line.contains("kcos")));
+    drop(name);
+}
+
+#[test]
 fn a_path_too_long_for_the_kernel_is_found() {
     let sandbox = Sandbox::new();
     let path = sandbox.long_path("s");
@@ -167,7 +224,7 @@ fn a_path_too_long_for_the_kernel_is_found() {
 }
 
 #[test]
-fn of_two_sockets_under_one_name_the_one_that_it_leads_to_is_live() {
+fn of_two_sockets_bound_to_one_name_the_earlier_is_shadowed() {
     let sandbox = Sandbox::new();
     let before = sandbox.bind("s");
     let sender = UnixDatagram::unbound().unwrap();
@@ -185,7 +242,7 @@ fn of_two_sockets_under_one_name_the_one_that_it_leads_to_is_live() {
 }
 
 #[test]
-fn a_socket_without_its_file_is_removed_and_nobody_is_there() {
+fn a_socket_whose_file_is_removed_is_printed_with_status_4() {
     let sandbox = Sandbox::new();
     let _socket = sandbox.bind("s");
     fs::remove_file(sandbox.path("s")).unwrap();
@@ -197,7 +254,7 @@ fn a_socket_without_its_file_is_removed_and_nobody_is_there() {
 }
 
 #[test]
-fn a_socket_file_with_nobody_behind_it_is_stale() {
+fn a_socket_file_that_no_socket_is_bound_to_is_stale() {
     let sandbox = Sandbox::new();
     let path = sandbox.stale("s");
     let line = format!("{}\n", json!({"address": text(&path), "state": "stale"}));
@@ -209,7 +266,7 @@ fn a_socket_file_with_nobody_behind_it_is_stale() {
 }
 
 #[test]
-fn what_is_no_datagram_socket_is_said_with_the_status_of_the_first() {
+fn addresses_without_a_datagram_socket_are_reported_and_the_first_decides_the_status() {
     let sandbox = Sandbox::new();
     sandbox.file("file", "");
     let _stream = UnixListener::bind(sandbox.path("stream")).unwrap();
@@ -234,15 +291,15 @@ fn what_is_no_datagram_socket_is_said_with_the_status_of_the_first() {
 }
 
 #[test]
-fn a_full_queue_and_those_who_wait_for_room_are_seen() {
+fn a_full_queue_and_its_waiting_senders_are_printed_first() {
     let sandbox = Sandbox::new();
     let full = sandbox.bind("full");
     let queued = sandbox.fill("full");
     let named = limited(UnixDatagram::unbound().unwrap());
     let path = sandbox.path("full");
-    let (tell, tid) = std::sync::mpsc::channel();
+    let (report, tid) = std::sync::mpsc::channel();
     let unconnected = thread::spawn(move || {
-        tell.send(gettid().as_raw()).unwrap();
+        report.send(gettid().as_raw()).unwrap();
         named.send_to(b"1", path).unwrap();
     });
     until_in(tid.recv().unwrap(), "unix_wait_for_peer");
@@ -262,7 +319,7 @@ fn a_full_queue_and_those_who_wait_for_room_are_seen() {
     );
     let entry = only_entry(sandbox.udgram(["ls", "--all", "full"]).run());
     assert_eq!(entry["queued"], json!(queued));
-    // It comes before all that are well.
+    // It comes before sockets that are not full.
     let _well = sandbox.bind("a-first");
     let own = entries(sandbox.udgram(["ls"]).run());
     let own: Vec<&str> = own
@@ -287,7 +344,7 @@ fn a_full_queue_and_those_who_wait_for_room_are_seen() {
 }
 
 #[test]
-fn a_sender_whose_own_buffer_is_full_waits_for_the_receiver_too() {
+fn a_sender_whose_send_buffer_is_full_counts_as_blocked() {
     let sandbox = Sandbox::new();
     let receiver = sandbox.bind("s");
     let client = limited(UnixDatagram::unbound().unwrap());
@@ -322,7 +379,7 @@ fn a_sender_whose_own_buffer_is_full_waits_for_the_receiver_too() {
 }
 
 #[test]
-fn counting_leaves_every_datagram_and_option_as_it_was() {
+fn counting_changes_no_datagram_and_no_option() {
     let sandbox = Sandbox::new();
     let socket = sandbox.bind("s");
     let sender = UnixDatagram::unbound().unwrap();
@@ -342,8 +399,69 @@ fn counting_leaves_every_datagram_and_option_as_it_was() {
     socket.has_nothing_more();
 }
 
+/// Binds `name` and another name, connects both to each other, and connects the other one elsewhere while it
+/// has a datagram queued: the kernel then reports ECONNRESET to the first (`unix_dgram_disconnected`).
+pub(crate) fn with_pending_error(sandbox: &Sandbox, name: &str) -> UnixDatagram {
+    let socket = sandbox.bind(name);
+    let other = sandbox.bind("other");
+    let third = sandbox.bind("third");
+    socket.connect(sandbox.path("other")).unwrap();
+    other.connect(sandbox.path(name)).unwrap();
+    socket.send(b"lost").unwrap();
+    other.send(b"1").unwrap();
+    other.connect(sandbox.path("third")).unwrap();
+    drop(third);
+    socket
+}
+
 #[test]
-fn a_queue_that_somebody_peeks_at_is_not_counted() {
+fn counting_leaves_a_pending_error_to_the_owner() {
+    let sandbox = Sandbox::new();
+    let socket = with_pending_error(&sandbox, "s");
+    let entry = only_entry(sandbox.udgram(["ls", "--all", "s"]).run());
+    assert_eq!(entry.get("queued"), None);
+    let error = socket
+        .take_error()
+        .unwrap()
+        .and_then(|error| error.raw_os_error());
+    assert_eq!(error, Some(libc::ECONNRESET));
+    let entry = only_entry(sandbox.udgram(["ls", "--all", "s"]).run());
+    assert_eq!(entry["queued"], 1);
+}
+
+#[test]
+fn a_queue_that_begins_with_an_empty_datagram_is_not_printed_as_empty() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    let client = limited(UnixDatagram::unbound().unwrap());
+    client.connect(sandbox.path("s")).unwrap();
+    client.send(b"").unwrap();
+    let entry = only_entry(sandbox.udgram(["ls", "s"]).run());
+    assert_eq!(entry.get("queued"), None);
+    client.set_nonblocking(true).unwrap();
+    let mut queued = 1;
+    while client.send(b"").is_ok() {
+        queued += 1;
+    }
+    client.set_nonblocking(false).unwrap();
+    let (tid, waiting) = sender(client, 1);
+    until_in(tid, "unix_wait_for_peer");
+    // Without its file, whether it is full cannot be found out.
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let outcome = sandbox.udgram(["ls", "s"]).run();
+    let entry: Value = serde_json::from_slice(outcome.stdout()).unwrap();
+    assert_eq!(
+        (&entry["queued"], entry.get("full"), &entry["blocked"]),
+        (&json!(1), None, &json!(1))
+    );
+    for _ in 0..=queued {
+        let _ = socket.take();
+    }
+    waiting.join().unwrap();
+}
+
+#[test]
+fn a_queue_that_its_owner_peeks_at_is_not_counted() {
     let sandbox = Sandbox::new();
     let _socket = sandbox.bind("s");
     let offset = |option| sandbox.udgram(["sockopt", "-s", "./s", option]).run();
@@ -354,7 +472,7 @@ fn a_queue_that_somebody_peeks_at_is_not_counted() {
 }
 
 #[test]
-fn peers_and_clients_are_told() {
+fn peers_and_clients_are_printed() {
     let sandbox = Sandbox::new();
     let server = sandbox.bind("server");
     let client = sandbox.bind("client");
@@ -377,7 +495,7 @@ fn peers_and_clients_are_told() {
 }
 
 #[test]
-fn sockets_without_a_name_are_listed_with_all() {
+fn all_lists_sockets_without_a_name() {
     root!();
     peer!("python3", "unshare");
     let sandbox = Sandbox::new();
@@ -422,6 +540,64 @@ fn a_socket_of_another_network_namespace_is_found_by_its_path() {
 }
 
 #[test]
+fn a_socket_of_another_network_namespace_has_its_peer_and_its_waiting_senders() {
+    root!();
+    peer!("python3", "unshare");
+    let sandbox = Sandbox::new();
+    let script = "
+import os, socket, sys
+def bind(name):
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    made.bind(name)
+    return made
+full, connected, other = bind('full'), bind('connected'), bind('other')
+connected.connect('other')
+if os.fork() == 0:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    client.connect('full')
+    print(os.getpid(), flush=True)
+    while True:
+        client.send(b'1')
+sys.stdin.read()
+os.kill(0, 9)
+";
+    let mut owner = sandbox
+        .command("unshare", ["-n", "setsid", "python3", "-c", script])
+        .stdin_open()
+        .start();
+    let sender = owner.line();
+    let place = || fs::read_to_string(format!("/proc/{sender}/wchan")).unwrap();
+    let start = Instant::now();
+    while place() != "unix_wait_for_peer" {
+        assert!(start.elapsed() < LIMIT, "it is in {}", place());
+        thread::yield_now();
+    }
+    // One call, the second socket of which is in the namespace that the first has led to.
+    let found = entries(sandbox.udgram(["ls", "full", "connected"]).run());
+    assert_eq!(
+        (
+            &found[0]["clients"],
+            &found[0]["queued"],
+            &found[0]["full"],
+            &found[0]["blocked"]
+        ),
+        (&json!(1), &json!(1), &json!(true), &json!(1))
+    );
+    let entry = only_entry(sandbox.udgram(["ls", "connected"]).run());
+    for entry in [&found[1], &entry] {
+        assert_eq!(
+            (&entry["peer"], &entry["full"], &entry["blocked"]),
+            (&json!("other"), &json!(false), &json!(0))
+        );
+    }
+    assert_eq!(
+        only_entry(sandbox.udgram(["ls", "other"]).run())["clients"],
+        1
+    );
+    let _ = owner.finish();
+}
+
+#[test]
 fn a_socket_of_a_network_namespace_without_a_process_is_found_by_its_path() {
     root!();
     peer!("python3");
@@ -446,12 +622,21 @@ sys.stdin.read()
         (&entry["state"], &entry["queued"], &entry["full"]),
         (&json!("live"), &json!(0), &json!(false))
     );
+    // The kernel does not list the socket in any namespace that a process has.
+    assert_eq!(
+        [
+            entry.get("clients"),
+            entry.get("blocked"),
+            entry.get("peer")
+        ],
+        [None, None, None]
+    );
     assert_eq!(pids(&entry), [i64::from(owner.pid())]);
     owner.finish().succeeds("bound\n");
 }
 
 #[test]
-fn a_socket_of_another_mount_namespace_is_as_live_as_its_owner_sees_it() {
+fn a_socket_of_another_mount_namespace_has_the_root_directory_of_its_owner() {
     root!();
     peer!("python3", "unshare");
     let sandbox = Sandbox::new();
@@ -462,21 +647,31 @@ fn a_socket_of_another_mount_namespace_is_as_live_as_its_owner_sees_it() {
     let (owner, _) = holder(&sandbox, &before, text(&path));
     let own = entries(sandbox.udgram(["ls"]).run());
     let entry = own.iter().find(|entry| entry["address"] == text(&path));
+    let root = format!("/proc/{}/root", owner.pid());
     assert_eq!(
-        entry.map(|entry| (&entry["state"], &entry["full"])),
-        Some((&json!("live"), &json!(false)))
+        entry.map(|entry| (&entry["state"], &entry["root"], &entry["full"])),
+        Some((&json!("live"), &json!(root), &json!(false)))
     );
-    // Here, the path leads nowhere.
+    // In the root directory of this process, the path leads to nothing.
+    let inside = format!("{root}{}", path.display());
     let outcome = sandbox.udgram(["ls", text(&path)]).run();
     let entry: Value = serde_json::from_slice(outcome.stdout()).unwrap();
     assert_eq!(
-        (outcome.code(), pids(&entry)),
-        (Some(4), vec![i64::from(owner.pid())])
+        (pids(&entry), &entry["root"]),
+        (vec![i64::from(owner.pid())], &json!(root))
     );
-    let inside = format!("/proc/{}/root{}", owner.pid(), path.display());
+    let line = outcome.stdout().to_vec();
+    outcome.ends(4, line).says(format!(
+        "udgram: no socket is bound to '{}' in this root directory (hint: its owner has another one: '{inside}')",
+        path.display()
+    ));
     let entry = only_entry(sandbox.udgram(["ls", &inside]).run());
     assert_eq!(pids(&entry), [i64::from(owner.pid())]);
-    // Here, another socket has the path.
+    assert_eq!(
+        (&entry["address"], &entry["bound"], entry.get("root")),
+        (&json!(inside), &json!(text(&path)), None)
+    );
+    // Another socket is bound to the path in the root directory of this process.
     let _other = sandbox.bind("dir/s");
     let here = entries(sandbox.udgram(["ls", text(&path)]).run());
     assert_eq!(here.len(), 2);
@@ -485,7 +680,153 @@ fn a_socket_of_another_mount_namespace_is_as_live_as_its_owner_sees_it() {
 }
 
 #[test]
-fn an_ordinary_user_sees_what_may_be_seen() {
+fn a_file_system_that_does_not_answer_does_not_delay_the_list() {
+    root!();
+    peer!("python3", "unshare", "nsenter");
+    if fs::File::open("/dev/fuse").is_err() {
+        return skip("there is no /dev/fuse");
+    }
+    let sandbox = Sandbox::new();
+    let directory = sandbox.directory("stalled");
+    let mut owner = sandbox
+        .command("unshare", ["-m", "python3", "-c", STALLED])
+        .arg(&directory)
+        .stdin_open()
+        .start();
+    assert_eq!(owner.line(), "bound");
+    let path = directory.join("s");
+    let pid = owner.pid().to_string();
+    for before in [&[][..], &["nsenter", "-m", "-t", &pid]] {
+        let command = [before, &["udgram", "ls"]].concat();
+        let all = entries(sandbox.command(command[0], &command[1..]).run());
+        let entry = all.iter().find(|entry| entry["address"] == text(&path));
+        let entry = entry.unwrap_or_else(|| panic!("{all:?}"));
+        assert_eq!(pids(entry), [i64::from(owner.pid())]);
+        assert_eq!([entry.get("state"), entry.get("full")], [None, None]);
+    }
+    owner.finish().succeeds("bound\n");
+}
+
+/// A FUSE server that has a socket at `s` and does not answer any more after it was bound.
+const STALLED: &str = "
+import ctypes, os, socket, struct, subprocess, sys, threading, time
+directory = sys.argv[1]
+device = os.open('/dev/fuse', os.O_RDWR)
+options = 'fd=%d,rootmode=40000,user_id=0,group_id=0' % device
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.mount(b'stalled', directory.encode(), b'fuse', 0, options.encode()) == 0, ctypes.get_errno()
+known = False
+def attributes(node):
+    mode = 0o40755 if node == 1 else 0o140755
+    # struct fuse_attr
+    return struct.pack('=6Q10I', node, 0, 0, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+def entry():
+    return struct.pack('=QQQQII', 2, 0, 0, 0, 0, 0) + attributes(2)
+def serve():
+    global known
+    while True:
+        request = os.read(device, 1 << 20)
+        length, opcode, unique, node = struct.unpack('=IIQQ', request[:24])
+        error, reply = 0, b''
+        if opcode == 26: # INIT
+            reply = struct.pack('=IIIIHHIIHHI7I', 7, 31, 65536, 0, 0, 0, 4096, 1, 0, 0, 0, *[0]*7)
+        elif opcode == 1: # LOOKUP
+            error, reply = (0, entry()) if known else (-2, b'')
+        elif opcode == 8: # MKNOD
+            known, reply = True, entry()
+        elif opcode == 3: # GETATTR
+            reply = struct.pack('=QII', 0, 0, 0) + attributes(node)
+        elif opcode in (2, 42):
+            continue
+        else:
+            error = -38
+        os.write(device, struct.pack('=IiQ', 16 + len(reply), error, unique) + reply)
+        if opcode == 8:
+            # It does not answer any more.
+            return
+threading.Thread(target=serve, daemon=True).start()
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind(directory + '/s')
+print('bound', flush=True)
+sys.stdin.read()
+libc.umount2(directory.encode(), 2)
+";
+
+#[test]
+fn an_absolute_symbolic_link_leads_a_process_in_a_chroot_to_a_socket_below_its_root() {
+    root!();
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    for directory in ["jail", "jail/run", "jail/var"] {
+        sandbox.directory(directory);
+    }
+    std::os::unix::fs::symlink("/run", sandbox.path("jail/var/run")).unwrap();
+    let script = "
+import os, socket, sys
+os.chroot('jail')
+os.chdir('/run')
+name = sys.argv[1]
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind('/var/run/' + name)
+relative = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+relative.bind('../var/run/relative-' + name)
+if os.fork() == 0:
+    sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    print(os.getpid(), flush=True)
+    while True:
+        sender.sendto(b'1', '/var/run/' + name)
+sys.stdin.read()
+os.kill(0, 9)
+";
+    let name = sandbox.unique();
+    let mut owner = sandbox
+        .command("setsid", ["python3", "-c", script, &name])
+        .stdin_open()
+        .start();
+    let sender = owner.line();
+    let place = || fs::read_to_string(format!("/proc/{sender}/wchan")).unwrap();
+    let start = Instant::now();
+    while place() != "unix_wait_for_peer" {
+        assert!(start.elapsed() < LIMIT, "it is in {}", place());
+        thread::yield_now();
+    }
+    let all = entries(sandbox.udgram(["ls"]).run());
+    let named = |address: &str| {
+        let entry = all.iter().find(|entry| entry["address"] == address);
+        entry.unwrap_or_else(|| panic!("{all:?}"))
+    };
+    let path = format!("/var/run/{name}");
+    let entry = named(&path);
+    let root = entry["root"].as_str().unwrap().to_owned();
+    let holders = pids(entry);
+    assert!(
+        holders
+            .iter()
+            .any(|pid| root == format!("/proc/{pid}/root")),
+        "{entry}"
+    );
+    assert_eq!(
+        (
+            &entry["state"],
+            &entry["queued"],
+            &entry["full"],
+            &entry["blocked"]
+        ),
+        (&json!("live"), &json!(1), &json!(true), &json!(1))
+    );
+    // The working directory of the owner is /run below its root.
+    let relative = named(&format!("/run/../var/run/relative-{name}"));
+    assert_eq!(
+        (&relative["state"], &relative["root"]),
+        (&json!("live"), &json!(root))
+    );
+    let outcome = sandbox.udgram(["ls", &path]).run();
+    assert_eq!(outcome.code(), Some(4));
+    let _ = owner.finish();
+}
+
+#[test]
+fn unknown_fields_are_absent_for_an_ordinary_user() {
     root!();
     let sandbox = Sandbox::new();
     let _open = sandbox.listen(["-m", "666", "open"]);
@@ -495,16 +836,16 @@ fn an_ordinary_user_sees_what_may_be_seen() {
     let ls = |address: &str| only_entry(sandbox.udgram_as(65534, ["ls", address]).run());
     let address = |name: &str| json!(text(&sandbox.path(name)));
     let mut expected = json!({
-        "address": address("open"), "state": "live", "clients": 0, "queued": 0, "full": false,
+        "address": address("open"), "state": "live", "clients": 0, "full": false,
         "blocked": 0,
     });
     assert_eq!(ls("open"), expected);
     expected["address"] = address("closed");
     expected.as_object_mut().unwrap().remove("full");
     assert_eq!(ls("closed"), expected);
-    // Whether its owner sees a file of this name cannot be told.
+    // Whether the name leads its owner to a file is unknown.
     let removed = format!(
-        "{{\"address\":{},\"clients\":0,\"queued\":0,\"blocked\":0}}\n",
+        "{{\"address\":{},\"clients\":0,\"blocked\":0}}\n",
         address("removed")
     );
     sandbox
@@ -512,14 +853,14 @@ fn an_ordinary_user_sees_what_may_be_seen() {
         .run()
         .ends(4, removed)
         .says("udgram: no socket is bound to 'removed'");
-    // Nor what is in a queue.
+    // So is the number of queued datagrams.
     let counted = sandbox.udgram_as(65534, ["ls", "-a", "open"]).run();
     assert_eq!(only_entry(counted).get("queued"), None);
     let _ = sandbox.udgram_as(65534, ["ls"]).run().lines();
 }
 
 #[test]
-fn on_a_terminal_it_is_a_table_that_fits() {
+fn on_a_terminal_the_output_is_a_table_as_wide_as_the_terminal() {
     peer!("script", "stty");
     let sandbox = Sandbox::new();
     let _full = sandbox.bind("full");
@@ -546,7 +887,7 @@ fn on_a_terminal_it_is_a_table_that_fits() {
     assert_eq!(words(lines[1])[..3], ["full", "1+", "0"]);
     let shown = format!("({})", owner.pid());
     let path = format!("{}\\u{{1b}}[31m", sandbox.path("ok").display());
-    assert_eq!(words(lines[2]), ["live", "0", "0", "udgram", &shown, &path]);
+    assert_eq!(words(lines[2]), ["live", "-", "0", "udgram", &shown, &path]);
     for (columns, headings) in [(20, 2), (30, 2), (40, 3), (60, 5), (65, 5)] {
         let narrow = table(columns, "--color never");
         let longest = narrow.lines().map(|line| line.chars().count()).max();
@@ -564,7 +905,7 @@ fn on_a_terminal_it_is_a_table_that_fits() {
 }
 
 #[test]
-fn candidates_for_completion_are_what_can_be_sent_to() {
+fn candidates_for_completion_are_sockets_that_can_be_sent_to() {
     let sandbox = Sandbox::new();
     let owner = sandbox.listen(["live"]);
     let _line_break = sandbox.bind("line\nbreak");
@@ -592,7 +933,7 @@ fn candidates_for_completion_are_what_can_be_sent_to() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn the_end_of_the_reader_of_stdout_ends_it_without_a_message() {
     let sandbox = Sandbox::new();
     let _sockets: Vec<UnixDatagram> = (0..800)
         .map(|number| sandbox.bind(format!("{number:080}")))

@@ -276,6 +276,18 @@ fn a_received_datagram_that_is_not_valid_reports_the_fault_and_a_way_to_see_it()
             "is not MessagePack (byte 0: expected a MessagePack value) (hint: -p hex takes any \
              bytes, or -e to see it)",
         ),
+        (
+            "syslog",
+            b"hello",
+            "is not a syslog message (byte 0: expected a priority from <0> to <191>) (hint: -p hex \
+             takes any bytes, or -e to see it)",
+        ),
+        (
+            "fields",
+            b"READY=1\nhello\n",
+            "is not NAME=value lines (byte 13: expected '=', or a line break and a binary value) \
+             (hint: -p hex takes any bytes, or -e to see it)",
+        ),
     ] {
         let sandbox = Sandbox::new();
         let running = sandbox.udgram(["recv", "-p", protocol, "s"]).start();

@@ -91,7 +91,7 @@ fn packets_of_chronyc_to_chronyd_are_printed_and_answered() {
     let peek = peek(&sandbox, &["-p", "base64", "-n", "3", "-e", text(&socket)]).start_ready();
     let mut askers = Vec::new();
     for _ in 0..3 {
-        // Its usual time-out of a second would send the question again on a busy machine.
+        // With its default timeout of a second, it would send the request again on a busy machine.
         let chronyc = sandbox
             .command("chronyc", ["-h", text(&socket), "-c", "-m"])
             .args(["timeout 60000", "tracking"])
@@ -152,6 +152,12 @@ fn every_protocol_prints_the_observed_packets() {
         ("base64", b"\xff\0", "/wA=\n"),
         ("cbor", b"\x81\x01", "[1]\n"),
         ("msgpack", b"\x91\x01", "[1]\n"),
+        ("fields", b"READY=1", "{\"READY\":\"1\"}\n"),
+        (
+            "syslog",
+            b"<0>x\0",
+            "{\"facility\":\"kern\",\"severity\":\"emerg\",\"message\":\"x\"}\n",
+        ),
     ] {
         let peek = peek(&sandbox, &["-p", protocol, "-n", "1", "s"]).start_ready();
         client(&sandbox, "s").send(datagram).unwrap();
@@ -273,11 +279,11 @@ sys.stdin.read()",
     client.send(b"1").unwrap();
     assert_eq!(peek.line(), "1");
     owner.finish().succeeds("");
-    // It holds no copy of the socket.
+    // The observer has no copy of the socket.
     let refused = client.send(b"2").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let outcome = peek.finish();
-    // The kernel runs the filter before it refuses, if that is still there.
+    // The kernel runs the filter, if it still exists, before it refuses the datagram.
     let printed = outcome.stdout().to_vec();
     assert!([&b"1\n"[..], b"1\n2\n"].contains(&&printed[..]));
     outcome
@@ -330,6 +336,37 @@ fn the_next_observer_replaces_a_killed_one() {
 }
 
 #[test]
+fn of_observers_that_start_at_the_same_time_one_observes() {
+    root!();
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let client = client(&sandbox, "s");
+    for _ in 0..3 {
+        let (ended, ends) = std::sync::mpsc::channel();
+        let observers: Vec<_> = (0..3)
+            .map(|_| {
+                let running = peek(&sandbox, &["-n", "1", "s"]).start();
+                let ended = ended.clone();
+                std::thread::spawn(move || ended.send(running.finish()).unwrap())
+            })
+            .collect();
+        for _ in 1..observers.len() {
+            ends.recv().unwrap().fails(
+                1,
+                "udgram: cannot observe 's': it is being observed already",
+            );
+        }
+        client.send(b"1").unwrap();
+        assert_eq!(server.take(), b"1");
+        ends.recv().unwrap().succeeds("1\n");
+        for observer in observers {
+            observer.join().unwrap();
+        }
+        has_no_filter(&sandbox, &server);
+    }
+}
+
+#[test]
 fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     root!();
     let sandbox = Sandbox::new();
@@ -340,7 +377,7 @@ fn a_blocked_stdout_does_not_delay_the_observed_socket() {
         .start_ready();
     let client = client(&sandbox, "s");
     let datagram = vec![b'x'; 200_000];
-    // More than the ring and the pipe take.
+    // More than fits into the ring and the pipe.
     for _ in 0..400 {
         client.send(&datagram).unwrap();
         let arrived = server.take() == datagram;
@@ -348,14 +385,21 @@ fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     }
     peek.signal(Signal::SIGTERM);
     let outcome = peek.finish().dies_of(Signal::SIGTERM, "");
-    let said = outcome.diagnostics();
-    assert_eq!(said.len(), 4, "{said:?}");
-    assert!(said[0].contains("packets are missed"), "{said:?}");
-    assert!(said[1].contains("bytes were not written"), "{said:?}");
-    let missed = total(&said[3], "missed");
+    let messages = outcome.diagnostics();
+    assert_eq!(messages.len(), 4, "{messages:?}");
+    assert!(messages[0].contains("packets are missed"), "{messages:?}");
+    assert!(
+        messages[1].contains("bytes were not written"),
+        "{messages:?}"
+    );
+    let missed = total(&messages[3], "missed");
     let in_all = format!("warning: {missed} packets in all were missed");
-    assert!(said[2].ends_with(&in_all), "{said:?}");
-    assert_eq!(total(&said[3], "received") + missed, 400, "{said:?}");
+    assert!(messages[2].ends_with(&in_all), "{messages:?}");
+    assert_eq!(
+        total(&messages[3], "received") + missed,
+        400,
+        "{messages:?}"
+    );
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).unwrap();
     assert!(!printed.is_empty());
@@ -427,7 +471,7 @@ fn a_socket_that_cannot_be_observed_is_refused() {
     assert!(!sandbox.exists("missing"));
 }
 
-/// Starts it with these capabilities only.
+/// Returns an observer that has these capabilities only.
 fn with_capabilities(sandbox: &Sandbox, capabilities: &str, arg: &str) -> Invocation {
     sandbox
         .command("setpriv", [format!("--bounding-set=-all{capabilities}")])
@@ -441,14 +485,19 @@ fn each_missing_privilege_is_named() {
     peer!("setpriv");
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
-    with_capabilities(&sandbox, "", "s")
-        .run()
-        .refuses(1, &["'s'", "may not be looked into", "CAP_SYS_PTRACE"]);
+    with_capabilities(&sandbox, "", "s").run().refuses(
+        1,
+        &[
+            "'s'",
+            "no process that may be traced holds it",
+            "CAP_SYS_PTRACE",
+        ],
+    );
     let descriptor = format!("-s{}:{}", std::process::id(), server.as_raw_fd());
     with_capabilities(&sandbox, "", &descriptor)
         .run()
         .refuses(1, &["Operation not permitted", "CAP_SYS_PTRACE"]);
-    // Where unprivileged users may load programs, it is not missing.
+    // If unprivileged users may load programs, CAP_BPF is not needed.
     if std::fs::read("/proc/sys/kernel/unprivileged_bpf_disabled").is_ok_and(|off| off != b"0\n") {
         with_capabilities(&sandbox, ",+sys_ptrace", "s")
             .run()
@@ -459,8 +508,76 @@ fn each_missing_privilege_is_named() {
     let outcome = peek.finish();
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
     assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
-    outcome.mentions(&["warning: the senders cannot be seen", "CAP_PERFMON"]);
+    outcome.mentions(&["warning: envelopes have no creds", "CAP_PERFMON"]);
     has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn an_owner_that_may_no_longer_be_traced_still_has_its_socket() {
+    root!();
+    peer!("setpriv", "python3");
+    let sandbox = Sandbox::new();
+    let script = "
+import ctypes, socket, sys
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind('s')
+print('bound', flush=True)
+sys.stdin.readline()
+assert ctypes.CDLL(None).prctl(4, 0) == 0 # PR_SET_DUMPABLE
+print('hidden', flush=True)
+sys.stdin.read()
+";
+    let mut owner = sandbox
+        .command("setpriv", ["--bounding-set=-all", "--inh-caps=-all"])
+        .args(["python3", "-c", script])
+        .stdin_open()
+        .start();
+    assert_eq!(owner.line(), "bound");
+    let observe = |args: &[&str]| {
+        let capabilities = ",+bpf,+perfmon";
+        sandbox
+            .command("setpriv", [format!("--bounding-set=-all{capabilities}")])
+            .arg(format!("--inh-caps=-all{capabilities}"))
+            .args(["udgram", "listen", "--peek"])
+            .args(args)
+            .arg("s")
+    };
+    // It looks for the owner several times within this time.
+    let peek = observe(&["-n", "1", "-t", "1s"]).start_ready();
+    owner.write("\n");
+    assert_eq!(owner.line(), "hidden");
+    peek.finish().fails(
+        124,
+        "udgram: cannot observe 's': no packet was sent within 1s",
+    );
+    observe(&[])
+        .run()
+        .refuses(1, &["'s'", "may be traced", "CAP_SYS_PTRACE"]);
+    owner.finish().succeeds("bound\nhidden\n");
+}
+
+#[test]
+fn the_owner_that_removes_the_filter_ends_the_observation() {
+    root!();
+    peer!("setpriv");
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    let descriptor = format!("{}:{}", std::process::id(), server.as_raw_fd());
+    // Without CAP_SYS_ADMIN, the kernel does not list programs.
+    let capabilities = ",+sys_ptrace,+bpf,+perfmon";
+    for start in [
+        peek(&sandbox, &["-e", "-n", "1", "s"]),
+        with_capabilities(&sandbox, capabilities, "s"),
+    ] {
+        let peek = start.start_ready();
+        // SOL_SOCKET, SO_DETACH_FILTER.
+        let detached = sandbox.udgram(["sockopt", "-s", &descriptor, "1:27=0"]);
+        let _ = detached.run().one_line();
+        peek.finish().fails(
+            1,
+            "udgram: cannot observe 's': another program replaced or removed the filter",
+        );
+    }
 }
 
 #[test]
@@ -483,13 +600,18 @@ fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
     strace("inject=bpf:error=EINVAL:when=3..5")
         .run()
         .refuses(1, &["'s'", "this kernel refuses the BPF program"]);
+    // A signal interrupted the verifier.
+    let peek = strace("inject=bpf:error=EAGAIN:when=3..5").start_ready();
+    client(&sandbox, "s").send(b"1").unwrap();
+    let envelope = peek.finish().one_line();
+    assert!(envelope.contains("\"creds\":"), "{envelope}");
     // The third call loads the program with all helpers, the fourth without some.
     let peek = strace("inject=bpf:error=EINVAL:when=3..4").start_ready();
     client(&sandbox, "s").send(b"1").unwrap();
     let outcome = peek.finish();
     let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
     assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
-    outcome.mentions(&["warning: the senders cannot be seen"]);
+    outcome.mentions(&["warning: envelopes have no creds"]);
 }
 
 #[test]

@@ -96,7 +96,9 @@ fn json_is_sent_unchanged() {
         "null",
         "{}",
     ] {
-        assert_eq!(datagrams(&["s", json], ""), [json.as_bytes()], "{json}");
+        // Without the dashes, -0 is the option.
+        let sent = datagrams(&["--", "s", json], "");
+        assert_eq!(sent, [json.as_bytes()], "{json}");
     }
 }
 
@@ -306,6 +308,7 @@ fn a_full_queue_at_the_end_of_the_timeout_is_reported_and_the_packets_before_it_
                 "'s'",
                 "its queue is still full after 200ms",
                 "net.unix.max_dgram_qlen",
+                "; udgram ls s shows the receiver)",
             ],
         );
     assert!(start.elapsed() >= Duration::from_millis(200));

@@ -61,7 +61,7 @@ fn a_name_in_use_is_reported_with_its_process() {
         1,
         format!(
             "udgram: cannot bind 's': it is in use by udgram (process {}) \
-             (hint: --replace takes the name from it)",
+             (hint: --replace takes the name from it; to see what it is sent: udgram listen --peek s)",
             owner.pid()
         ),
     );

@@ -193,7 +193,7 @@ fn wrong_values_say_what_the_option_takes() {
     let sandbox = Sandbox::new();
     sandbox.udgram(["send", "-p", "jsn", "s", "1"]).run().fails(
         2,
-        "udgram: --protocol takes json, text, raw, hex, base64, cbor, msgpack, not 'jsn' (hint: did \
+        "udgram: --protocol takes json, text, raw, hex, base64, cbor, msgpack, fields, syslog, not 'jsn' (hint: did \
          you mean json? try 'udgram send --help')",
     );
 }
@@ -370,6 +370,7 @@ fn a_command_that_is_missing_or_unknown_says_which_there_are() {
         "recv",
         "listen",
         "iter",
+        "relay",
         "ls",
         "sockopt",
         "exec",

@@ -65,9 +65,9 @@ fn value_name(argument: &Arg) -> Option<&str> {
 /// Returns the bash script's name for a kind of value.
 fn kind(value: &str) -> &'static str {
     match value {
-        "ADDR" => "address",
+        "ADDR" | "PEER" => "address",
         "FD|ADDR" => "socket",
-        "[PID:]N" => "descriptor",
+        "[PID:]N" | "FD" => "descriptor",
         "NAME=VALUE" => "sockopt",
         "UID|NAME" => "user",
         "NAME" => "protocol",
@@ -120,13 +120,15 @@ fn bash() -> String {
             if argument.is_positional() {
                 let kind = match value_name(argument) {
                     _ if argument.is_last_set() => continue,
-                    Some("ADDR" | "PEER [PACKET]") => "address",
+                    // It follows ADDR, whose line covers every place.
+                    Some("PEER") if argument.get_id() == "peers" => continue,
+                    Some("ADDR" | "PEER" | "PEER [PACKET]") => "address",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
                     Some("COMMAND") => "command",
                     other => panic!("what is {other:?}?"),
                 };
-                let many = kind == "name" || name == "ls";
+                let many = kind == "name" || name == "ls" || name == "relay";
                 let count = if many { "*" } else { "0" };
                 let _ = writeln!(positionals, "            {name}:{count}) kind={kind} ;;");
             }
@@ -199,6 +201,7 @@ fn zsh() -> String {
         (":ADDR:_default", ":address:_udgram_addresses"),
         (":FD|ADDR:_default", ":socket:_udgram_open_sockets"),
         (":[PID:]N:_default", ":descriptor:_udgram_descriptors"),
+        (":FD:_default", ":descriptor:_udgram_descriptors"),
         (":NAME=VALUE:_default", ":setting:_udgram_settings"),
         (":UID[:GID]:_default", ":owner: "),
         (":PID:UID:GID:_default", ":credentials: "),
@@ -206,6 +209,9 @@ fn zsh() -> String {
         (":DURATION:_default", ":duration: "),
         (":BYTES:_default", ":bytes: "),
         (":N:_default", ":number: "),
+        (":N[/UNIT]:_default", ":rate: "),
+        (":FACTOR:_default", ":factor: "),
+        (":INTERVAL:_default", ":interval: "),
         (":UID|NAME:_default", ":user:_users"),
         (":CMD:_default", ":command: _cmdstring"),
     ]
@@ -218,7 +224,10 @@ fn zsh() -> String {
                 ("'*::command ", "_normal' \\"),
                 ("'::address ", "_udgram_addresses' \\"),
                 ("'*::addresses ", "_udgram_addresses' \\"),
+                ("':address ", "_udgram_addresses' \\"),
+                ("'*::peers ", "_udgram_addresses' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
+                ("'::peer ", "_udgram_addresses' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
             .iter()
@@ -318,8 +327,9 @@ fn fish() -> String {
         names(Shell::value_variants())
     );
     script.push_str(
-        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
+        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter talk\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_using_subcommand relay\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",
     );

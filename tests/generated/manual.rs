@@ -135,6 +135,8 @@ fn page(command: &Command) -> String {
         "recv" => include_str!("manual/recv.roff"),
         "listen" => include_str!("manual/listen.roff"),
         "iter" => include_str!("manual/iter.roff"),
+        "talk" => include_str!("manual/talk.roff"),
+        "relay" => include_str!("manual/relay.roff"),
         "ls" => include_str!("manual/ls.roff"),
         "sockopt" => include_str!("manual/sockopt.roff"),
         "exec" => include_str!("manual/exec.roff"),

@@ -73,6 +73,7 @@ impl World {
             question("udgram completions f", &["fish"]),
             (format!("udgram send @{prefix}-"), abstracts.clone()),
             (format!("udgram recv -e @{prefix}-"), abstracts.clone()),
+            (format!("udgram talk -w @{prefix}-"), abstracts.clone()),
             (
                 format!("udgram listen --connect @{prefix}-"),
                 abstracts.clone(),

@@ -1,4 +1,4 @@
-//! Tests the inventory: the sockets, their owners, and the socket that an address leads to.
+//! The list of sockets with their owners, and the socket that an address leads to.
 
 use crate::{bound_socket, named_socket, nobody_forks};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -53,7 +53,7 @@ fn a_bound_socket_is_listed_by_its_name_with_its_owner() {
         );
         assert_eq!(
             (entry.queued, entry.full, entry.blocked),
-            (false, Some(false), 0)
+            (false, Some(false), Some(0))
         );
         let listed = Inventory::read().unwrap().named();
         assert!(listed.iter().any(|listed| listed.address == *address));
@@ -61,7 +61,7 @@ fn a_bound_socket_is_listed_by_its_name_with_its_owner() {
 }
 
 #[test]
-fn a_queue_is_counted_and_stays() {
+fn counting_a_queue_leaves_it_unchanged() {
     let (receiver, address) = named_socket();
     let sender = DatagramSocket::new().unwrap();
     for bytes in [&b"1"[..], b"", b"333"] {
@@ -90,17 +90,17 @@ fn unnamed_sockets_are_among_all() {
         |entry: &Entry| entry.address == Address::Unnamed && entry.peer.as_ref() == Some(&address);
     assert!(inventory.all().iter().any(is_client));
     assert!(!inventory.named().iter().any(is_client));
-    assert_eq!(only(&address).clients, 1);
-    // Such as the socket by which an inventory looks whether a queue is full.
+    assert_eq!(only(&address).clients, Some(1));
+    // A socket that cannot send is not a client: an inventory connects one to find out which queues are full.
     let mute = DatagramSocket::new().unwrap();
     mute.connect(&address).unwrap();
     shutdown(mute.as_fd().as_raw_fd(), Shutdown::Write).unwrap();
-    assert_eq!(only(&address).clients, 1);
+    assert_eq!(only(&address).clients, Some(1));
     drop(server);
 }
 
 #[test]
-fn what_a_name_leads_to_is_told() {
+fn the_state_of_a_socket_follows_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, address, _file) = bound_socket(&directory);
     let path: &Path = address.as_path().unwrap();
@@ -139,7 +139,7 @@ fn the_socket_at_an_address_is_copied_from_a_process_that_holds_it() {
     let (named, name) = named_socket();
     let (_client, client_name) = named_socket();
     for (socket, address) in [(&bound, &path), (&named, &name)] {
-        // A connected socket takes datagrams of its peer alone.
+        // A connected socket accepts datagrams of its peer only.
         for connected in [false, true] {
             if connected {
                 socket.connect(&client_name).unwrap();

@@ -8,6 +8,7 @@ mod asynchronous;
 mod asynchronous_server;
 mod bound;
 mod client;
+mod formats;
 mod inventory;
 mod json;
 mod model;

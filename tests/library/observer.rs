@@ -1,4 +1,4 @@
-//! The observer of somebody else's socket. It needs root.
+//! The observer of the socket of another process. It needs root.
 #![allow(clippy::print_stdout)]
 
 use crate::{LIMIT, forking, nobody_forks, within_limit};
@@ -31,7 +31,7 @@ macro_rules! root {
     };
 }
 
-/// A datagram that was observed, in the test's own memory.
+/// A copy of an observed datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     bytes: Vec<u8>,
@@ -44,7 +44,7 @@ fn in_time() -> Deadline {
     Deadline::after(Some(LIMIT))
 }
 
-/// Returns the records of an observer, `count` of them or all until its end.
+/// Returns the first datagrams that an observer sees: at least `count`.
 #[track_caller]
 fn see(observer: &mut Observer, count: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
@@ -71,7 +71,7 @@ fn bytes(seen: Vec<Seen>) -> Vec<Vec<u8>> {
     seen.into_iter().map(|seen| seen.bytes).collect()
 }
 
-/// An observer of a socket of this process.
+/// Attaches an observer to a socket of this process.
 #[track_caller]
 fn observe(socket: &UnixDatagram) -> Observer {
     attach(socket).unwrap()
@@ -85,7 +85,7 @@ fn address(path: &Path) -> Address<'_> {
     Address::Pathname(path.as_os_str().as_bytes().into())
 }
 
-/// Returns the result of `SO_GET_FILTER`.
+/// Returns the value of `SO_GET_FILTER`.
 fn filter(socket: &UnixDatagram) -> Result<Value, Option<Errno>> {
     let option = sockopt::find("SO_GET_FILTER").unwrap();
     sockopt::get(socket, &option).map_err(|error| error.raw_os_error().map(Errno::from_raw))
@@ -93,11 +93,11 @@ fn filter(socket: &UnixDatagram) -> Result<Value, Option<Errno>> {
 
 const NO_FILTER: Result<Value, Option<Errno>> = Ok(Value::None);
 
-/// Attaches a classic filter that lets everything pass.
+/// Attaches a classic filter that passes everything.
 #[allow(unsafe_code)]
 fn attach_classic(socket: &UnixDatagram) {
     let mut pass = nix::libc::sock_filter {
-        // BPF_RET | BPF_K: so many bytes pass.
+        // BPF_RET | BPF_K: pass this number of bytes.
         code: 6,
         jt: 0,
         jf: 0,
@@ -128,7 +128,7 @@ fn take(socket: &UnixDatagram) -> Vec<u8> {
     buffer
 }
 
-/// A pattern that no other place of the datagram repeats.
+/// Returns pseudo-random bytes that depend on the length.
 fn pattern(len: usize) -> Vec<u8> {
     let mut value = 0x9e37_79b9_u32 ^ u32::try_from(len).unwrap();
     let next = || {
@@ -215,7 +215,7 @@ fn all_packets_of_concurrent_senders_are_observed_in_the_order_of_each() {
         let mut observer = observe(&daemon);
         let message = |sender: usize, number: usize| {
             let mut message = [sender.to_ne_bytes(), number.to_ne_bytes()].concat();
-            // Of several sizes, so that records differ, too.
+            // Several sizes, so that the sizes of records differ, too.
             message.resize(16 + number * 7 % 400, 0x55);
             message
         };
@@ -305,7 +305,7 @@ fn packets_lost_by_a_slow_reader_are_counted() {
                 .take(sent - lost)
                 .all(|seen| seen.bytes == large)
         );
-        // There is room again.
+        // There is space again.
         client.send(b"again").unwrap();
         let rest = seen.into_iter().skip(sent - lost);
         let mut rest = bytes(rest.collect());
@@ -317,7 +317,7 @@ fn packets_lost_by_a_slow_reader_are_counted() {
     });
 }
 
-/// No name: the kernel chooses one.
+/// Returns an abstract name that no other socket has.
 fn autobind() -> SocketAddr {
     let socket = DatagramSocket::new().unwrap();
     socket.autobind().unwrap();
@@ -325,12 +325,12 @@ fn autobind() -> SocketAddr {
     let Address::Abstract(name) = address else {
         panic!("{address} is not abstract")
     };
-    // The kernel chooses five digits; this is one more, and so nobody else's.
+    // The kernel chooses five digits, so no autobound name has one more character.
     SocketAddr::from_abstract_name([&name, &b"o"[..]].concat()).unwrap()
 }
 
 #[test]
-fn the_filter_ends_with_the_observer_and_the_socket_with_its_owner() {
+fn the_observer_removes_its_filter_and_does_not_keep_the_socket_open() {
     root!();
     within_limit(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -427,7 +427,7 @@ fn a_socket_that_has_a_filter_or_a_lock_is_refused() {
 }
 
 #[test]
-fn a_filter_that_replaces_that_of_the_observer_is_reported_and_not_removed() {
+fn a_classic_filter_that_replaces_the_observers_is_reported_and_not_removed() {
     root!();
     within_limit(|| {
         let daemon = UnixDatagram::unbound().unwrap();
@@ -436,7 +436,10 @@ fn a_filter_that_replaces_that_of_the_observer_is_reported_and_not_removed() {
         let replaced = observer
             .next_batch(in_time(), &Wake::default())
             .unwrap_err();
-        assert_eq!(replaced.cause(), "another program replaced the filter");
+        assert_eq!(
+            replaced.cause(),
+            "another program replaced or removed the filter"
+        );
         drop(observer);
         assert!(matches!(filter(&daemon), Ok(Value::Bytes(_))));
     });
@@ -511,8 +514,7 @@ fn waiting_ends_at_the_deadline_or_when_the_process_is_asked_to_stop() {
 
 const OBSERVED: &str = "UDGRAM_TEST_OBSERVED";
 
-/// Runs this test's other half in a process of its own: it observes `path`, says so, and goes on until
-/// its stdin ends.
+/// Runs the other half of this test in another process, which observes `path` until its stdin ends.
 fn observe_elsewhere(path: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
     let _forking = forking();
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -527,10 +529,7 @@ fn observe_elsewhere(path: &Path) -> (Child, BufReader<std::process::ChildStdout
     let mut line = String::new();
     while !line.contains("observing") {
         line.clear();
-        assert!(
-            stdout.read_line(&mut line).unwrap() > 0,
-            "it does not observe"
-        );
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "it ended");
     }
     (child, stdout)
 }

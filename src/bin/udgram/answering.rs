@@ -4,8 +4,9 @@ use crate::protocol::Client;
 use crate::report::Report;
 use crate::unanswered::Unanswered;
 use anyhow::Result;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
-use udgram::answers::{self, Growth, Recipient};
+use udgram::answers::{self, Growth, Outcome, Recipient};
 use udgram::wait::{Deadline, Wake};
 
 /// The sender of answers, with those that wait for room.
@@ -13,6 +14,15 @@ use udgram::wait::{Deadline, Wake};
 pub(crate) struct Answers {
     answers: answers::Answers,
     unanswered: Unanswered,
+}
+
+/// The state of an answer after the call that took it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It was sent, waits for room, or was dropped for a reason of its own.
+    Accepted,
+    /// The client is gone, or may not be answered.
+    Refused,
 }
 
 impl Answers {
@@ -35,6 +45,27 @@ impl Answers {
         let socket = client.socket()?;
         self.answers.send(&socket, recipient, bytes, outcomes);
         Ok(())
+    }
+
+    /// Sends an answer with descriptors, as [`send`](Self::send) does.
+    pub(crate) fn pass(
+        &mut self,
+        client: &Client,
+        recipient: Recipient,
+        bytes: &[u8],
+        descriptors: Vec<OwnedFd>,
+        report: Report,
+    ) -> Result<Delivery> {
+        let mut delivery = Delivery::Accepted;
+        let mut outcomes = self.unanswered.outcomes(report);
+        let socket = client.socket()?;
+        (self.answers).send_with(&socket, recipient, bytes, descriptors, &mut |outcome| {
+            if matches!(&outcome, Outcome::Undelivered(answer) if answer.is_for_all()) {
+                delivery = Delivery::Refused;
+            }
+            outcomes(outcome);
+        });
+        Ok(delivery)
     }
 
     /// Sends the answers that wait, as far as there is room. Returns the time until the next attempt;

@@ -29,6 +29,8 @@ pub(crate) struct Request<'r> {
     /// `--sockopt`, as written.
     pub(crate) settings: &'r [String],
     pub(crate) file: &'r SocketFile,
+    /// The number of datagrams that the queue of a new socket holds (`--queue`).
+    pub(crate) queue: Option<u32>,
     /// The options of `SOL_SOCKET` that the command needs; they must be on before the first datagram.
     pub(crate) needs: &'r [c_int],
     pub(crate) purpose: Purpose,
@@ -49,14 +51,27 @@ pub(crate) enum Purpose {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Connect<'r> {
     pub(crate) peer: &'r Address<'static>,
-    /// The timeout for a peer that does not exist yet, and what ends the wait; `None`: fail at once.
-    pub(crate) wait: Option<(Option<Duration>, Wake<'r>)>,
+    pub(crate) absent: Absent<'r>,
+}
+
+/// The treatment of a peer that does not exist.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Absent<'r> {
+    /// Fail at once.
+    Fail,
+    /// Wait for it, for so long, or until something ends the wait.
+    Wait(Option<Duration>, Wake<'r>),
+    /// Leave the socket unconnected. Each send tries to connect it.
+    Ignore,
 }
 
 impl<'r> Connect<'r> {
     /// Returns the request to connect at once, or to fail if the peer does not exist.
     pub(crate) fn now(peer: &'r Address<'static>) -> Self {
-        Self { peer, wait: None }
+        Self {
+            peer,
+            absent: Absent::Fail,
+        }
     }
 }
 
@@ -73,6 +88,7 @@ impl<'r> Request<'r> {
             connect: connect.map(Connect::now),
             settings: &receive.socket.sockopt,
             file: &receive.file,
+            queue: None,
             needs,
             purpose: Purpose::Take,
         })
@@ -89,6 +105,7 @@ impl<'r> Request<'r> {
             connect: receive.connect.as_ref().map(Connect::now),
             settings: &receive.socket.sockopt,
             file: &receive.file,
+            queue: None,
             needs: &[],
             purpose: Purpose::Leave,
         })
@@ -160,6 +177,15 @@ pub(crate) struct Opened {
     pub(crate) only_from: Option<PeerName>,
     /// True if every queued datagram has its time of arrival, if the command needs it.
     pub(crate) stamped: bool,
+}
+
+impl Opened {
+    /// The facts about a socket that was made with everything that the command needs.
+    pub(crate) const NEW: Self = Self {
+        origin: Origin::New,
+        only_from: None,
+        stamped: true,
+    };
 }
 
 /// The changes that opening a socket made. On drop, removes the socket file and restores the options of
@@ -234,7 +260,10 @@ impl Endpoint {
         settings: &[Setting],
         report: Report,
     ) -> Result<Self> {
-        let socket = DatagramSocket::new()?;
+        let socket = match request.queue {
+            Some(limit) => DatagramSocket::with_queue(limit)?,
+            None => DatagramSocket::new()?,
+        };
         let mut connection = Connection::begin(&socket, request.connect)?;
         if address.is_some_and(|address| *address != Address::Unnamed) {
             connection.park(&socket)?;
@@ -283,7 +312,7 @@ impl Endpoint {
         let OpenedCopy { socket, of } = inherited.open(report)?;
         if let (Some(pid), Purpose::Take | Purpose::Answers) = (of, request.purpose) {
             report.warning(format_args!(
-                "packets taken from the socket of process {pid} are gone for it; iter --peek leaves them"
+                "packets taken from the socket of process {pid} are gone for it; iter --peek and listen --peek leave them"
             ));
         }
         let mut connection = Connection::begin(&socket, request.connect)?;
@@ -348,7 +377,7 @@ struct Connection<'r> {
 impl<'r> Connection<'r> {
     /// Connects at once if the peer exists. Otherwise, [`finish`](Self::finish) waits for it.
     fn begin(socket: &DatagramSocket, connect: Option<Connect<'r>>) -> Result<Self> {
-        let Some(Connect { peer, wait }) = connect else {
+        let Some(Connect { peer, absent }) = connect else {
             return Ok(Self {
                 destination: None,
                 wait: None,
@@ -356,11 +385,12 @@ impl<'r> Connection<'r> {
             });
         };
         let mut destination = Destination::connected(peer);
-        let wait = match (socket.establish(&mut destination), wait) {
+        let wait = match (socket.establish(&mut destination), absent) {
             (Ok(()), _) => None,
-            (Err(error), Some((timeout, wake))) if may_become_reachable(&error) => {
+            (Err(error), Absent::Wait(timeout, wake)) if may_become_reachable(&error) => {
                 Some((Deadline::after(timeout), timeout, wake))
             }
+            (Err(error), Absent::Ignore) if may_become_reachable(&error) => None,
             (Err(error), _) => return Err(error.into()),
         };
         Ok(Self {
@@ -430,6 +460,10 @@ impl Cleanup {
         option: c_int,
         report: Report,
     ) -> Result<bool> {
+        // Another process that has the socket would not close the descriptors.
+        if option == libc::SO_PASSPIDFD {
+            return Ok(true);
+        }
         if option != sockopt::TIMESTAMPNS {
             if !is_on(socket, option) {
                 self.set(socket, option, 1)?;
@@ -466,6 +500,8 @@ fn is_on(socket: &DatagramSocket, option: c_int) -> bool {
 fn switch_on(socket: &DatagramSocket, option: c_int, report: Report) -> Result<bool> {
     match sockopt::set_int(socket, option, 1) {
         Ok(()) => Ok(true),
+        // Linux before 6.5 has no such option, and envelopes then have no names of commands.
+        Err(_) if option == libc::SO_PASSPIDFD => Ok(true),
         Err(error) if option == sockopt::TIMESTAMPNS => {
             report.warning(format_args!("the time of arrival is missing: {error}"));
             Ok(false)

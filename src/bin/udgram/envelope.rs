@@ -3,6 +3,7 @@
 
 use crate::cli::Protocol;
 use crate::cli::value::{Descriptor, parse_peer};
+use crate::commands::Commands;
 use crate::json::{Layout, Object, write_credentials};
 use crate::protocol::base64_to_datagram;
 use serde::Deserializer as _;
@@ -20,8 +21,8 @@ use udgram::{Address, Datagram, ObservedDatagram, describe_descriptor};
 #[derive(Debug)]
 pub(crate) struct EnvelopeWriter {
     protocol: Protocol,
-    /// True if envelopes have the sender's credentials.
-    credentials: bool,
+    /// The names of the senders' commands; `None` if envelopes do not have the sender's credentials.
+    pub(crate) commands: Option<Commands>,
     clock: Clock,
 }
 
@@ -55,32 +56,36 @@ impl Clock {
     }
 }
 
-/// The time of a packet relative to the question that it may answer.
+/// The time of a packet relative to the question that it may answer, and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub(crate) enum Arrival<'a> {
     /// After the question, or there is no question.
     Timely,
     /// Before the question, so it is no answer to it.
     Late,
+    /// It is passed on to this address.
+    Passing(&'a Address<'a>),
 }
 
 impl EnvelopeWriter {
     pub(crate) fn new(protocol: Protocol, credentials: bool) -> Self {
         Self {
             protocol,
-            credentials,
+            commands: credentials.then(Commands::new),
             clock: Clock::default(),
         }
     }
 
-    /// Appends the envelope of `datagram` and a line end. `packet` is the packet, or the cause why the
-    /// datagram is not a valid packet; `numbers` replaces the numbers of the descriptors.
+    /// Appends the envelope of `datagram`. `packet` is the packet, or the cause why the
+    /// datagram is not a valid packet, and `bytes` are its bytes; `numbers` replaces the numbers of the
+    /// descriptors.
     pub(crate) fn write(
         &mut self,
         datagram: &Datagram<'_>,
+        bytes: &[u8],
         packet: Result<&[u8], &str>,
         numbers: Option<&[RawFd]>,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         json: &mut Vec<u8>,
     ) {
         let mut object = Object::begin(json, Layout::Compact);
@@ -88,13 +93,19 @@ impl EnvelopeWriter {
             self.write_time(time, object.member("time"));
         }
         object.address("from", &datagram.sender());
+        if let Arrival::Passing(to) = arrival {
+            object.address("to", to);
+        }
         object.literal("size", datagram.size);
-        self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
+        self.write_packet(&mut object, bytes, datagram.size, packet);
         if arrival == Arrival::Late {
             object.literal("late", true);
         }
-        if let Some(credentials) = datagram.ancillary.credentials.filter(|_| self.credentials) {
-            write_credentials(credentials, None, object.member("creds"));
+        if let (Some(credentials), Some(commands)) =
+            (datagram.ancillary.credentials, &mut self.commands)
+        {
+            let name = commands.name(datagram);
+            write_credentials(credentials, name, object.member("creds"));
         }
         let descriptors = &datagram.ancillary.descriptors;
         if !descriptors.is_empty() {
@@ -104,10 +115,9 @@ impl EnvelopeWriter {
             object.literal("ancillary_truncated", true);
         }
         object.end();
-        json.push(b'\n');
     }
 
-    /// Appends the envelope of an observed datagram and a line end. `packet` is the packet, or the cause why
+    /// Appends the envelope of an observed datagram. `packet` is the packet, or the cause why
     /// the datagram is not a valid packet.
     pub(crate) fn write_observed(
         &mut self,
@@ -124,7 +134,6 @@ impl EnvelopeWriter {
             write_credentials(sender.credentials, Some(sender.comm), json);
         }
         object.end();
-        json.push(b'\n');
     }
 
     /// Appends a time as a JSON string.
@@ -193,6 +202,15 @@ pub(crate) enum Claims {
     Ignored,
 }
 
+/// The treatment of `time` in an envelope to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// The gaps between them are kept.
+    Count,
+    /// They are ignored, even if they are invalid.
+    Ignored,
+}
+
 /// An envelope to send.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingEnvelope {
@@ -204,17 +222,21 @@ pub(crate) struct OutgoingEnvelope {
     pub(crate) descriptors: Vec<Descriptor>,
     /// The credentials to claim.
     pub(crate) credentials: Option<Credentials>,
+    /// The time at which it was received.
+    pub(crate) time: Option<SystemTime>,
     /// The number of entries of `fds` that are descriptions from a receiver, not descriptors.
     pub(crate) described: usize,
 }
 
 impl OutgoingEnvelope {
     /// Parses an envelope. Ignores fields other than `packet`, `raw`, `to`, `fds` and `creds`, so that
-    /// an envelope that a receiver printed can be sent; with [`Claims::Ignored`] it ignores `creds`, too.
+    /// an envelope that a receiver printed can be sent; with [`Claims::Ignored`] it ignores `creds`, too, and
+    /// with [`Times::Ignored`] `time`.
     pub(crate) fn parse(
         line: &[u8],
         protocol: Protocol,
         claims: Claims,
+        times: Times,
     ) -> Result<Self, ParseError> {
         let text = Text.build_packet(line)?;
         // Check the line with our own parser first: its errors have an offset.
@@ -251,6 +273,11 @@ impl OutgoingEnvelope {
                 envelope.descriptors.push(Descriptor { pid: None, number });
             }
         }
+        if let Some(time) = raw.time.filter(|_| times == Times::Count) {
+            let expected = || ParseError::new(at(time), "expected a time in RFC 3339, in UTC");
+            let parsed = string(time).and_then(|time| humantime::parse_rfc3339(&time).ok());
+            envelope.time = Some(parsed.ok_or_else(expected)?);
+        }
         if let Some(creds) = raw.creds.filter(|_| claims == Claims::Sent) {
             envelope.credentials = Some(credentials(creds.get()).ok_or_else(|| {
                 ParseError::new(
@@ -286,6 +313,7 @@ fn credentials(json: &str) -> Option<Credentials> {
 /// The unparsed fields of an envelope that are used.
 #[derive(Default)]
 struct RawEnvelope<'l> {
+    time: Option<&'l RawValue>,
     packet: Option<&'l RawValue>,
     raw: Option<&'l RawValue>,
     to: Option<&'l RawValue>,
@@ -329,6 +357,7 @@ impl<'l> Visitor<'l> for EnvelopeVisitor {
         let mut raw = RawEnvelope::default();
         while let Some(key) = map.next_key::<String>()? {
             let field = match key.as_str() {
+                "time" => &mut raw.time,
                 "packet" => &mut raw.packet,
                 "raw" => &mut raw.raw,
                 "to" => &mut raw.to,

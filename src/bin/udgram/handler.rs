@@ -1,16 +1,18 @@
 //! Defines the interface between the receive loop and the command, which handles each datagram.
 
+use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::protocol::Client;
 use crate::report::Report;
 use anyhow::Result;
-use std::time::Duration;
-use udgram::wait::{Deadline, Wake};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
+use udgram::wait::{Deadline, Wake, pause};
 use udgram::{BATCH, Datagram};
 
 /// A handler of received datagrams, besides printing them.
 pub(crate) trait Handler {
-    /// Returns the largest number of datagrams to receive at a time.
+    /// Returns the largest number of datagrams to receive at a time; 0 if none may be received now.
     fn max(&self) -> usize {
         BATCH
     }
@@ -23,6 +25,12 @@ pub(crate) trait Handler {
     /// Returns whether datagrams are printed before they are handled.
     fn prints(&self) -> bool {
         true
+    }
+
+    /// Returns whether a datagram was sent before the question that it could answer.
+    fn is_late(&self, sent: SystemTime) -> bool {
+        let _ = sent;
+        false
     }
 
     /// Handles one datagram.
@@ -39,6 +47,32 @@ pub(crate) trait Handler {
     fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {
         let _ = (client, report);
         Ok(None)
+    }
+
+    /// Returns a descriptor that ends a wait: it is readable when [`retry`](Self::retry) has something to do, or
+    /// when `other` is readable.
+    fn notice(&self, other: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        Ok(other)
+    }
+
+    /// Returns whether the next event is as likely to be a notice as a datagram.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
+    /// Waits until [`retry`](Self::retry) has something to do.
+    fn pause(&self, until: Deadline, wake: &Wake<'_>) -> udgram::Result<()> {
+        pause(until, wake)
+    }
+
+    /// Returns whether nothing can be handled any more.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Returns the exit of the program, if nothing else decides it.
+    fn exit(&self) -> Exit {
+        Exit::Done
     }
 
     /// Prepares for handling queued datagrams after a signal: stdout may be blocked, and the next signal ends

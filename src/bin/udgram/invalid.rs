@@ -13,6 +13,8 @@ use udgram::{Quoted, metadata};
 pub(crate) enum Origin {
     Argument,
     Line,
+    /// A part of stdin that ends with a NUL.
+    Record,
 }
 
 impl Origin {
@@ -21,6 +23,7 @@ impl Origin {
         match self {
             Self::Argument => "argument",
             Self::Line => "line",
+            Self::Record => "packet",
         }
     }
 }
@@ -155,7 +158,7 @@ fn hint(origin: Origin, packet: &[u8], form: Form, error: &ParseError) -> Option
             Some(file) => format!("jq -c . {file}"),
             None => "jq -c . makes one line of each value".to_owned(),
         },
-        ParseErrorKind::ByteOrderMark if origin == Origin::Line => {
+        ParseErrorKind::ByteOrderMark if origin != Origin::Argument => {
             r"sed '1s/^\xef\xbb\xbf//' removes it".to_owned()
         }
         ParseErrorKind::FinalNul => r"tr -d '\0' removes it".to_owned(),
@@ -192,5 +195,7 @@ fn name(protocol: Protocol) -> &'static str {
         Protocol::Raw | Protocol::Hex | Protocol::Base64 => "valid",
         Protocol::Cbor => "CBOR",
         Protocol::Msgpack => "MessagePack",
+        Protocol::Fields => "NAME=value lines",
+        Protocol::Syslog => "a syslog message",
     }
 }

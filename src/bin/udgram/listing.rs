@@ -3,10 +3,11 @@
 use crate::json::{Layout, Object};
 use crate::terminal::{Controls, escape};
 use std::os::unix::ffi::OsStrExt;
-use udgram::inventory::{Entry, Owner, State};
+use udgram::Quoted;
+use udgram::inventory::{Entry, Owner};
 
-/// A socket, and how many datagrams are in its queue: 1 for at least one, unless they were counted; `None`
-/// if they could not be counted.
+/// A socket, and the number of datagrams in its queue: 1 for at least one, unless they were counted; `None`
+/// if it is unknown.
 pub(crate) struct Listed {
     pub(crate) entry: Entry,
     pub(crate) queued: Option<usize>,
@@ -18,8 +19,14 @@ pub(crate) fn write_json(listed: &Listed, lines: &mut Vec<u8>) {
     let start = lines.len();
     let mut object = Object::begin(lines, Layout::Compact);
     object.address("address", &entry.address);
+    if let Some(bound) = &entry.bound {
+        object.address("bound", bound);
+    }
     if let Some(state) = entry.state {
         object.string("state", state.as_str());
+    }
+    if let Some(root) = &entry.root {
+        object.string("root", &root.to_string_lossy());
     }
     if !entry.owners.is_empty() {
         write_owners(&entry.owners, object.member("owners"));
@@ -27,18 +34,20 @@ pub(crate) fn write_json(listed: &Listed, lines: &mut Vec<u8>) {
     if let Some(peer) = &entry.peer {
         object.address("peer", peer);
     }
-    if entry.state != Some(State::Stale) {
-        object.literal("clients", entry.clients);
-        if let Some(queued) = queued {
-            object.literal("queued", queued);
-        }
-        if let Some(full) = entry.full {
-            object.literal("full", full);
-        }
-        object.literal("blocked", entry.blocked);
+    if let Some(clients) = entry.clients {
+        object.literal("clients", clients);
+    }
+    if let Some(queued) = queued {
+        object.literal("queued", queued);
+    }
+    if let Some(full) = entry.full {
+        object.literal("full", full);
+    }
+    if let Some(blocked) = entry.blocked {
+        object.literal("blocked", blocked);
     }
     object.end();
-    // JSON leaves DEL and C1 controls as they are.
+    // serde_json does not escape DEL, C1 controls and format characters.
     escape(lines, start, Controls::Json);
     lines.push(b'\n');
 }
@@ -56,12 +65,13 @@ fn write_owners(owners: &[Owner], json: &mut Vec<u8>) {
     json.push(b']');
 }
 
-/// Appends a line for each socket that can be sent to: the address, a tab, and what a user chooses by.
+/// Appends a line for each socket that this process can send to: the address, a tab, its condition and its
+/// owner.
 pub(crate) fn write_candidates(listed: &[Listed], lines: &mut Vec<u8>) {
     for Listed { entry, .. } in listed {
         let written = entry.address.to_os_string();
         let text = written.to_str();
-        let is_line = text.is_some_and(|text| !text.contains(char::is_control));
+        let is_line = text.is_some_and(|text| !text.contains(Quoted::escapes));
         if entry.reachable != Some(true) || !is_line {
             continue;
         }
@@ -77,10 +87,10 @@ pub(crate) fn write_candidates(listed: &[Listed], lines: &mut Vec<u8>) {
     }
 }
 
-/// Returns the word for what is most notable of a socket.
+/// Returns the word for the condition of a socket: the worst one that applies.
 pub(crate) fn condition(entry: &Entry) -> &'static str {
     match entry.state {
-        _ if entry.blocked > 0 => "blocked",
+        _ if entry.blocked > Some(0) => "blocked",
         _ if entry.full == Some(true) => "full",
         Some(state) => state.as_str(),
         None => "",

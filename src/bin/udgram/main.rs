@@ -6,33 +6,47 @@ mod answering;
 mod cli;
 mod cmd;
 mod color;
+mod commands;
 mod endpoint;
 mod envelope;
 mod exit;
 mod handler;
+mod histogram;
 mod inherited;
 mod input;
 mod invalid;
 mod json;
+mod lasting_command;
+mod limits;
+mod lines;
 mod listing;
+mod manager;
 mod notify;
 mod output;
 mod overview;
+mod pacing;
 mod peek;
+mod pipe_command;
+mod prepared;
+mod preparer;
 mod printer;
 mod process;
 mod progress;
 mod protocol;
 mod receive;
+mod relay;
 mod reply;
 mod report;
 mod sender;
 mod serve;
+mod shell;
 mod shell_command;
 mod signal;
+mod socket_file;
 mod stats;
 mod stderr;
 mod table;
+mod talk;
 mod terminal;
 mod unanswered;
 mod verbosity;
@@ -91,10 +105,12 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         // A child may have ended before a shell executed udgram: the kernel does not repeat SIGCHLD.
         process::reap_orphans();
     }
-    let stats = if command.stats() {
-        Some(Stats::start(report)?)
-    } else {
-        None
+    let stats = match command.stats() {
+        Some(reporting) => {
+            let round_trips = command.measures_round_trips();
+            Some(Stats::start(report, reporting, round_trips)?)
+        }
+        None => None,
     };
     let exit = match command {
         Command::Send(options) => cmd::send::run(options, report),
@@ -102,6 +118,8 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Listen(options) if options.peek => cmd::peek::run(options, report),
         Command::Listen(options) => cmd::listen::run(options, report),
         Command::Iter(options) => cmd::iter::run(options, report),
+        Command::Talk(options) => cmd::talk::run(options, report),
+        Command::Relay(options) => cmd::relay::run(options, report),
         Command::Ls(options) => cmd::ls::run(options, report),
         Command::Sockopt(options) => cmd::sockopt::run(options, report),
         Command::Exec(options) => cmd::exec::run(options, report),
@@ -110,7 +128,7 @@ fn run(command: &Command, report: Report) -> anyhow::Result<Exit> {
         Command::Help(_) => Ok(Exit::Done),
     };
     if let Some(stats) = stats {
-        stats.tell();
+        stats.conclude();
     }
     exit
 }

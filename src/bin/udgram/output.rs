@@ -103,9 +103,21 @@ impl Output {
         (self.kind == Kind::Reader).then(|| STDOUT.as_fd())
     }
 
+    /// Writes as many lines as stdout takes without waiting. Returns whether it took any.
+    pub(crate) fn flush_ready(&mut self, wake: &Wake<'_>) -> Result<bool> {
+        let before = self.lines.len();
+        self.write(Deadline::after(Some(Duration::ZERO)), wake)?;
+        Ok(self.lines.len() < before)
+    }
+
+    /// Returns whether the lines have reached 256 KiB.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lines.len() >= MAX_COLLECTED
+    }
+
     /// Writes the lines if they have reached 256 KiB.
     pub(crate) fn flush_if_full(&mut self, wake: &Wake<'_>) -> Result<()> {
-        if self.lines.len() < MAX_COLLECTED {
+        if !self.is_full() {
             return Ok(());
         }
         self.flush(wake)

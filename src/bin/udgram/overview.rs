@@ -1,4 +1,4 @@
-//! Shows a socket as `udgram sockopt` does: options, addresses, the queue.
+//! Writes what `udgram sockopt` prints of a socket: options, addresses, the queue.
 
 use crate::cli::setting::{Part, format_value};
 use crate::json::{Layout, Object, write_option_value};
@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use udgram::sockopt::{self, Queue, Value};
 use udgram::{Address, DatagramSocket};
 
-/// A part of what is shown of a socket.
+/// A part of the listing of a socket.
 pub(crate) enum Shown {
     Option(Value),
     Address(Address<'static>),
@@ -15,7 +15,7 @@ pub(crate) enum Shown {
 }
 
 impl Shown {
-    /// Returns this part of the listing.
+    /// Reads this part.
     pub(crate) fn of(part: Part, socket: &DatagramSocket) -> udgram::Result<Self> {
         Ok(match part {
             Part::Local => Self::Address(socket.local_address()?),

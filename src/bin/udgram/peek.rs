@@ -1,9 +1,8 @@
-//! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK, at the offset
-//! of SO_PEEK_OFF, which the kernel advances.
+//! Prints the datagrams in the queue of a socket and leaves them there: recv(2) with MSG_PEEK at the offset
+//! SO_PEEK_OFF, which the kernel advances.
 
 use crate::endpoint::{Cleanup, Endpoint};
 use crate::exit::{Exit, Failure, has_kind};
-use crate::inherited::inode;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::receive::{STOP_CHECK_INTERVAL, keep_time_of_arrival};
 use crate::report::Report;
@@ -13,23 +12,24 @@ use anyhow::Result;
 use nix::libc;
 use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, Until, Wake, wait};
-use udgram::{Address, Batch, BindOptions, DatagramSocket, ErrorKind, ReceiveMode, bind, sockopt};
+use udgram::{Batch, DatagramSocket, ErrorKind, ReceiveMode, sockopt};
 
 /// The longest time for peeking, without the time for writing. Each peek walks from the head of the queue to
 /// the offset (`__skb_try_recv_from_queue`), so the time grows with the square of the length.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Peeks at the queue of a socket that other processes may use.
+///
+/// The lock of [`DatagramSocket::lock_for_peeking`] lasts until one of the descriptors is closed: until
+/// `_restore` has restored SO_PEEK_OFF.
 pub(crate) struct Peek {
+    /// Restores SO_PEEK_OFF. It is dropped first, while the lock is held.
+    _restore: Cleanup,
     socket: DatagramSocket,
     batch: Batch,
     printer: Printer,
     /// The number of printed datagrams.
     printed: u64,
-    /// Restores SO_PEEK_OFF. It is dropped before `_lock`, so that the next udgram finds it restored.
-    _restore: Cleanup,
-    /// The lock against other udgram; see [`lock`].
-    _lock: DatagramSocket,
 }
 
 impl Peek {
@@ -45,12 +45,17 @@ impl Peek {
             cleanup: mut restore,
             ..
         } = endpoint;
-        let lock = lock(inode(&socket)?)?;
+        if !socket.lock_for_peeking()? {
+            return Err(Failure::error(
+                Exit::Refused,
+                "cannot peek: another udgram is peeking at this socket",
+            ));
+        }
         let offset = sockopt::get_int(&socket, libc::SO_PEEK_OFF)?;
         if offset >= 0 {
             // Who has set it is unknown, so it is restored like every other option.
             report.warning(format_args!(
-                "SO_PEEK_OFF of the socket was {offset} already, and stays so: its program peeks, or an earlier --peek was killed (hint: udgram sockopt peek_off=-1 resets it)"
+                "SO_PEEK_OFF of the socket was {offset} already, and stays so: its program peeks, or an earlier --peek was killed (hint: udgram sockopt -s ADDR peek_off=-1 resets it)"
             ));
         }
         restore.set(&socket, libc::SO_PEEK_OFF, 0)?;
@@ -60,7 +65,6 @@ impl Peek {
             printer: Printer::new(options, report),
             printed: 0,
             _restore: restore,
-            _lock: lock,
         })
     }
 
@@ -85,6 +89,15 @@ impl Peek {
                     humantime::format_duration(TIMEOUT)
                 ));
                 break;
+            }
+            // A peek would return the pending error and clear it (`__skb_try_recv_datagram`).
+            if sockopt::has_pending_error(&self.socket)? {
+                self.printer.output.flush(wake)?;
+                return Err(Failure::with_hint(
+                    Exit::Refused,
+                    "cannot peek: the socket has a pending error, which its program has not read yet",
+                    "peeking would take the error from the program",
+                ));
             }
             let called = SystemTime::now();
             if (self.socket).try_receive(&mut self.batch, 1, ReceiveMode::Peek)? == 0 {
@@ -115,8 +128,8 @@ impl Peek {
         self.printer.output.flush(wake)
     }
 
-    /// Warns of an empty packet at the head of the queue that was peeked at before: with SO_PEEK_OFF, the
-    /// kernel returns it only once (`__skb_try_recv_from_queue`).
+    /// Warns if an empty packet that was peeked at before heads the queue: with SO_PEEK_OFF, the kernel returns it
+    /// only once (`__skb_try_recv_from_queue`).
     fn note_hidden(&mut self) -> Result<()> {
         let first = self.batch.datagrams().next().map(|datagram| datagram.size);
         let now = Deadline::after(Some(Duration::ZERO));
@@ -127,22 +140,5 @@ impl Peek {
             );
         }
         Ok(())
-    }
-}
-
-/// Locks the socket with this inode number against other udgram that peek at it: returns a socket bound to
-/// an abstract name with that number. The kernel frees the name when this process ends. It excludes only
-/// processes in the same network namespace.
-pub(crate) fn lock(inode: u64) -> Result<DatagramSocket> {
-    let name = format!("udgram-peek-{inode}");
-    let lock = DatagramSocket::new()?;
-    let address = Address::Abstract(name.into_bytes().into());
-    match bind(&lock, &address, BindOptions::default()) {
-        Ok(_) => Ok(lock),
-        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => Err(Failure::error(
-            Exit::Refused,
-            "cannot peek: another udgram is peeking at this socket",
-        )),
-        Err(error) => Err(error.into()),
     }
 }

@@ -1,8 +1,9 @@
 //! Prints received datagrams: the packet or the envelope of each, escaped and coloured for a terminal, and
 //! the warnings about it.
 
-use crate::cli::{Protocol, Receive, When};
+use crate::cli::{Protocol, Receive, Terminator, When};
 use crate::color;
+use crate::commands::Descriptors;
 use crate::envelope::{Arrival, EnvelopeWriter};
 use crate::exit::Exit;
 use crate::invalid::{self, Form};
@@ -13,11 +14,12 @@ use crate::terminal::{Controls, escape};
 use anyhow::Result;
 use nix::libc;
 use nix::sys::signal::Signal;
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::os::fd::RawFd;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::protocol::DatagramProtocol;
-use udgram::{Datagram, ObservedDatagram, Sender, sockopt};
+use udgram::protocol::{DatagramProtocol, ParseError};
+use udgram::{Address, Datagram, ObservedDatagram, Sender, sockopt};
 
 /// The number that the first descriptor of a packet has in CMD.
 pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
@@ -27,6 +29,8 @@ pub(crate) const FIRST_DESCRIPTOR: RawFd = 3;
 pub(crate) enum DescriptorUse {
     /// They are described with their numbers in this process, and closed.
     Described,
+    /// They are the same in an envelope. Without one, nobody expects them: closing them is their purpose.
+    Closed,
     /// They are passed to CMD, with numbers from [`FIRST_DESCRIPTOR`] up.
     Passed,
 }
@@ -35,6 +39,7 @@ pub(crate) enum DescriptorUse {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReceiveOptions {
     pub(crate) protocol: Protocol,
+    pub(crate) terminator: Terminator,
     pub(crate) envelope: bool,
     pub(crate) credentials: bool,
     pub(crate) space: ControlSpace,
@@ -50,10 +55,11 @@ impl ReceiveOptions {
         let space = match receive.ancillary_bufsize {
             Some(bytes) => ControlSpace::Bytes(bytes as usize),
             None if envelope || descriptors => ControlSpace::Bytes(DEFAULT_CONTROL_LEN),
-            None => ControlSpace::NoDescriptors,
+            None => ControlSpace::NoDescriptors.for_carrier(receive.packets.protocol.carrier()),
         };
         Self {
             protocol: receive.packets.protocol,
+            terminator: receive.packets.terminator(),
             envelope,
             credentials: receive.creds,
             space,
@@ -72,6 +78,7 @@ impl ReceiveOptions {
         let time = self.envelope.then_some(sockopt::TIMESTAMPNS);
         time.into_iter()
             .chain(self.credentials.then_some(libc::SO_PASSCRED))
+            .chain(self.credentials.then_some(libc::SO_PASSPIDFD))
             .collect()
     }
 }
@@ -82,16 +89,19 @@ pub(crate) struct Printer {
     pub(crate) output: Output,
     pub(crate) report: Report,
     protocol: Protocol,
+    terminator: Terminator,
     envelope: Option<EnvelopeWriter>,
+    /// The last line that was printed, as it is not on a terminal, if lines are kept; empty if that was not a
+    /// valid packet.
+    kept: Option<Vec<u8>>,
     /// True if the lines are JSON and coloured.
     color: bool,
     /// The number of datagrams that were not valid packets.
     failures: u64,
-    /// The number of messages whose descriptors the kernel dropped because there was no space for any.
+    /// The number of messages whose descriptors were dropped because nothing asks for them.
     dropped: u64,
     /// The number of packets for which CMD could not be run.
     unhandled: u64,
-    space: ControlSpace,
     descriptor_use: DescriptorUse,
 }
 
@@ -99,8 +109,8 @@ impl Printer {
     pub(crate) fn new(options: ReceiveOptions, report: Report) -> Self {
         let ReceiveOptions {
             protocol,
+            terminator,
             credentials,
-            space,
             descriptor_use,
             ..
         } = options;
@@ -114,11 +124,12 @@ impl Printer {
             output,
             report,
             protocol,
+            terminator,
             envelope,
+            kept: None,
             failures: 0,
             dropped: 0,
             unhandled: 0,
-            space,
             descriptor_use,
         }
     }
@@ -127,6 +138,19 @@ impl Printer {
     /// valid packet.
     pub(crate) fn print(&mut self, datagram: &Datagram<'_>) {
         self.show(datagram, Arrival::Timely);
+    }
+
+    /// Appends the envelope of a datagram that is passed on to `to`. Reports a datagram that is not a valid
+    /// packet.
+    pub(crate) fn print_passed(&mut self, datagram: &Datagram<'_>, to: &Address<'_>) {
+        self.show(datagram, Arrival::Passing(to));
+    }
+
+    /// Ends a batch of datagrams. Returns whether the next one needs descriptors of the senders; `None` if
+    /// the senders' commands are not printed.
+    pub(crate) fn end_batch(&mut self) -> Option<Descriptors> {
+        let commands = self.envelope.as_mut()?.commands.as_mut()?;
+        Some(commands.end_batch())
     }
 
     /// Prints the envelope of a packet that was queued before the question, or reports the packet.
@@ -154,14 +178,46 @@ impl Printer {
     }
 
     /// Appends `datagram` to the output, escaped and coloured.
-    fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival) {
+    fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival<'_>) {
         let start = self.output.lines.len();
         let count = datagram.ancillary.descriptors.len();
         let numbers: Option<Vec<RawFd>> = (self.descriptor_use == DescriptorUse::Passed
             && count > 0)
             .then(|| (FIRST_DESCRIPTOR..).take(count).collect());
-        self.append(datagram, numbers.as_deref(), arrival);
-        self.escape_and_color(start);
+        let failures = self.failures;
+        let payload = datagram.payload(self.protocol.carrier());
+        let shown = self.append(datagram, payload, numbers.as_deref(), arrival);
+        let valid = failures == self.failures;
+        self.keep(start, valid);
+        if shown {
+            self.finish(start);
+        }
+    }
+
+    /// Keeps the line from `start` on, if lines are kept.
+    fn keep(&mut self, start: usize, valid: bool) {
+        let is_ended = self.is_ended(start);
+        let Some(kept) = &mut self.kept else {
+            return;
+        };
+        kept.clear();
+        if valid {
+            kept.extend_from_slice(&self.output.lines[start..]);
+            if !is_ended {
+                kept.push(self.terminator.byte());
+            }
+        }
+    }
+
+    /// Keeps each line that is printed until the next.
+    pub(crate) fn keep_lines(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// Returns the last line that was printed, with its line end and without colours; `None` if that was not a
+    /// valid packet, or if lines are not kept.
+    pub(crate) fn kept_line(&self) -> Option<&[u8]> {
+        self.kept.as_deref().filter(|line| !line.is_empty())
     }
 
     /// Appends the packet or the envelope of an observed datagram to the output. Reports a datagram that is
@@ -171,12 +227,15 @@ impl Printer {
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
             envelope.write_observed(datagram, packet, lines);
         };
-        self.append_packet(datagram.bytes, datagram.size, Task(datagram.sender), write);
-        self.escape_and_color(start);
+        let task = Task(datagram.sender);
+        if self.append_packet(Ok(datagram.bytes), datagram.size, task, write) {
+            self.finish(start);
+        }
     }
 
-    /// Escapes and colours the output from `start` on, for a terminal.
-    fn escape_and_color(&mut self, start: usize) {
+    /// Escapes and colours the packet or envelope from `start` on, for a terminal, and ends it.
+    fn finish(&mut self, start: usize) {
+        let is_ended = self.is_ended(start);
         let controls = match self.envelope {
             Some(_) => Some(Controls::Json),
             None => self.protocol.controls(),
@@ -187,40 +246,76 @@ impl Printer {
         if self.color {
             color::paint(&mut self.output.lines, start);
         }
+        if !is_ended {
+            self.output.lines.push(self.terminator.byte());
+        }
     }
 
-    /// Appends the line of `datagram`: the packet or the envelope. Reports a datagram that is not a valid
-    /// packet.
-    fn append(&mut self, datagram: &Datagram<'_>, numbers: Option<&[RawFd]>, arrival: Arrival) {
-        if datagram.ancillary.truncated {
-            self.note_truncation(datagram);
+    /// Returns whether the packet from `start` on needs no line end: it has one, or its protocol adds none.
+    fn is_ended(&self, start: usize) -> bool {
+        self.terminator == Terminator::LineBreak
+            && self.envelope.is_none()
+            && !self.protocol.adds_line_break(&self.output.lines[start..])
+    }
+
+    /// Appends the line of `datagram`, whose packet has the bytes `payload`: the packet or the envelope. Reports a
+    /// datagram that is not a valid packet. Returns whether there is anything to print.
+    fn append(
+        &mut self,
+        datagram: &Datagram<'_>,
+        payload: Result<Cow<'_, [u8]>, ParseError>,
+        numbers: Option<&[RawFd]>,
+        arrival: Arrival<'_>,
+    ) -> bool {
+        // A memfd that carried the packet is used up.
+        let memfd = matches!(payload, Ok(Cow::Owned(_)));
+        let numbers = numbers.filter(|_| !memfd);
+        let descriptors = &datagram.ancillary.descriptors;
+        if datagram.ancillary.truncated || !memfd && !descriptors.is_empty() {
+            self.note_dropped_descriptors(datagram);
         }
+        let (bytes, fault) = match payload {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (datagram.bytes.into(), Some(error)),
+        };
         let write = |envelope: &mut EnvelopeWriter, packet: Result<&[u8], &str>, lines: &mut _| {
-            envelope.write(datagram, packet, numbers, arrival, lines);
+            envelope.write(datagram, &bytes, packet, numbers, arrival, lines);
         };
         let sender = datagram.sender();
-        self.append_packet(datagram.bytes, datagram.size, sender.quoted(), write);
+        let payload = fault.map_or(Ok(&*bytes), Err);
+        self.append_packet(payload, datagram.size, sender.quoted(), write)
     }
 
-    /// Appends the packet of a datagram of this size, or calls `write` to append its envelope. Reports a
-    /// datagram that is not a valid packet.
+    /// Appends the packet with the bytes `payload` of a datagram of this size, or calls `write` to append its
+    /// envelope. Reports a datagram that is not a valid packet. Returns whether it appended
+    /// anything, which may be empty.
     fn append_packet(
         &mut self,
-        bytes: &[u8],
+        payload: Result<&[u8], ParseError>,
         size: usize,
         from: impl Display,
         write: impl FnOnce(&mut EnvelopeWriter, Result<&[u8], &str>, &mut Vec<u8>),
-    ) {
+    ) -> bool {
         let lines = &mut self.output.lines;
-        let (what, error) = if size > bytes.len() {
-            let came = bytes.len();
-            let what = format!("has {size} bytes and was truncated to {came}");
-            (what, None)
-        } else {
-            match (self.protocol.build_packet(bytes), &mut self.envelope) {
-                (Ok(packet), None) => return self.protocol.write_line(&packet, lines),
-                (Ok(packet), Some(envelope)) => return write(envelope, Ok(&packet), lines),
-                (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
+        let (what, error) = match payload {
+            Ok(bytes) if size > bytes.len() => {
+                let came = bytes.len();
+                let what = format!("has {size} bytes and was truncated to {came}");
+                (what, None)
+            }
+            payload => {
+                let packet = payload.and_then(|bytes| self.protocol.build_packet(bytes));
+                match (packet, &mut self.envelope) {
+                    (Ok(packet), None) => {
+                        lines.extend_from_slice(&packet);
+                        return true;
+                    }
+                    (Ok(packet), Some(envelope)) => {
+                        write(envelope, Ok(&packet), lines);
+                        return true;
+                    }
+                    (Err(error), _) => (invalid::describe(self.protocol, &error), Some(error)),
+                }
             }
         };
         if let Some(envelope) = &mut self.envelope {
@@ -238,39 +333,47 @@ impl Printer {
             form,
             error.as_ref(),
         ));
+        self.envelope.is_some()
     }
 
     /// Returns the line of `datagram` for CMD, without its line end; `numbers` are the numbers of its
     /// descriptors. Returns `None` if it is not a valid packet: then it is reported, and its envelope, if
     /// one is asked for, is in the output.
     pub(crate) fn line(&mut self, datagram: &Datagram<'_>, numbers: &[RawFd]) -> Option<Vec<u8>> {
-        let failures = self.failures;
-        self.append(datagram, Some(numbers), Arrival::Timely);
+        let (start, failures) = (self.output.lines.len(), self.failures);
+        let payload = datagram.payload(self.protocol.carrier());
+        let appended = self.append(datagram, payload, Some(numbers), Arrival::Timely);
         if self.failures > failures {
+            if appended {
+                self.finish(start);
+            }
             return None;
         }
         let mut line = std::mem::take(&mut self.output.lines);
-        if self.protocol != Protocol::Raw && line.ends_with(b"\n") {
+        if self.protocol == Protocol::Text && line.ends_with(b"\n") {
             line.pop();
         }
         Some(line)
     }
 
-    /// Reports ancillary data that was truncated.
-    fn note_truncation(&mut self, datagram: &Datagram<'_>) {
-        if self.space == ControlSpace::NoDescriptors {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                self.report.warning(format_args!(
-                    "dropped descriptors from {}; --envelope lists them, a CMD receives them",
-                    datagram.sender().quoted()
-                ));
+    /// Reports descriptors that are not described and not passed on.
+    fn note_dropped_descriptors(&mut self, datagram: &Datagram<'_>) {
+        let truncated = datagram.ancillary.truncated;
+        match (self.envelope.is_some(), self.descriptor_use) {
+            (false, DescriptorUse::Described) => {
+                self.dropped += 1;
+                if self.dropped == 1 {
+                    self.report.warning(format_args!(
+                        "dropped descriptors from {}; --envelope lists them, a CMD receives them",
+                        datagram.sender().quoted()
+                    ));
+                }
             }
-        } else if self.envelope.is_none() {
-            self.report.warning(format_args!(
+            (false, DescriptorUse::Passed) if truncated => self.report.warning(format_args!(
                 "not all descriptors that {} sent could be received",
                 datagram.sender().quoted()
-            ));
+            )),
+            _ => {}
         }
     }
 

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use udgram::UnixDatagramEndpoint;
 use udgram::protocol::{
-    Base64, Cbor, DatagramProtocol, Hex, Json, MessagePack, ParseError, Raw, Text,
+    Base64, Carrier, Cbor, DatagramProtocol, FieldList, Fields, Hex, Json, MessagePack, ParseError,
+    Raw, Syslog, SyslogMessage, Text,
 };
 
 /// The client of the program: packets are lines of the protocol that the user names.
@@ -31,6 +32,16 @@ impl DatagramProtocol for Protocol {
             Self::Base64 => Base64.make_datagram(line),
             Self::Cbor => Cbor.make_datagram(line),
             Self::Msgpack => MessagePack.make_datagram(line),
+            Self::Fields => {
+                let fields = FieldList::from_json(line)?;
+                let datagram = Fields.make_datagram(&fields)?;
+                Ok(datagram.into_owned().into())
+            }
+            Self::Syslog => {
+                let message = SyslogMessage::from_json(line)?;
+                let datagram = Syslog.make_datagram(&message)?;
+                Ok(datagram.into_owned().into())
+            }
         }
     }
 
@@ -46,7 +57,22 @@ impl DatagramProtocol for Protocol {
             Self::Base64 => Base64.build_packet(datagram)?.into_bytes().into(),
             Self::Cbor => Cbor.build_packet(datagram)?.into_bytes().into(),
             Self::Msgpack => MessagePack.build_packet(datagram)?.into_bytes().into(),
+            Self::Fields => {
+                let fields = Fields.build_packet(datagram)?;
+                fields.to_json().into_bytes().into()
+            }
+            Self::Syslog => {
+                let message = Syslog.build_packet(datagram)?;
+                message.to_json().into_bytes().into()
+            }
         })
+    }
+
+    fn carrier(&self) -> Carrier {
+        match self {
+            Self::Fields => Fields.carrier(),
+            _ => Carrier::Datagram,
+        }
     }
 }
 
@@ -80,16 +106,12 @@ impl Protocol {
         }
     }
 
-    /// Appends a received packet as a line, with its line end.
-    pub(crate) fn write_line(self, packet: &[u8], lines: &mut Vec<u8>) {
-        lines.extend_from_slice(packet);
-        let ends = match self {
-            Self::Raw => true,
-            Self::Text => packet.ends_with(b"\n"),
-            _ => false,
-        };
-        if !ends {
-            lines.push(b'\n');
+    /// Returns whether a line break is added to a received packet, which makes it a line.
+    pub(crate) fn adds_line_break(self, packet: &[u8]) -> bool {
+        match self {
+            Self::Raw => false,
+            Self::Text => !packet.ends_with(b"\n"),
+            _ => true,
         }
     }
 

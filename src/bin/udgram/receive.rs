@@ -2,46 +2,30 @@
 //! prints and handles each datagram, and ends by count, time, signal or a closed stdout.
 
 use crate::admission::Admission;
+use crate::commands::Descriptors;
 use crate::endpoint::{Opened, Origin, is_stamped};
 use crate::exit::{Exit, has_kind};
 use crate::handler::Handler;
+use crate::limits::{Allowance, Limits};
 use crate::printer::{Printer, ReceiveOptions};
 use crate::protocol::Client;
 use crate::report::Report;
 use crate::signal::Signals;
+use crate::socket_file::WatchedFile;
 use crate::stats::TOTALS;
 use anyhow::Result;
+use nix::libc;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
-use udgram::wait::{Deadline, Wake};
-use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, Lost, PeerName, ReceiveMode, sockopt};
+use udgram::wait::{self, Deadline, Ready, Until, Wake};
+use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
 
 /// The interval at which a receiver that never has to wait checks for a signal.
 pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// The time for which queued datagrams are handled at the end, and for which the queue of a shared socket, which
 /// cannot be shut down, is drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that a receiver waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
-    /// So long for each packet.
-    Each(Option<Duration>),
-    /// So long for all of them, and until all that was queued at the start is printed.
-    Total(Option<Duration>),
-}
-
-/// The limits at which a receiver ends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// After so many datagrams, good or bad.
-    pub(crate) count: Option<u64>,
-    pub(crate) patience: Patience,
-    /// The exit when time runs out.
-    pub(crate) expired: Exit,
-    /// True if the queue is drained when a signal ends it.
-    pub(crate) drain: bool,
-}
 
 /// The action when the output buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +41,9 @@ enum Full {
 pub(crate) enum Replies {
     /// Any datagram.
     All,
-    /// Those that were sent after this moment, at which the question was: the kernel notes when.
-    Since(SystemTime),
-    /// Those that were sent once the question has been received, too: while it is unread, nothing can
-    /// be its answer. SIOCOUTQ says whether anything sent from the socket is unread.
-    OnceRead(SystemTime),
+    /// Those that come once the question has been received: while it is unread, nothing can be its answer.
+    /// SIOCOUTQ says whether anything sent from the socket is unread.
+    OnceRead,
     /// None: they were queued before the question.
     Late,
 }
@@ -84,6 +66,8 @@ pub(crate) struct Receiver<H> {
     origin: Origin,
     /// The only peer that datagrams are taken of.
     pub(crate) only_from: Option<PeerName>,
+    /// The descriptors of senders that the kernel supplies now; `None` if that is not to be changed.
+    senders: Option<Descriptors>,
     /// The number of dropped datagrams of other senders.
     strangers: u64,
     /// True if each datagram has its time of arrival from now on.
@@ -96,10 +80,7 @@ pub(crate) struct Receiver<H> {
     unhandled: u64,
     /// The number of datagrams still wanted.
     left: Option<u64>,
-    /// The socket file.
-    binding: Option<Binding>,
-    /// True once its loss was reported.
-    lost: bool,
+    file: WatchedFile,
 }
 
 impl<H: Handler> Receiver<H> {
@@ -117,7 +98,10 @@ impl<H: Handler> Receiver<H> {
         let max = max
             .map_or(BATCH, |max| usize::try_from(max).unwrap_or(BATCH))
             .min(handler.max());
-        let batch = Batch::new(client.socket()?, options.space, max)?;
+        let socket = client.socket()?;
+        let batch = Batch::new(&socket, options.space, max)?;
+        let supplied = opened.origin == Origin::New
+            && sockopt::get_int(&socket, libc::SO_PASSPIDFD).is_ok_and(|value| value != 0);
         Ok(Self {
             batch,
             printer: Printer::new(options, report),
@@ -125,38 +109,25 @@ impl<H: Handler> Receiver<H> {
             handler,
             origin: opened.origin,
             only_from: opened.only_from,
+            senders: supplied.then_some(Descriptors::Wanted),
             strangers: 0,
             stamped: opened.stamped,
             called: SystemTime::UNIX_EPOCH,
             received: 0,
             unhandled: 0,
             left: None,
-            binding: None,
-            lost: false,
+            file: WatchedFile::default(),
         })
     }
 
     /// Owns the socket file, and reports once if it loses its name.
     pub(crate) fn watch(&mut self, binding: Option<Binding>) {
-        self.binding = binding;
-        if let Some(binding) = &mut self.binding {
-            binding.watch();
-        }
-        self.report_loss();
+        self.file = WatchedFile::new(binding, self.printer.report);
     }
 
-    /// Reports once that the socket file is lost. The call also empties its inotify instance, which
-    /// would otherwise end every wait.
+    /// Reports once that the socket file is lost.
     fn report_loss(&mut self) {
-        let lost = self.binding.as_ref().and_then(Binding::lost);
-        let Some(lost) = lost.filter(|_| !self.lost) else {
-            return;
-        };
-        self.lost = true;
-        self.printer.report.warning(match lost {
-            Lost::Removed => "the socket file was removed: nobody can reach this socket any more",
-            Lost::Replaced => "the socket file was replaced: senders reach another socket",
-        });
+        self.file.report_loss(self.printer.report);
     }
 
     /// Returns whether other processes may send from the socket.
@@ -173,8 +144,7 @@ impl<H: Handler> Receiver<H> {
         signals: Option<&Signals>,
     ) -> Result<Exit> {
         let stop = signals.map(Signals::stop);
-        let notice = self.binding.as_ref().and_then(Binding::notice);
-        let notice = notice.and_then(|notice| notice.try_clone_to_owned().ok());
+        let notice = self.handler.notice(self.file.notice())?;
         let mut wake = Wake::new(stop, self.printer.output.watched());
         wake.notice = notice.as_ref().map(AsFd::as_fd);
         let intake = Intake {
@@ -188,7 +158,12 @@ impl<H: Handler> Receiver<H> {
             let wake = Wake::new(stop, None);
             self.printer.output.flush(&wake)?;
             let report = self.printer.report;
+            let ended = self.handler.has_ended();
             self.handler.finish(client, report, Deadline::NEVER, &wake);
+            if ended && self.origin == Origin::New {
+                self.drain_for(client, Duration::ZERO, &wake)?;
+                self.printer.flush_after_signal()?;
+            }
             Ok(exit)
         });
         let exit = match (exit, signals) {
@@ -211,14 +186,17 @@ impl<H: Handler> Receiver<H> {
                 self.unhandled
             ));
         }
-        exit
+        exit.map(|exit| match exit {
+            Exit::Done => self.handler.exit(),
+            exit => exit,
+        })
     }
 
     fn receive(&mut self, client: &Client, limits: &Limits, intake: Intake<'_>) -> Result<Exit> {
         let began = SystemTime::now();
         let mut time = Allowance::new(limits.patience, &self.printer);
         let mut checked = Instant::now();
-        while self.left != Some(0) {
+        while self.left != Some(0) && !self.handler.has_ended() {
             let until = time.deadline(&self.printer);
             let over = until.passed();
             if over
@@ -230,6 +208,10 @@ impl<H: Handler> Receiver<H> {
             }
             let count = self.take_batch(client, until, intake.wake)?;
             if count == 0 {
+                if self.handler.max() == 0 {
+                    // It waits for the handler, not for a packet.
+                    time.renew(&self.printer);
+                }
                 if time.deadline(&self.printer).passed() {
                     return Ok(limits.expired);
                 }
@@ -247,6 +229,9 @@ impl<H: Handler> Receiver<H> {
             } else if over && !time.is_total() {
                 // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
+            }
+            if taken > 0 && time.is_for_first() {
+                return Ok(Exit::Done);
             }
             let now = Instant::now();
             self.printer.output.flush_if_stale(now, intake.wake)?;
@@ -281,20 +266,46 @@ impl<H: Handler> Receiver<H> {
             None => until,
         };
         let max = self.max();
+        let (output, senders) = (&mut self.printer.output, &mut self.senders);
+        if max == 0 {
+            output.flush(wake)?;
+            self.batch.trim();
+            wait::pause(soon, wake)?;
+            return Ok(0);
+        }
         self.called = SystemTime::now();
-        let output = &mut self.printer.output;
+        if self.handler.is_busy() {
+            let count = client.try_receive(&mut self.batch, max, ReceiveMode::Remove)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            output.flush(wake)?;
+            self.batch.trim();
+            // The receive below would first spin, and not see a notice.
+            let ready = wait::wait(client.socket()?, Until::Readable, soon, wake)?;
+            if matches!(ready, None | Some(Ready::Notice)) {
+                return Ok(0);
+            }
+            self.called = SystemTime::now();
+        }
         client.receive(&mut self.batch, max, soon, wake, |batch| {
+            // Any process may be the next to send.
+            ask_for_senders(client, senders, Descriptors::Wanted)?;
             output.flush(wake)?;
             batch.trim();
             anyhow::Ok(())
         })
     }
 
-    /// Returns how many datagrams may be taken at once: never more than are wanted.
-    fn max(&self) -> usize {
+    /// Returns how many datagrams are wanted at once.
+    fn wanted(&self) -> usize {
         self.left
             .map_or(BATCH, |left| usize::try_from(left).unwrap_or(BATCH))
-            .min(self.handler.max())
+    }
+
+    /// Returns how many datagrams may be taken at once: never more than are wanted.
+    fn max(&self) -> usize {
+        self.wanted().min(self.handler.max())
     }
 
     /// Returns whether a datagram of the batch was sent after `began`. The kernel notes the time of a
@@ -310,11 +321,10 @@ impl<H: Handler> Receiver<H> {
     /// Prints and handles the admitted datagrams of the batch, and returns how many they are. All
     /// are printed, even if handling one fails.
     fn accept_batch(&mut self, client: &Client, intake: Intake<'_>) -> (u64, Result<()>) {
-        let (all_late, asked) = match intake.replies {
-            Replies::All => (false, None),
-            Replies::Since(asked) => (false, Some(asked)),
-            Replies::OnceRead(asked) => (question_is_unread(client), Some(asked)),
-            Replies::Late => (true, None),
+        let all_late = match intake.replies {
+            Replies::All => false,
+            Replies::OnceRead => question_is_unread(client),
+            Replies::Late => true,
         };
         self.stamped |= self.batch.has_been_empty();
         let connected = self.only_from.is_none() || is_connected(client);
@@ -322,7 +332,7 @@ impl<H: Handler> Receiver<H> {
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             let sent = datagram.ancillary.time;
-            let late = all_late || asked.is_some_and(|asked| sent.is_some_and(|sent| sent < asked));
+            let late = all_late || sent.is_some_and(|sent| self.handler.is_late(sent));
             if !self.stamped {
                 self.stamped = keep_time_of_arrival(&mut datagram, self.called);
             }
@@ -330,6 +340,7 @@ impl<H: Handler> Receiver<H> {
                 (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
             if !from_peer {
                 self.strangers += 1;
+                TOTALS.note_refused();
                 if self.strangers == 1 {
                     printer.note_stranger(&datagram);
                 }
@@ -337,6 +348,7 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             if !self.admission.admits(&mut datagram, printer.report) {
+                TOTALS.note_refused();
                 continue;
             }
             if late {
@@ -360,12 +372,21 @@ impl<H: Handler> Receiver<H> {
                 handled = printer.output.flush_if_full(intake.wake);
             }
         }
+        let handled = handled.and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
         TOTALS
             .received
             .add(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
         (taken, handled)
+    }
+
+    /// Asks the kernel for descriptors of the next senders only if they are needed.
+    fn end_batch(&mut self, client: &Client) -> Result<()> {
+        match self.printer.end_batch() {
+            Some(wanted) => ask_for_senders(client, &mut self.senders, wanted),
+            None => Ok(()),
+        }
     }
 
     /// Reports what is queued before a question: it is not the answer.
@@ -386,6 +407,23 @@ impl<H: Handler> Receiver<H> {
             intake.wake.check()?;
         }
         Ok(())
+    }
+
+    /// Prints one batch of what is queued; does not wait, not even for stdout. Returns how many datagrams
+    /// were queued.
+    pub(crate) fn take_queued(&mut self, client: &Client, wake: &Wake<'_>) -> Result<usize> {
+        let intake = Intake {
+            wake,
+            full: Full::Keep,
+            replies: Replies::All,
+            until: Deadline::NEVER,
+        };
+        self.called = SystemTime::now();
+        let count = client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)?;
+        if count > 0 {
+            self.accept_batch(client, intake).1?;
+        }
+        Ok(count)
     }
 
     /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
@@ -422,7 +460,12 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Ends after a signal: what the socket has accepted is still printed.
-    fn stop(&mut self, client: &Client, limits: &Limits, signals: &Signals) -> Result<Exit> {
+    pub(crate) fn stop(
+        &mut self,
+        client: &Client,
+        limits: &Limits,
+        signals: &Signals,
+    ) -> Result<Exit> {
         let signal = signals.take();
         if signal == Signal::SIGPIPE {
             return Ok(Exit::Signal(signal));
@@ -434,13 +477,8 @@ impl<H: Handler> Receiver<H> {
         Ok(Exit::Signal(signal))
     }
 
-    /// Takes in what is queued, but never more than is wanted.
-    fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
-        self.handler.stop();
-        if self.origin == Origin::New {
-            // From here on senders get EPIPE: none is accepted behind the last datagram read.
-            client.socket()?.shutdown_read()?;
-        }
+    /// Takes in what is queued, but never more than is wanted. Nothing is accepted afterwards.
+    pub(crate) fn drain(&mut self, client: &Client, signals: &Signals) -> Result<()> {
         // A second signal ends a handler that takes too long, and the draining: what follows is only
         // printed.
         let wake = Wake::new(Some(signals.stop()), None);
@@ -449,22 +487,43 @@ impl<H: Handler> Receiver<H> {
         } else {
             DRAIN_TIMEOUT
         };
+        self.drain_for(client, time, &wake)
+    }
+
+    /// Does the same, and handles the datagrams for `time` at most.
+    fn drain_for(&mut self, client: &Client, time: Duration, wake: &Wake<'_>) -> Result<()> {
+        self.handler.stop();
+        if self.origin == Origin::New {
+            // From here on senders get EPIPE: none is accepted behind the last datagram read.
+            client.socket()?.shutdown_read()?;
+        }
+        let no_more = Deadline::after(Some(Duration::ZERO));
         let mut intake = Intake {
-            wake: &wake,
+            wake,
             full: Full::Keep,
             replies: Replies::All,
             until: Deadline::after(Some(time)),
         };
         while self.left != Some(0) {
-            let max = self.max();
+            let max = if intake.until.passed() {
+                self.wanted()
+            } else {
+                self.max()
+            };
+            if max == 0 {
+                match self.await_handler(client, intake) {
+                    Err(error) if has_kind(&error, ErrorKind::Stopped) => intake.until = no_more,
+                    Ok(()) if self.handler.has_ended() => intake.until = no_more,
+                    waited => waited?,
+                }
+                continue;
+            }
             self.called = SystemTime::now();
             if client.try_receive(&mut self.batch, max, ReceiveMode::Remove)? == 0 {
                 break;
             }
             match self.accept_batch(client, intake).1 {
-                Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-                    intake.until = Deadline::after(Some(Duration::ZERO));
-                }
+                Err(error) if has_kind(&error, ErrorKind::Stopped) => intake.until = no_more,
                 handled => handled?,
             }
             if self.origin == Origin::Inherited && intake.until.passed() {
@@ -472,44 +531,34 @@ impl<H: Handler> Receiver<H> {
             }
         }
         let report = self.printer.report;
-        self.handler.finish(client, report, intake.until, &wake);
+        self.handler.finish(client, report, intake.until, wake);
+        Ok(())
+    }
+
+    /// Waits until the handler may take more.
+    fn await_handler(&mut self, client: &Client, intake: Intake<'_>) -> Result<()> {
+        let soon = self.handler.retry(client, self.printer.report)?;
+        if self.handler.max() == 0 && !self.handler.has_ended() {
+            let until = soon.map_or(intake.until, |soon| intake.until.or_after(soon));
+            self.handler.pause(until, intake.wake)?;
+        }
         Ok(())
     }
 }
 
-/// The time that a receiver may wait. Time spent writing to stdout does not count.
-struct Allowance {
-    patience: Patience,
-    deadline: Deadline,
-    /// The time that writing had taken when the deadline was set.
-    written: Duration,
-}
-
-impl Allowance {
-    fn new(patience: Patience, printer: &Printer) -> Self {
-        let (Patience::Each(timeout) | Patience::Total(timeout)) = patience;
-        Self {
-            patience,
-            deadline: Deadline::after(timeout),
-            written: printer.output.writing,
-        }
+/// Makes the kernel supply descriptors of the senders, or stop doing so; `state` is what it does now.
+fn ask_for_senders(
+    client: &Client,
+    state: &mut Option<Descriptors>,
+    wanted: Descriptors,
+) -> Result<()> {
+    if state.is_some_and(|now| now != wanted) {
+        client
+            .socket()?
+            .set_passpidfd(wanted == Descriptors::Wanted)?;
+        *state = Some(wanted);
     }
-
-    fn is_total(&self) -> bool {
-        matches!(self.patience, Patience::Total(_))
-    }
-
-    fn deadline(&self, printer: &Printer) -> Deadline {
-        self.deadline
-            .extended(printer.output.writing.saturating_sub(self.written))
-    }
-
-    /// Restarts the time after a packet, if it is for each packet.
-    fn renew(&mut self, printer: &Printer) {
-        if !self.is_total() {
-            *self = Self::new(self.patience, printer);
-        }
-    }
+    Ok(())
 }
 
 /// Removes the time of a datagram that was queued before the socket asked for it: the kernel gives the

@@ -2,23 +2,45 @@
 
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;
+use crate::invalid::Origin;
 use crate::printer::Printer;
 use crate::protocol::Client;
 use crate::report::Report;
+use crate::stats::TOTALS;
 use anyhow::Result;
-use std::time::{Duration, Instant};
-use udgram::wait::Wake;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+use udgram::wait::{Deadline, Wake};
 use udgram::{Address, Datagram, Destination};
 
 /// The time between two checks whether a peer that should answer has closed its socket: no event reports
 /// that.
-const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A question that was sent and is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// The argument or line that it is, by its number.
+    pub(crate) place: (Origin, u64),
+    /// A time shortly before it was sent. What was sent before is no answer.
+    pub(crate) asked: SystemTime,
+    /// The time at which it was to be sent.
+    pub(crate) due: Instant,
+    /// The number of replies that are still to come.
+    pub(crate) left: u64,
+    /// The longest wait for each of them.
+    pub(crate) timeout: Option<Duration>,
+    /// The time until which the next one has to come.
+    pub(crate) deadline: Deadline,
+}
 
 /// The state of waiting for replies.
 pub(crate) struct ReplyHandler {
     /// True if the socket is connected to the peer that should answer.
     pub(crate) connected: bool,
-    /// The time at which the question was sent.
+    /// The questions that are under way, in the order in which they were sent. A reply answers the first.
+    pub(crate) questions: VecDeque<Question>,
+    /// The time at which the last question was sent.
     asked: Instant,
     /// True once the peer has closed its socket. Its earlier replies may still be queued, so the wait ends
     /// only at the next check.
@@ -29,13 +51,15 @@ impl ReplyHandler {
     pub(crate) fn new() -> Self {
         Self {
             connected: false,
+            questions: VecDeque::new(),
             asked: Instant::now(),
             gone: false,
         }
     }
 
     /// Starts the wait for the replies to a question that was just sent.
-    pub(crate) fn ask(&mut self) {
+    pub(crate) fn ask(&mut self, question: Question) {
+        self.questions.push_back(question);
         self.asked = Instant::now();
         // The peer may have exited after its last answer, and a new one have taken its address.
         self.gone = false;
@@ -43,6 +67,10 @@ impl ReplyHandler {
 }
 
 impl Handler for ReplyHandler {
+    fn is_late(&self, sent: SystemTime) -> bool {
+        (self.questions.front()).is_some_and(|question| sent < question.asked)
+    }
+
     fn handle(
         &mut self,
         _: &Client,
@@ -50,6 +78,15 @@ impl Handler for ReplyHandler {
         _: &mut Printer,
         _: &Wake<'_>,
     ) -> Result<()> {
+        let Some(question) = self.questions.front_mut() else {
+            return Ok(());
+        };
+        TOTALS.note_reply(question.due);
+        question.left = question.left.saturating_sub(1);
+        question.deadline = Deadline::after(question.timeout);
+        if question.left == 0 {
+            self.questions.pop_front();
+        }
         Ok(())
     }
 

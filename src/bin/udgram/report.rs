@@ -2,14 +2,15 @@
 
 use crate::exit::{Exit, Failure};
 use crate::stderr;
-use crate::terminal::{Controls, escape_controls};
+use crate::terminal::{Controls, escape_controls, shell_word};
 use crate::verbosity::Verbosity;
 use anyhow::Error;
 use nix::errno::Errno;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
-use udgram::{ErrorKind, strerror};
+use udgram::{Address, ErrorKind, Subject, strerror};
 
 /// A printer of diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,7 @@ impl Report {
 
     /// Prints an error with its causes and its hint.
     pub(crate) fn error(self, error: &Error) {
-        self.error_with_hint(error, hint(error));
+        self.error_with_hint(error, hint(error).as_deref());
     }
 
     /// Prints an error of the command line. The hint names the command that prints the help.
@@ -96,20 +97,40 @@ fn in_words(cause: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Returns the hint of an error.
-fn hint(error: &Error) -> Option<&str> {
+fn hint(error: &Error) -> Option<Cow<'_, str>> {
     error
         .chain()
         .find_map(|cause| match cause.downcast_ref::<udgram::Error>() {
-            Some(error) => error.hint().or_else(|| option_for(error.kind())),
-            None => cause.downcast_ref::<Failure>()?.hint(),
+            Some(error) => match (error.hint(), option_for(error)) {
+                (Some(hint), Some(option)) => Some(format!("{hint}; {option}").into()),
+                (hint, option) => option.or(hint.map(Cow::Borrowed)),
+            },
+            None => cause.downcast_ref::<Failure>()?.hint().map(Cow::Borrowed),
         })
 }
 
-/// Returns a hint with the option that helps against an error of the library, which knows no options.
-fn option_for(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::InUse => Some("--replace takes the name from it"),
-        ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead"),
+/// Returns a hint with the option or the command that helps against an error of the library, which knows
+/// none.
+fn option_for(error: &udgram::Error) -> Option<Cow<'static, str>> {
+    let word = || match error.subject() {
+        Subject::Address(Address::Unnamed) => None,
+        Subject::Address(address) => Some(shell_word(&address.to_os_string())),
+        _ => None,
+    };
+    match error.kind() {
+        // The library finds the process only for a datagram socket.
+        ErrorKind::InUse if error.cause().starts_with("it is in use by ") => Some(
+            format!(
+                "--replace takes the name from it; to see what it is sent: udgram listen --peek {}",
+                word()?
+            )
+            .into(),
+        ),
+        ErrorKind::InUse => Some("--replace takes the name from it".into()),
+        ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead".into()),
+        ErrorKind::TimedOut if error.cause() == "its queue is full" => {
+            Some(format!("udgram ls {} shows the receiver", word()?).into())
+        }
         _ => None,
     }
 }

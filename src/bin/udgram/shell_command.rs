@@ -2,26 +2,26 @@
 
 use crate::cli::Protocol;
 use crate::exit::{Exit, has_kind};
-use crate::printer::{FIRST_DESCRIPTOR, Printer};
-use crate::process::{
-    AwaitedChild, bytes_in_pipe, close_others, pidfd, place_descriptors, restore_signals, spawn,
-    spawn_failure,
-};
+use crate::printer::Printer;
+use crate::process::{SpawnedProcess, bytes_in_pipe, pidfd};
 use crate::report::Report;
+use crate::shell::{ShellLine, variable};
 use crate::signal::Signals;
 use anyhow::{Context, Result};
+use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::ffi::{OsStr, OsString};
+use nix::unistd::{Pid, pipe2};
+use std::ffi::{CString, OsStr};
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::{Deadline, Ready, Until, Wake, pause, wait};
-use udgram::{Datagram, Error, ErrorKind, Quoted, Subject};
+use udgram::{Datagram, Error, ErrorKind, Subject};
 
 /// The limit for the output of a command. The kernel carries at most 4 MiB and 17 pages in a datagram
 /// (`unix_dgram_sendmsg`), which is less.
@@ -29,22 +29,9 @@ const MAX_OUTPUT: usize = (4 << 20) + (64 << 12);
 /// The time between two checks whether a command has ended, without pidfd_open(2).
 const EXIT_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Variables that are meant for udgram, or that are not true for the command.
-const NOT_FOR_COMMANDS: [&str; 8] = [
-    "NOTIFY_SOCKET",
-    "UDGRAM_SOCKET_FD",
-    "UDGRAM_SOCKET_INODE",
-    "UDGRAM_PEER",
-    "UDGRAM_PACKET",
-    "UDGRAM_PID",
-    "UDGRAM_UID",
-    "UDGRAM_GID",
-];
-const NOT_FOR_COMMANDS_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
-
 /// A command that runs for each packet, one at a time.
 pub(crate) struct ShellCommand<'l> {
-    command: &'l OsStr,
+    line: ShellLine<'l>,
     protocol: Protocol,
     signals: &'l Signals,
     phase: Phase,
@@ -69,13 +56,17 @@ pub(crate) struct Finished {
 }
 
 impl<'l> ShellCommand<'l> {
-    pub(crate) fn new(command: &'l OsStr, protocol: Protocol, signals: &'l Signals) -> Self {
-        Self {
-            command,
+    pub(crate) fn new(
+        command: &'l OsStr,
+        protocol: Protocol,
+        signals: &'l Signals,
+    ) -> Result<Self> {
+        Ok(Self {
+            line: ShellLine::new(command)?,
             protocol,
             signals,
             phase: Phase::Serving,
-        }
+        })
     }
 
     /// Changes to the phase after a signal.
@@ -130,7 +121,10 @@ impl<'l> ShellCommand<'l> {
     }
 
     /// Starts the command with the datagram on its stdin and its descriptors from 3 up.
-    fn start(&self, datagram: &mut Datagram<'_>) -> Result<AwaitedChild> {
+    fn start(&self, datagram: &mut Datagram<'_>) -> Result<RunningCommand> {
+        // A memfd that carries the packet is used up.
+        let payload = datagram.take_payload(self.protocol.carrier());
+        let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
         // A memfd takes a datagram of any size at once. A pipe holds 64 KiB, and the rest would have to
         // be written while the command runs.
         let input = memfd_create(c"packet", MFdFlags::MFD_CLOEXEC).map_err(|errno| {
@@ -139,39 +133,26 @@ impl<'l> ShellCommand<'l> {
         })?;
         let mut input = File::from(input);
         input
-            .write_all(datagram.bytes)
+            .write_all(&payload)
             .and_then(|()| input.rewind())
             .context("cannot hold the packet")?;
-        let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
-        let mut shell = Command::new("sh");
-        shell
-            .arg("-c")
-            .arg(self.command)
-            .stdin(input)
-            .stdout(Stdio::piped())
-            // A terminal sends SIGINT to the whole foreground process group. In its own group, the
-            // command does not get it and can finish.
-            .process_group(0);
-        set_environment(&mut shell, datagram, descriptors.len());
-        let placed: Vec<_> = descriptors.into_iter().zip(FIRST_DESCRIPTOR..).collect();
-        let above = placed.last().map_or(FIRST_DESCRIPTOR, |(_, last)| last + 1);
-        restore_signals(&mut shell);
-        place_descriptors(&mut shell, placed);
-        close_others(&mut shell, above);
-        spawn(&mut shell).map_err(|error| spawn_failure(OsStr::new("sh"), &error))
+        let (output, printed) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
+        let variables = describe_packet(datagram, descriptors.len())?;
+        let (stdin, stdout) = (input.as_fd(), printed.as_fd());
+        let process = self.line.start(stdin, stdout, &descriptors, &variables)?;
+        Ok(RunningCommand::of(process, output))
     }
 
     /// Reads the output of the command until the command ends. A signal lets it finish and then stops
     /// udgram; a second signal kills it.
     fn finish(
         &self,
-        running: AwaitedChild,
+        mut running: RunningCommand,
         mut stopped: Result<()>,
         report: Report,
         wake: &Wake<'_>,
         meanwhile: &mut dyn FnMut() -> Result<Option<Duration>>,
     ) -> Finished {
-        let mut running = RunningCommand::of(running);
         let reply = loop {
             if running.has_ended() {
                 match running.read_rest() {
@@ -205,14 +186,14 @@ impl<'l> ShellCommand<'l> {
             }
         };
         if let Some(status) = running.status {
-            report_status(self.command, status, report);
+            self.line.report_status(status, report);
         }
         Finished { reply, stopped }
     }
 
     /// Reports output that cannot be sent. Returns an empty reply: incomplete output is never sent.
     fn note(&self, fault: Fault, report: Report) -> Vec<u8> {
-        let command = Quoted(self.command);
+        let command = self.line.quoted();
         match fault {
             Fault::TooMuch => report.warning(format_args!(
                 "{command} was ended: it printed more than a datagram carries"
@@ -226,42 +207,32 @@ impl<'l> ShellCommand<'l> {
     }
 }
 
-/// Sets the variables that describe the packet, and removes those that are not for the command.
-fn set_environment(shell: &mut Command, datagram: &Datagram<'_>, descriptors: usize) {
-    let names = std::env::vars_os().map(|(name, _)| name);
-    let is_prefixed = |name: &OsString| {
-        let name = name.as_encoded_bytes();
-        NOT_FOR_COMMANDS_PREFIXES
-            .iter()
-            .any(|prefix| name.starts_with(prefix.as_bytes()))
-    };
-    for name in names.filter(is_prefixed) {
-        shell.env_remove(name);
-    }
-    for name in NOT_FOR_COMMANDS {
-        shell.env_remove(name);
-    }
-    shell
-        .env("UDGRAM_FROM", datagram.sender().to_os_string())
-        .env("UDGRAM_FDS", descriptors.to_string());
+/// Returns the variables that describe the packet.
+fn describe_packet(datagram: &Datagram<'_>, descriptors: usize) -> Result<Vec<CString>> {
+    let number =
+        |name: &str, value: &dyn Display| variable(name.as_bytes(), value.to_string().as_ref());
+    let mut variables = vec![
+        variable(b"UDGRAM_FROM", &datagram.sender().to_os_string())?,
+        number("UDGRAM_FDS", &descriptors)?,
+    ];
     if let Some(credentials) = datagram.ancillary.credentials {
-        shell
-            .env("UDGRAM_UID", credentials.uid.to_string())
-            .env("UDGRAM_GID", credentials.gid.to_string());
+        variables.push(number("UDGRAM_UID", &credentials.uid)?);
+        variables.push(number("UDGRAM_GID", &credentials.gid)?);
         if credentials.pid != 0 {
-            shell.env("UDGRAM_PID", credentials.pid.to_string());
+            variables.push(number("UDGRAM_PID", &credentials.pid)?);
         }
     }
+    Ok(variables)
 }
 
 /// A running command.
 struct RunningCommand {
-    child: AwaitedChild,
+    child: SpawnedProcess,
     /// A descriptor that becomes readable when the command ends; `None` before Linux 5.3, which has no
     /// pidfd_open(2).
     ended: Option<OwnedFd>,
     /// The pipe from its stdout, until the end is read.
-    output: Option<ChildStdout>,
+    output: Option<File>,
     printed: Vec<u8>,
     /// Its exit status; `None` while it runs, and if it was killed here or reaped elsewhere.
     status: Option<ExitStatus>,
@@ -280,11 +251,11 @@ enum Fault {
 }
 
 impl RunningCommand {
-    /// Takes over a started command.
-    fn of(mut child: AwaitedChild) -> Self {
+    /// Takes over a started command, with the pipe from its stdout.
+    fn of(child: SpawnedProcess, output: OwnedFd) -> Self {
         Self {
             ended: pidfd(child.id()).ok(),
-            output: child.stdout.take(),
+            output: Some(output.into()),
             child,
             printed: Vec::new(),
             status: None,
@@ -354,24 +325,8 @@ impl RunningCommand {
 
     /// Kills the process group of the command.
     fn kill(&mut self) {
-        if let Ok(group) = i32::try_from(self.child.id()) {
-            // ESRCH: all of its processes have ended.
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-        }
-        // ECHILD: it was reaped elsewhere.
-        let _ = self.child.wait();
-    }
-}
-
-/// Prints a warning if a command failed.
-fn report_status(command: &OsStr, status: ExitStatus, report: Report) {
-    let command = Quoted(command);
-    match (status.code(), status.signal()) {
-        (Some(0), _) => {}
-        (Some(code), _) => report.warning(format_args!("{command} ended with status {code}")),
-        (None, signal) => report.warning(format_args!(
-            "{command} was ended by signal {}",
-            signal.unwrap_or_default()
-        )),
+        // ESRCH: all of its processes have ended.
+        let _ = killpg(Pid::from_raw(self.child.id()), Signal::SIGKILL);
+        self.child.wait();
     }
 }

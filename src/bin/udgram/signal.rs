@@ -125,18 +125,23 @@ pub(crate) fn open(set: &SigSet) -> Result<SignalFd> {
 /// the kernel may deliver the signal to a thread that has not blocked it.
 pub(crate) fn on_every(signal: Signal, mut action: impl FnMut() + Send + 'static) -> Result<()> {
     let set = SigSet::from(signal);
-    // The new thread inherits this mask: signals that end the program must go to the main thread.
-    let before = SigSet::all()
-        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
-        .context("cannot block signals")?;
-    let thread = std::thread::Builder::new().spawn(move || {
+    set.thread_block().context("cannot block signals")?;
+    in_thread(move || {
         while set.wait().is_ok() {
             action();
         }
-    });
-    let mut after = before;
-    after.add(signal);
-    after.thread_set_mask().context("cannot unblock signals")?;
-    thread.with_context(|| format!("cannot wait for {signal}"))?;
+    })
+    .with_context(|| format!("cannot wait for {signal}"))
+}
+
+/// Runs `action` in a new thread that takes no signals: those that end the program go to the main thread.
+pub(crate) fn in_thread(action: impl FnOnce() + Send + 'static) -> Result<()> {
+    // The new thread inherits this mask.
+    let before = SigSet::all()
+        .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+        .context("cannot block signals")?;
+    let thread = std::thread::Builder::new().spawn(action);
+    before.thread_set_mask().context("cannot unblock signals")?;
+    thread.context("cannot start a thread")?;
     Ok(())
 }

@@ -1,28 +1,41 @@
-//! `--stats`: the totals of received and sent datagrams, reported at the end and on every SIGUSR1.
+//! `--stats`: the totals of received and sent datagrams, reported at the end, on every SIGUSR1 and in
+//! intervals.
 
+use crate::cli::value::Reporting;
+use crate::histogram::Histogram;
 use crate::report::Report;
-use crate::signal::on_every;
+use crate::signal::{in_thread, on_every};
 use anyhow::Result;
 use nix::sys::signal::Signal;
-use std::sync::OnceLock;
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 /// The totals of this process.
 pub(crate) static TOTALS: Totals = Totals {
     received: Total::zero(),
     not_packets: AtomicU64::new(0),
+    refused: AtomicU64::new(0),
     sent: Total::zero(),
+    dropped: AtomicU64::new(0),
     missed: OnceLock::new(),
+    round_trips: OnceLock::new(),
 };
 
 #[derive(Debug)]
 pub(crate) struct Totals {
     pub(crate) received: Total,
     not_packets: AtomicU64,
+    /// Received datagrams that were not accepted because of their sender.
+    refused: AtomicU64,
     pub(crate) sent: Total,
+    /// Packets and answers that were not sent.
+    dropped: AtomicU64,
     /// Datagrams that an observer could not record; empty if none observes.
     missed: OnceLock<AtomicU64>,
+    /// The times from packets to their replies; empty if they are not measured.
+    round_trips: OnceLock<Mutex<Histogram>>,
 }
 
 /// Datagrams and their bytes.
@@ -53,46 +66,165 @@ impl Totals {
         self.not_packets.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a received datagram that is not accepted.
+    pub(crate) fn note_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts packets or answers that are not sent.
+    pub(crate) fn note_dropped(&self, count: usize) {
+        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// Sets how many datagrams an observer has missed. From the first call on, the totals have it.
     pub(crate) fn set_missed(&self, missed: u64) {
         let total = self.missed.get_or_init(AtomicU64::default);
         total.store(missed, Ordering::Relaxed);
     }
+
+    /// Records the round trip of a packet that was due then and is answered now, if round trips are measured.
+    pub(crate) fn note_reply(&self, due: Instant) {
+        if let Some(Ok(mut round_trips)) = self.round_trips.get().map(Mutex::lock) {
+            round_trips.record(due.elapsed());
+        }
+    }
+}
+
+fn load(number: &AtomicU64) -> u64 {
+    number.load(Ordering::Relaxed)
 }
 
 /// Reports the totals.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stats {
     report: Report,
     since: Instant,
+    /// True once the last line was printed. Locked while a line is printed.
+    concluded: Arc<Mutex<bool>>,
+}
+
+/// The lines that follow one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Continue,
+    Conclude,
+}
+
+/// The start of the time for which packets a second are reported, and the totals then.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    at: Instant,
+    received: u64,
+    sent: u64,
 }
 
 impl Stats {
-    /// Reports the totals on every SIGUSR1 from now on. Call it before any thread is started: a
-    /// thread that has not blocked SIGUSR1 would take the signal.
-    pub(crate) fn start(report: Report) -> Result<Self> {
+    /// Reports the totals on every SIGUSR1 from now on, and in intervals if `reporting` asks for that. Call
+    /// it before any thread is started: a thread that has not blocked SIGUSR1 would take the signal.
+    pub(crate) fn start(report: Report, reporting: Reporting, round_trips: bool) -> Result<Self> {
+        if round_trips {
+            TOTALS
+                .round_trips
+                .get_or_init(|| Mutex::new(Histogram::new()));
+        }
         let stats = Self {
             report,
             since: Instant::now(),
+            concluded: Arc::default(),
         };
-        on_every(Signal::SIGUSR1, move || stats.tell())?;
+        let on_signal = stats.clone();
+        on_every(Signal::SIGUSR1, move || {
+            on_signal.print(on_signal.start_of_all(), Then::Continue);
+        })?;
+        if let Reporting::Every(interval) = reporting {
+            let each = stats.clone();
+            in_thread(move || each.print_every(interval))?;
+        }
         Ok(stats)
     }
 
-    pub(crate) fn tell(self) {
-        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+    /// Prints the last line.
+    pub(crate) fn conclude(&self) {
+        self.print(self.start_of_all(), Then::Conclude);
+    }
+
+    fn start_of_all(&self) -> Start {
+        Start {
+            at: self.since,
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Prints a line each time an interval is over.
+    fn print_every(&self, interval: Duration) {
+        let mut start = self.start_of_all();
+        let mut due = self.since;
+        loop {
+            // The time of each line is counted from the start, so that delays do not add up.
+            let Some(next) = due.checked_add(interval) else {
+                return;
+            };
+            due = next;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            start = self.print(start, Then::Continue);
+            if start.at.saturating_duration_since(due) > interval {
+                due = start.at;
+            }
+        }
+    }
+
+    /// Prints a line. Returns what the next interval starts with.
+    fn print(&self, start: Start, then: Then) -> Start {
+        let now = Start {
+            at: Instant::now(),
+            received: load(&TOTALS.received.datagrams),
+            sent: load(&TOTALS.sent.datagrams),
+        };
+        match self.concluded.lock() {
+            Ok(mut concluded) if !*concluded => {
+                self.report.total(self.line(start, now));
+                *concluded = then == Then::Conclude;
+            }
+            _ => {}
+        }
+        now
+    }
+
+    /// Returns the totals, with the packets a second from `start` until `now`.
+    fn line(&self, start: Start, now: Start) -> String {
+        let seconds = (now.at - start.at).as_secs_f64().max(f64::MIN_POSITIVE);
+        #[allow(clippy::cast_precision_loss)] // Rounded to a tenth.
+        let per_second = |count: u64| count as f64 / seconds;
         let missed = match TOTALS.missed.get() {
             Some(missed) => format!("missed={} ", load(missed)),
             None => String::new(),
         };
-        self.report.total(format_args!(
-            "received={} received_bytes={} not_packets={} {missed}sent={} sent_bytes={} seconds={:.3}",
-            load(&TOTALS.received.datagrams),
+        let mut line = format!(
+            "received={} received_bytes={} not_packets={} {missed}sent={} sent_bytes={} seconds={:.3} received_per_second={:.1} sent_per_second={:.1} refused={} dropped={}",
+            now.received,
             load(&TOTALS.received.bytes),
             load(&TOTALS.not_packets),
-            load(&TOTALS.sent.datagrams),
+            now.sent,
             load(&TOTALS.sent.bytes),
-            self.since.elapsed().as_secs_f64(),
-        ));
+            (now.at - self.since).as_secs_f64(),
+            per_second(now.received - start.received),
+            per_second(now.sent - start.sent),
+            load(&TOTALS.refused),
+            load(&TOTALS.dropped),
+        );
+        if let Some(Ok(round_trips)) = TOTALS.round_trips.get().map(Mutex::lock) {
+            let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+            // Writing to a string cannot fail.
+            let _ = write!(
+                line,
+                " round_trips={} p50_us={:.1} p99_us={:.1} max_us={:.1}",
+                round_trips.count(),
+                microseconds(round_trips.percentile(50)),
+                microseconds(round_trips.percentile(99)),
+                microseconds(round_trips.max()),
+            );
+        }
+        line
     }
 }

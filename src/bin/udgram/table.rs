@@ -1,4 +1,4 @@
-//! The table of `udgram ls` on a terminal: a line for each socket, no wider than the terminal.
+//! Prints the table of `udgram ls` on a terminal: a line for each socket, no wider than the terminal.
 
 use crate::listing::{Listed, condition};
 use crate::terminal::{Controls, escape_controls};
@@ -34,7 +34,7 @@ struct Row {
 }
 
 impl Table {
-    /// Makes a table of these sockets, whose queues were `counted`, or else only found empty or not.
+    /// Makes a table of these sockets. Unless their queues were `counted`, a number is a lower bound.
     pub(crate) fn new(listed: &[Listed], counted: bool) -> Self {
         let rows = listed.iter().map(|listed| Row::new(listed, counted));
         Self {
@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// Returns the widths of the columns; 0 for one that is left out.
-    fn widths(&self, room: usize) -> [usize; COLUMNS] {
+    fn widths(&self, available: usize) -> [usize; COLUMNS] {
         let mut widths = HEADINGS.map(str::len);
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(&row.cells) {
@@ -73,14 +73,14 @@ impl Table {
         widths[OWNER] = owner.min(SHORTEST.0);
         widths[ADDRESS] = address.min(SHORTEST.1);
         for column in [CLIENTS, QUEUED, OWNER] {
-            if total(&widths) > room {
+            if total(&widths) > available {
                 widths[column] = 0;
             }
         }
-        let excess = total(&widths).saturating_sub(room);
+        let excess = total(&widths).saturating_sub(available);
         widths[ADDRESS] = widths[ADDRESS].saturating_sub(excess).max(1);
-        // The address gets most of what is left.
-        let mut left = room.saturating_sub(total(&widths));
+        // The address gets most of the remaining width.
+        let mut left = available.saturating_sub(total(&widths));
         let wanted = [
             (OWNER, owner, left / 3),
             (ADDRESS, address, left),
@@ -108,11 +108,11 @@ impl Row {
         let entry = &listed.entry;
         let state = match condition(entry) {
             "" => "-".to_owned(),
-            "blocked" => format!("blocked {}", entry.blocked),
+            "blocked" => format!("blocked {}", entry.blocked.unwrap_or_default()),
             word => word.to_owned(),
         };
         let style = match entry.state {
-            _ if entry.blocked > 0 || entry.full == Some(true) => TROUBLE,
+            _ if entry.blocked > Some(0) || entry.full == Some(true) => TROUBLE,
             Some(State::Live) => LIVE,
             Some(_) => OUT_OF_REACH,
             None => Style::new(),
@@ -123,10 +123,9 @@ impl Row {
             Some(count) if counted => count.to_string(),
             Some(count) => format!("{count}+"),
         };
-        let clients = match entry.state {
-            Some(State::Stale) => "-".to_owned(),
-            _ => entry.clients.to_string(),
-        };
+        let clients = entry
+            .clients
+            .map_or_else(|| "-".to_owned(), |count| count.to_string());
         let cells = [state, queued, clients, owners(entry), addresses(entry)];
         Self {
             cells: cells.map(|cell| escape_controls(&cell, Controls::Rust).into_owned()),
@@ -154,13 +153,16 @@ fn addresses(entry: &Entry) -> String {
         Address::Unnamed => "-".to_owned(),
         named => named.to_string(),
     };
+    let root = entry.root.as_ref().map(|root| root.display());
+    let root = root.map_or_else(String::new, |root| root.to_string());
+    let address = root + &shown(&entry.address);
     match &entry.peer {
-        Some(peer) => format!("{} -> {}", shown(&entry.address), shown(peer)),
-        None => shown(&entry.address),
+        Some(peer) => format!("{address} -> {}", shown(peer)),
+        None => address,
     }
 }
 
-/// Appends a line; the style is that of its first cell, or of all.
+/// Appends a line. The style applies to its first cell, or to all cells.
 fn write_line(
     cells: &[String; COLUMNS],
     widths: [usize; COLUMNS],
@@ -173,7 +175,7 @@ fn write_line(
             continue;
         }
         let cell = match index {
-            // The end of an address says more than its beginning.
+            // The end of an address is more distinctive than its beginning.
             ADDRESS => shorten_start(cell, width),
             _ => shorten_end(cell, width),
         };
@@ -225,7 +227,7 @@ fn width_of(text: &str) -> usize {
     text.chars().map(columns).sum()
 }
 
-/// Returns how many columns a character takes at most: two in the scripts that have wide ones.
+/// Returns the largest width of a character in columns: two in scripts with wide characters.
 fn columns(character: char) -> usize {
     match character {
         '\0'..='\u{10ff}' | '\u{2000}'..='\u{2e7f}' => 1,

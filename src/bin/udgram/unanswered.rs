@@ -31,6 +31,7 @@ impl Unanswered {
     /// Counts answers that were not delivered, and reports the client once.
     fn note(&mut self, undelivered: &Undelivered<'_>, report: Report) {
         let (recipient, count) = (undelivered.recipient(), undelivered.count());
+        TOTALS.note_dropped(count);
         match undelivered.reason() {
             Reason::Untrusted => {
                 // One line for all: a sender could use a new path for each packet.

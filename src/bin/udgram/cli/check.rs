@@ -1,10 +1,10 @@
 //! Checks what clap cannot: options that exclude or need each other, and options
 //! that have no effect in the combination given.
 
-use super::value::Replies;
+use super::value::{Replies, Reporting};
 use super::{
-    Cli, Command, Exec, Inherited, Iter, Listen, Ls, Protocol, Receive, Recv, Send, Shown,
-    SocketFile, Sockopt, When,
+    Cli, Command, Depth, Exec, Inherited, Iter, Listen, Ls, Packets, Protocol, Receive, Recv,
+    Relay, Send, ServiceManager, Shown, SocketFile, Sockopt, Talk, When,
 };
 use crate::exit::{Exit, Failure};
 use anyhow::Result;
@@ -30,6 +30,8 @@ impl Cli {
             Command::Recv(recv) => recv.check(),
             Command::Listen(listen) => listen.check(),
             Command::Iter(iter) => iter.check(),
+            Command::Talk(talk) => talk.check(),
+            Command::Relay(relay) => relay.check(),
             Command::Ls(ls) => ls.check(),
             Command::Sockopt(sockopt) => sockopt.check(),
             Command::Exec(exec) => exec.check(),
@@ -39,19 +41,26 @@ impl Cli {
 }
 
 impl Command {
-    /// Returns whether totals are printed (`--stats`).
-    pub(crate) fn stats(&self) -> bool {
+    /// Returns when totals are printed (`--stats`).
+    pub(crate) fn stats(&self) -> Option<Reporting> {
         match self {
             Self::Send(send) => send.counting.stats,
             Self::Recv(recv) => recv.receive.counting.stats,
             Self::Listen(listen) => listen.receive.counting.stats,
             Self::Iter(iter) => iter.receive.counting.stats,
+            Self::Talk(talk) => talk.counting.stats,
+            Self::Relay(relay) => relay.counting.stats,
             Self::Ls(_)
             | Self::Sockopt(_)
             | Self::Exec(_)
             | Self::Completions(_)
-            | Self::Help(_) => false,
+            | Self::Help(_) => None,
         }
+    }
+
+    /// Returns whether the time from packets to their replies is measured.
+    pub(crate) fn measures_round_trips(&self) -> bool {
+        matches!(self, Self::Send(send) if send.reply.is_some())
     }
 }
 
@@ -80,11 +89,37 @@ impl Send {
         if self.reply == Some(Replies::All) && self.timeout.0.is_none() {
             return refuse("--reply=all needs a --timeout, which is its end");
         }
+        self.check_pace()?;
         let shown = self.counting.shown;
         if self.reply.is_none() {
             return shown.check("send prints nothing without --reply");
         }
         shown.check_lines(self.packets.protocol, self.packets.envelope)
+    }
+
+    /// Checks how packets are read and when they are sent.
+    fn check_pace(&self) -> Result<()> {
+        self.packets.check(self.packets.envelope)?;
+        let packets = self.arguments.len() - usize::from(self.peer().is_some());
+        if self.packets.null && packets > 0 && self.reply.is_none() {
+            return refuse(
+                "--null has no effect: packets are arguments, and send prints nothing without --reply",
+            );
+        }
+        if self.pace.is_some() && !self.packets.envelope {
+            return refuse("--pace needs --envelope, whose lines have a time");
+        }
+        if self.drop && self.timeout.0.is_some() {
+            return refuse("--timeout has no effect: --drop never waits");
+        }
+        match self.reply {
+            _ if self.window == 1 => Ok(()),
+            None => refuse("--window has no effect without --reply"),
+            Some(Replies::All) => {
+                refuse("--window with --reply=all: nothing says which packet a reply belongs to")
+            }
+            Some(Replies::Count(_)) => Ok(()),
+        }
     }
 
     /// Returns PEER as it is written; with --to and --socket-fd every argument is a packet.
@@ -135,8 +170,13 @@ impl Recv {
     fn check(&self) -> Result<()> {
         let runs = !self.command.is_empty();
         self.receive.check(self.address.as_ref(), runs)?;
+        let connect = self.receive.connect.as_ref();
+        self.depth.check(self.address.as_ref(), connect, "ADDR")?;
         if runs {
-            if self.receive.counting.stats {
+            if self.receive.packets.null {
+                return refuse("--null has no effect: the packet goes to CMD, not to stdout");
+            }
+            if self.receive.counting.stats.is_some() {
                 return refuse("--stats with a CMD: udgram is gone when it ends");
             }
             self.receive
@@ -165,18 +205,40 @@ impl Listen {
     fn check(&self) -> Result<()> {
         self.receive
             .check(self.address.as_ref(), self.exec.is_some())?;
-        let inherited = self.receive.socket.inherited.is_given();
-        match &self.exec {
-            Some(command)
-                if self.address.is_none() && self.receive.connect.is_none() && !inherited =>
-            {
-                refuse(format!(
-                    "ADDR is missing: --exec took {} for its command",
-                    Quoted(command)
-                ))
-            }
-            _ => Ok(()),
+        let packets = self.receive.packets;
+        if self.pipe.is_some() && packets.protocol == Protocol::Raw && !packets.envelope {
+            return refuse_with_hint(
+                "--pipe with -p raw: bytes are not lines",
+                "-p hex, -p base64, or -e",
+            );
         }
+        let connect = self.receive.connect.as_ref();
+        self.depth.check(self.address.as_ref(), connect, "ADDR")?;
+        let answers = [
+            ("--echo", self.echo),
+            ("--exec", self.exec.is_some()),
+            ("--pipe", self.pipe.is_some()),
+        ];
+        if let (Some(_), Some((option, _))) =
+            (self.depth.queue, answers.iter().find(|(_, given)| *given))
+        {
+            return refuse(format!(
+                "--queue and {option} exclude each other: a socket with --queue cannot answer an abstract name"
+            ));
+        }
+        let inherited = self.receive.socket.inherited.is_given();
+        if self.address.is_some() || self.receive.connect.is_some() || inherited {
+            return Ok(());
+        }
+        for (option, command) in [("--exec", &self.exec), ("--pipe", &self.pipe)] {
+            if let Some(command) = command {
+                return refuse(format!(
+                    "ADDR is missing: {option} took {} for its command",
+                    Quoted(command)
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -201,6 +263,43 @@ impl Iter {
                 "a socket bound just now has nothing waiting",
                 "--timeout waits for packets, --peek shows those of a bound socket, -s takes them",
             );
+        }
+        Ok(())
+    }
+}
+
+impl Talk {
+    fn check(&self) -> Result<()> {
+        let named = self.socket.inherited.socket_fd.is_some();
+        match &self.peer {
+            Some(_) if named => {
+                return refuse("PEER and --socket-fd exclude each other: the socket has its peer");
+            }
+            None if !named => return refuse("PEER is missing"),
+            _ => {}
+        }
+        self.counting
+            .shown
+            .check_lines(self.packets.protocol, self.packets.envelope)
+    }
+}
+
+impl Relay {
+    fn check(&self) -> Result<()> {
+        self.file.check_bound(Some(&self.address), "ADDR")?;
+        if self.timeout.0.is_some_and(|timeout| timeout.is_zero()) {
+            return refuse("--timeout 0 closes a client's socket before an answer can come");
+        }
+        for (index, peer) in self.peers.iter().enumerate() {
+            if *peer == self.address {
+                return refuse(format!(
+                    "{} is ADDR and PEER: udgram would send to itself",
+                    peer.quoted()
+                ));
+            }
+            if self.peers[..index].contains(peer) {
+                return refuse(format!("PEER {} is given twice", peer.quoted()));
+            }
         }
         Ok(())
     }
@@ -233,8 +332,28 @@ impl Sockopt {
 
 impl Exec {
     fn check(&self) -> Result<()> {
-        self.file
-            .check(self.bind.as_ref(), &self.socket.inherited, "--bind")
+        self.service.check()?;
+        let bind = self.bind.as_ref();
+        self.file.check(bind, &self.socket.inherited, "--bind")?;
+        self.depth.check(bind, self.connect.as_ref(), "--bind")
+    }
+}
+
+impl ServiceManager {
+    fn check(&self) -> Result<()> {
+        let protocol = self.protocol.unwrap_or(Protocol::Fields);
+        if self.notify.is_some() {
+            return self.shown.check_lines(protocol, self.envelope);
+        }
+        let given = [
+            (self.timeout.is_some(), "--timeout"),
+            (self.protocol.is_some(), "--protocol"),
+            (self.envelope, "--envelope"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, option)) => refuse(format!("{option} has no effect without --notify")),
+            None => self.shown.check("exec prints nothing without --notify"),
+        }
     }
 }
 
@@ -244,6 +363,7 @@ impl Receive {
     fn check(&self, address: Option<&Address<'static>>, command: bool) -> Result<()> {
         self.file.check(address, &self.socket.inherited, "ADDR")?;
         let envelope = self.packets.envelope || self.creds;
+        self.packets.check(envelope)?;
         if self.ancillary_bufsize.is_some() && !(envelope || command) {
             return refuse(
                 "--ancillary-bufsize has no effect without --envelope, --creds or a CMD",
@@ -255,6 +375,44 @@ impl Receive {
     }
 }
 
+impl Packets {
+    /// Refuses a terminator where there is none; `envelope` says that lines are envelopes.
+    fn check(self, envelope: bool) -> Result<()> {
+        if self.null && self.protocol == Protocol::Raw && !envelope {
+            return refuse("--null has no effect: -p raw adds nothing to packets");
+        }
+        Ok(())
+    }
+}
+
+impl Depth {
+    /// Refuses a queue where no socket is made that can have it; `argument` is what names the socket.
+    fn check(
+        self,
+        bound: Option<&Address<'static>>,
+        peer: Option<&Address<'static>>,
+        argument: &str,
+    ) -> Result<()> {
+        if self.queue.is_none() {
+            return Ok(());
+        }
+        let reason =
+            "the socket is in a network namespace of its own, in which nobody sees abstract names";
+        match (bound, peer) {
+            (Some(Address::Abstract(_)), _) => {
+                refuse(format!("--queue needs a pathname to bind: {reason}"))
+            }
+            (Some(Address::Pathname(_)), Some(Address::Abstract(_))) => {
+                refuse(format!("--queue needs a pathname to connect to: {reason}"))
+            }
+            (Some(Address::Pathname(_)), _) => Ok(()),
+            (Some(Address::Unnamed) | None, _) => refuse(format!(
+                "--queue has no effect: no pathname is bound without {argument}"
+            )),
+        }
+    }
+}
+
 impl SocketFile {
     /// Refuses options about a socket file where none is made; `argument` is what names it.
     fn check(
@@ -263,6 +421,17 @@ impl SocketFile {
         inherited: &Inherited,
         argument: &str,
     ) -> Result<()> {
+        if bound.is_some() || inherited.socket_fd.is_none() {
+            return self.check_bound(bound, argument);
+        }
+        match self.given().next() {
+            Some(option) => refuse(format!("{option} has no effect: --socket-fd binds nothing")),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses options about a socket file if no pathname is `bound`.
+    fn check_bound(&self, bound: Option<&Address<'static>>, argument: &str) -> Result<()> {
         let Some(option) = self.given().next() else {
             return Ok(());
         };
@@ -270,7 +439,6 @@ impl SocketFile {
             Some(Address::Pathname(_)) => return Ok(()),
             Some(Address::Abstract(_)) => "an abstract name has no file".to_owned(),
             Some(Address::Unnamed) => "an unnamed socket has no file".to_owned(),
-            None if inherited.socket_fd.is_some() => "--socket-fd binds nothing".to_owned(),
             None => format!("no pathname is bound without {argument}"),
         };
         refuse(format!("{option} has no effect: {why}"))

@@ -1,7 +1,8 @@
 //! Defines the command line of `udgram exec`.
 
-use super::socket::{Socket, SocketFile};
-use super::value::{address, peer};
+use super::packets::{Protocol, Shown};
+use super::socket::{Depth, Socket, SocketFile};
+use super::value::{ReadyReport, Timeout, address, peer, ready_report, timeout};
 use clap::Args;
 use std::ffi::OsString;
 use udgram::Address;
@@ -9,7 +10,8 @@ use udgram::Address;
 const EXAMPLES: &str = "\
 Examples:
   udgram exec -b me -c app.sock -- sh script      one socket for a script
-  udgram exec -b app.sock -- ./daemon             activation without systemd";
+  udgram exec -b app.sock -- ./daemon             activation without systemd
+  udgram exec --notify -t 10s -- ./daemon         is it ready within 10 s?";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, override_usage = "udgram exec [OPTIONS] -- CMD...")]
@@ -38,4 +40,52 @@ pub(crate) struct Exec {
 
     #[command(flatten)]
     pub(crate) file: SocketFile,
+
+    #[command(flatten)]
+    pub(crate) depth: Depth,
+
+    #[command(flatten)]
+    pub(crate) service: ServiceManager,
+}
+
+// The service manager for CMD.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Service manager")]
+pub(crate) struct ServiceManager {
+    /// Take CMD's notifications; tell FD that it is ready
+    ///
+    /// CMD gets a NOTIFY_SOCKET (sd_notify(3)). Each notification is printed on stdout as a packet, its
+    /// descriptors are closed, and it is passed on to the NOTIFY_SOCKET of udgram, if there is one.
+    /// Descriptor FD of udgram gets a line break at READY=1; CMD does not inherit it. Without --bind,
+    /// --connect and --socket-fd, no other socket is opened.
+    #[arg(long, value_name = "FD", value_parser = ready_report, num_args = 0..=1, require_equals = true, default_missing_value = "none")]
+    pub(crate) notify: Option<ReadyReport>,
+
+    /// Longest time to READY=1 (250ms, '1m 30s')
+    ///
+    /// When it expires, CMD is ended with SIGTERM, ten seconds later with SIGKILL, and the exit status is
+    /// 124. EXTEND_TIMEOUT_USEC of CMD extends the time. A bare number is seconds, none is no limit.
+    #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true)]
+    pub(crate) timeout: Option<Timeout>,
+
+    /// Protocol of notifications: fields (default), text, ...
+    ///
+    /// Convert each notification to a line, as with the other commands; see udgram(1).
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        value_enum,
+        hide_possible_values = true
+    )]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// One JSON object a line: packet, sender, time, ...
+    ///
+    /// An envelope also has the credentials, and describes the descriptors, which are closed.
+    #[arg(short, long)]
+    pub(crate) envelope: bool,
+
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }

@@ -1,6 +1,7 @@
 //! Defines the command line of `udgram listen`.
 
 use super::packets::Receive;
+use super::socket::Depth;
 use super::value::{Timeout, count, peer, timeout, user};
 use clap::Args;
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   udgram listen --creds app.sock                  print senders and times
   udgram listen -p text --exec 'tr a-z A-Z' s     a server
+  udgram listen --pipe 'jq -c --unbuffered .id' s a fast server
   udgram listen -p text --peek -e /dev/log        observe a daemon's socket
   udgram listen -e app.sock >capture.jsonl        capture, and send again:
   udgram send -e app.sock <capture.jsonl";
@@ -27,6 +29,9 @@ pub(crate) struct Listen {
 
     #[command(flatten)]
     pub(crate) receive: Receive,
+
+    #[command(flatten)]
+    pub(crate) depth: Depth,
 
     /// End after N packets
     ///
@@ -49,7 +54,7 @@ pub(crate) struct Listen {
     /// Envelopes have the time, and the process, user, group and command that sent the datagram, but
     /// not its address or descriptors. This needs the right to trace the process, CAP_BPF, and, for
     /// the credentials of senders, CAP_PERFMON.
-    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "ancillary_bufsize", "allow_uid", "echo", "exec"], help_heading = "Packets")]
+    #[arg(long, conflicts_with_all = ["connect", "sockopt", "mode", "owner", "replace", "queue", "ancillary_bufsize", "allow_uid", "echo", "exec", "pipe"], help_heading = "Packets")]
     pub(crate) peek: bool,
 
     /// Accept packets of this user only; may repeat
@@ -63,7 +68,7 @@ pub(crate) struct Listen {
     ///
     /// Echoed byte for byte, valid packet or not, and printed. An echo waits for space in the
     /// client's queue for up to a second; a failed echo is only reported, once for each client.
-    #[arg(long, conflicts_with = "exec", help_heading = "Packets")]
+    #[arg(long, conflicts_with_all = ["exec", "pipe"], help_heading = "Packets")]
     pub(crate) echo: bool,
 
     /// Run CMD for each packet; what it prints is the reply
@@ -73,6 +78,21 @@ pub(crate) struct Listen {
     /// descriptors are numbered from 3 up; UDGRAM_FDS is their number. When CMD ends, its output is
     /// sent to the sender as one datagram, unless it is empty. One final newline is removed from it
     /// (not with -p raw).
-    #[arg(long, value_name = "CMD", help_heading = "Packets")]
+    #[arg(
+        long,
+        value_name = "CMD",
+        conflicts_with = "pipe",
+        help_heading = "Packets"
+    )]
     pub(crate) exec: Option<OsString>,
+
+    /// Keep one CMD: a packet is its line, its line a reply
+    ///
+    /// Runs CMD by sh -c, once. Each packet is a line on its stdin (with --envelope its envelope), and
+    /// each line that it prints, a packet of --protocol, is the reply to the packet in the same place; an
+    /// empty line is no reply. CMD must print one line for each line, at once: jq --unbuffered, sed -u.
+    /// Up to 100 packets are under way; then the others wait in the kernel's queue. When CMD ends,
+    /// listen ends with its status.
+    #[arg(long, value_name = "CMD", help_heading = "Packets")]
+    pub(crate) pipe: Option<OsString>,
 }

@@ -25,7 +25,7 @@ pub(crate) struct Ls {
     /// Count each queue; list sockets without a name, too
     ///
     /// udgram looks through each queue in a copy of the socket (pidfd_getfd(2), which needs the right to
-    /// trace a process that holds it); if that is refused, 'queued' is absent. No packet is removed.
+    /// trace a process that holds it). If that is refused, 'queued' is absent. No packet is removed.
     #[arg(short, long, help_heading = "Output")]
     pub(crate) all: bool,
 

@@ -13,22 +13,26 @@ mod listen;
 mod ls;
 mod packets;
 mod recv;
+mod relay;
 mod send;
 pub(crate) mod setting;
 mod socket;
 mod sockopt;
+mod talk;
 pub(crate) mod usage;
 pub(crate) mod value;
 
-pub(crate) use exec::Exec;
+pub(crate) use exec::{Exec, ServiceManager};
 pub(crate) use iter::Iter;
 pub(crate) use listen::Listen;
 pub(crate) use ls::Ls;
-pub(crate) use packets::{Protocol, Receive, Shown, When};
+pub(crate) use packets::{Packets, Protocol, Receive, Shown, Terminator, When};
 pub(crate) use recv::Recv;
+pub(crate) use relay::Relay;
 pub(crate) use send::Send;
-pub(crate) use socket::{Inherited, SocketFile};
+pub(crate) use socket::{Depth, Inherited, SocketFile};
 pub(crate) use sockopt::Sockopt;
+pub(crate) use talk::Talk;
 
 use crate::verbosity::Verbosity;
 use clap::error::ErrorKind;
@@ -36,11 +40,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 
 /// The commands, in the order of the help.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 11] = [
     "send",
     "recv",
     "listen",
     "iter",
+    "talk",
+    "relay",
     "ls",
     "sockopt",
     "exec",
@@ -83,6 +89,7 @@ pub(crate) enum Unread {
 impl Cli {
     /// Parses and checks `arguments`, the first of which is the program's name.
     pub(crate) fn read(arguments: &[OsString]) -> Result<Self, Unread> {
+        let arguments = &usage::null_spelled_out(arguments);
         let refuse = |error: clap::Error| match error.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
@@ -146,6 +153,10 @@ pub(crate) enum Command {
     Listen(Box<Listen>),
     /// Print the queued packets, within a total time limit
     Iter(Box<Iter>),
+    /// Send lines of stdin as they come, print packets as they come
+    Talk(Box<Talk>),
+    /// Pass packets between clients of ADDR and PEER, print what passes
+    Relay(Box<Relay>),
     /// List datagram sockets: whose, how full, stale or stuck
     Ls(Box<Ls>),
     /// Show or set the options of a socket

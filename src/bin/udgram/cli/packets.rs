@@ -2,7 +2,7 @@
 //! have in common, and how packets are shown.
 
 use super::socket::{Socket, SocketFile};
-use super::value::{peer, room};
+use super::value::{Reporting, peer, reporting, room};
 use clap::{Args, ValueEnum};
 use udgram::Address;
 
@@ -38,7 +38,7 @@ pub(crate) struct Receive {
     /// The default is CMSG_SPACE(8192), which holds everything that one message can carry.
     /// Descriptors that do not fit are lost, and the envelope reports this (ancillary_truncated).
     /// Without --envelope, --creds or a CMD, the option is a usage error.
-    #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
+    #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, hide_short_help = true, help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
 
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(crate) struct Receive {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Packets")]
 pub(crate) struct Packets {
-    /// json (default), text, raw, hex, base64, cbor, msgpack
+    /// json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog
     ///
     /// Convert each datagram to a line of text, and back; see udgram(1). Bytes that the protocol does
     /// not accept are a parse error, reported with their position: status 3.
@@ -69,6 +69,48 @@ pub(crate) struct Packets {
     /// An envelope also has the credentials and the descriptors; udgram(1) describes its fields.
     #[arg(short, long)]
     pub(crate) envelope: bool,
+
+    /// Packets end with a NUL instead of a line break
+    ///
+    /// Applies to input and output, as in xargs -0: a packet may contain line breaks. JSON may be written
+    /// over several lines. Without --envelope, -p raw has no line ends, and the option is a usage error.
+    #[arg(short = '0', long)]
+    pub(crate) null: bool,
+}
+
+/// The byte that ends a packet on stdin and stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminator {
+    LineBreak,
+    Nul,
+}
+
+impl Terminator {
+    /// Returns its name in messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::LineBreak => "line break",
+            Self::Nul => "NUL",
+        }
+    }
+
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::LineBreak => b'\n',
+            Self::Nul => 0,
+        }
+    }
+}
+
+impl Packets {
+    /// Returns what ends a packet.
+    pub(crate) fn terminator(self) -> Terminator {
+        if self.null {
+            Terminator::Nul
+        } else {
+            Terminator::LineBreak
+        }
+    }
 }
 
 /// Selects the form of a datagram and of its line.
@@ -88,12 +130,19 @@ pub(crate) enum Protocol {
     Cbor,
     /// One MessagePack value, shown as JSON
     Msgpack,
+    /// NAME=value lines of sd_notify(3) and journald, as JSON
+    Fields,
+    /// A log message of RFC 5424, RFC 3164 or syslog(3), as JSON
+    Syslog,
 }
 
 impl Protocol {
     /// Returns whether the line of a packet is JSON.
     pub(crate) fn lines_are_json(self) -> bool {
-        matches!(self, Self::Json | Self::Cbor | Self::Msgpack)
+        match self {
+            Self::Json | Self::Cbor | Self::Msgpack | Self::Fields | Self::Syslog => true,
+            Self::Text | Self::Raw | Self::Hex | Self::Base64 => false,
+        }
     }
 
     /// Returns its name on the command line.
@@ -141,10 +190,13 @@ pub(crate) struct Counting {
     #[command(flatten)]
     pub(crate) shown: Shown,
 
-    /// Print totals at the end, and on SIGUSR1
+    /// Print totals at the end, on SIGUSR1, each INTERVAL
     ///
     /// Prints one line on stderr: the datagrams received and their bytes, those that were not valid
-    /// packets, the datagrams sent and their bytes, and the seconds since the start.
-    #[arg(long, display_order = 899)]
-    pub(crate) stats: bool,
+    /// packets, the datagrams sent and their bytes, the seconds since the start, the packets a second, and
+    /// the packets that were refused or dropped. With send --reply, also the median, the 99th percentile
+    /// and the maximum of the round trips in microseconds, each from the time at which the packet was due.
+    /// The packets a second in the lines of an INTERVAL (1s, 500ms) are those of that interval.
+    #[arg(long, value_name = "INTERVAL", value_parser = reporting, num_args = 0..=1, require_equals = true, default_missing_value = "end", display_order = 899)]
+    pub(crate) stats: Option<Reporting>,
 }

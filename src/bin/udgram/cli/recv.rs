@@ -1,6 +1,7 @@
 //! Defines the command line of `udgram recv`.
 
 use super::packets::Receive;
+use super::socket::Depth;
 use super::value::{Timeout, count, number, peer, timeout};
 use clap::Args;
 use std::ffi::OsString;
@@ -34,6 +35,9 @@ pub(crate) struct Recv {
 
     #[command(flatten)]
     pub(crate) receive: Receive,
+
+    #[command(flatten)]
+    pub(crate) depth: Depth,
 
     /// End after N packets
     ///

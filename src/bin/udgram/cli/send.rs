@@ -3,7 +3,8 @@
 use super::packets::{Counting, Packets};
 use super::socket::{Socket, SocketFile};
 use super::value::{
-    Claim, Descriptor, Replies, Timeout, address, credentials, descriptor, peer, replies, timeout,
+    Claim, Descriptor, Rate, Replies, Timeout, address, credentials, descriptor, factor, peer,
+    rate, replies, timeout, window,
 };
 use clap::Args;
 use std::ffi::OsString;
@@ -66,7 +67,7 @@ pub(crate) struct Send {
     #[command(flatten)]
     pub(crate) packets: Packets,
 
-    /// Longest wait for peer, queue, reply (250ms, '1m 30s')
+    /// Longest wait for peer, queue, reply (250ms, 1m)
     ///
     /// Limits each wait: for space in the peer's queue, for the peer (--wait) and for each reply
     /// (--reply). A bare number is seconds, none is no limit. When it expires, the exit status is
@@ -74,7 +75,7 @@ pub(crate) struct Send {
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
-    /// Await N replies to each (default 1; all: till timeout)
+    /// Await N replies to each (default 1), or all
     ///
     /// Replies are printed as recv prints packets. The command exits when the last reply arrives; no
     /// reply in time is status 124. With all, it exits when the timeout expires, with status 0. Packets
@@ -82,6 +83,36 @@ pub(crate) struct Send {
     /// it replies is status 4.
     #[arg(short, long, value_name = "N", value_parser = replies, num_args = 0..=1, require_equals = true, default_missing_value = "1", help_heading = "Packets")]
     pub(crate) reply: Option<Replies>,
+
+    /// Questions under way at once, for a server in order
+    ///
+    /// With --reply, sends up to N packets before their replies have arrived. Replies carry no number:
+    /// the server must answer in order, each reply belongs to the oldest packet without one. The timeout
+    /// counts for each packet by itself. A reply that does not come ends the command with the number of
+    /// its packet. Not with --reply=all.
+    #[arg(long, value_name = "N", value_parser = window, default_value = "1", hide_default_value = true, hide_short_help = true, help_heading = "Packets")]
+    pub(crate) window: usize,
+
+    /// Drop packets that cannot be sent at once
+    ///
+    /// Never waits, and does not fail, if the peer's queue is full or the peer does not exist: the packet
+    /// is dropped, and the number of dropped packets is reported at the end.
+    #[arg(long, conflicts_with_all = ["wait", "reply"], help_heading = "Packets")]
+    pub(crate) drop: bool,
+
+    /// At most N packets a second (or /m, /h, /ms)
+    ///
+    /// Each packet has its time, so that delays do not add up. After a stall, packets are sent at the rate
+    /// again: there is no burst.
+    #[arg(long, value_name = "N[/UNIT]", value_parser = rate, allow_negative_numbers = true, conflicts_with = "pace", help_heading = "Packets")]
+    pub(crate) rate: Option<Rate>,
+
+    /// Keep the gaps between the envelopes' times
+    ///
+    /// With --envelope: waits as long between two packets as the difference of their 'time', divided by
+    /// FACTOR. An envelope without a time, or with an earlier one than that before it, is sent at once.
+    #[arg(long, value_name = "FACTOR", value_parser = factor, num_args = 0..=1, require_equals = true, default_missing_value = "1", hide_short_help = true, help_heading = "Packets")]
+    pub(crate) pace: Option<f64>,
 
     /// Attach a descriptor to each packet; may repeat
     ///

@@ -1,9 +1,8 @@
 //! Socket options as arguments: `NAME` and `NAME=VALUE`, parsed into options and values, and values
 //! formatted the same way. Nothing here touches a socket.
 
-use super::usage::shell_word;
 use super::value::parse_duration;
-use crate::terminal::{Controls, escape_controls};
+use crate::terminal::{Controls, escape_controls, shell_word};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use humantime::format_duration;
 use std::time::Duration;
@@ -304,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_a_wrong_value_names_what_the_option_takes() {
+    fn the_error_of_a_wrong_value_has_the_accepted_values() {
         for (written, takes) in [
             ("passcred=maybe", "it takes on or off"),
             ("passcred=2", "it takes on or off"),

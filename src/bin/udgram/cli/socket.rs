@@ -1,6 +1,6 @@
 //! Arguments about the socket that commands share: which one it is, its options, its file.
 
-use super::value::{OpenSocket, mode, open_socket, owner};
+use super::value::{OpenSocket, mode, open_socket, owner, queue};
 use clap::Args;
 
 // The source of the socket, and its options.
@@ -32,8 +32,23 @@ pub(crate) struct Inherited {
     pub(crate) socket_fd: Option<OpenSocket>,
 }
 
+// How much the queue of a new socket holds.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Socket")]
+pub(crate) struct Depth {
+    /// Room for N datagrams in the queue (needs root)
+    ///
+    /// The kernel's queue holds net.unix.max_dgram_qlen (10) datagrams; a sender then waits, or loses its
+    /// packet. With this option it holds N, for this socket alone: the socket is made in a network namespace
+    /// of its own, which needs CAP_SYS_ADMIN, and to write that setting there, root or CAP_NET_ADMIN. If
+    /// the setting of the system is N already, this needs nothing. Such a socket cannot reach an abstract
+    /// name nor have one, so that ADDR is a pathname; ss(8) and 'udgram ls' do not list it.
+    #[arg(long, value_name = "N", value_parser = queue, allow_negative_numbers = true)]
+    pub(crate) queue: Option<u32>,
+}
+
 // The socket file that binding a pathname makes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct SocketFile {
     /// Permission bits of the socket file [default: 0600]
@@ -47,7 +62,7 @@ pub(crate) struct SocketFile {
     /// Owner, and group, of the socket file
     ///
     /// Takes numbers. Changing the owner needs privileges (chown(2)).
-    #[arg(long, value_name = "UID[:GID]", value_parser = owner)]
+    #[arg(long, value_name = "UID[:GID]", value_parser = owner, hide_short_help = true)]
     pub(crate) owner: Option<(u32, Option<u32>)>,
 
     /// Take over a pathname that a live socket holds

@@ -3,6 +3,7 @@
 
 use super::{COMMANDS, Cli, Command, Protocol};
 use crate::exit::{Exit, Failure};
+use crate::terminal::shell_word;
 use anyhow::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, ValueEnum};
@@ -11,7 +12,7 @@ use std::fs::symlink_metadata;
 use udgram::Quoted;
 
 /// The commands that carry packets: they have --protocol and --timeout.
-const CARRIERS: [&str; 4] = ["send", "recv", "listen", "iter"];
+const CARRIERS: [&str; 6] = ["send", "recv", "listen", "iter", "talk", "relay"];
 /// The units of time that follow a number as a word of their own.
 const UNITS: [&str; 14] = [
     "ns", "us", "ms", "msec", "s", "sec", "secs", "seconds", "m", "min", "mins", "minutes", "h",
@@ -40,6 +41,19 @@ fn command_of(arguments: &[OsString]) -> Option<(usize, &'static str)> {
     }
     // The argument before it may be an option that goes after the command, with its value.
     words.find_map(|(at, word)| Some((at, known(word)?)))
+}
+
+/// Returns the arguments with `--null` in place of `-0`. Where a negative number may stand, such as for a
+/// packet, clap takes `-0` for one.
+pub(super) fn null_spelled_out(arguments: &[OsString]) -> Vec<OsString> {
+    let mut arguments = arguments.to_vec();
+    if command_of(&arguments).is_some_and(|(_, name)| CARRIERS.contains(&name)) {
+        let options = arguments.iter_mut().take_while(|word| *word != "--");
+        for word in options.filter(|word| *word == "-0") {
+            *word = "--null".into();
+        }
+    }
+    arguments
 }
 
 /// Returns the error of a command line that clap refuses.
@@ -271,15 +285,6 @@ fn with_dashes(arguments: &[OsString], place: usize) -> String {
         return "udgram recv ADDR -- CMD...".to_owned();
     }
     line
-}
-
-/// Returns a word as a shell takes it.
-pub(super) fn shell_word(word: &OsStr) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._/-+=:,@%".contains(byte);
-    match word.to_str() {
-        Some(text) if !text.is_empty() && text.as_bytes().iter().all(plain) => text.to_owned(),
-        _ => Quoted(word).to_string(),
-    }
 }
 
 fn invalid_value(error: &clap::Error, subject: &str) -> (String, Option<String>) {

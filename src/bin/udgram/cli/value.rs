@@ -14,6 +14,14 @@ use udgram::ancillary::Credentials;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
+/// The place at which `exec --notify` reports that the service is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadyReport {
+    None,
+    /// This descriptor gets a line break.
+    Descriptor(RawFd),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replies {
     Count(u64),
@@ -28,6 +36,19 @@ pub(crate) enum Claim {
     /// Credentials as given.
     Of(Credentials),
 }
+
+/// The value of `--stats`: when totals are printed, besides on SIGUSR1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reporting {
+    /// At the end.
+    AtEnd,
+    /// At the end, and each time this interval is over.
+    Every(Duration),
+}
+
+/// The value of `--rate`: the time from one packet to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate(pub(crate) Duration);
 
 /// A descriptor of this process or of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +98,17 @@ pub(crate) fn parse_peer(written: &OsString) -> Result<Address<'static>, String>
     }
 }
 
+/// Parses the value of `--notify`: `none`, or the number of a descriptor.
+pub(crate) fn ready_report(written: &str) -> Result<ReadyReport, String> {
+    if written == "none" {
+        return Ok(ReadyReport::None);
+    }
+    match written.parse() {
+        Ok(number) if number >= 0 => Ok(ReadyReport::Descriptor(number)),
+        _ => Err("takes the number of a descriptor".to_owned()),
+    }
+}
+
 pub(crate) fn timeout(written: &str) -> Result<Timeout, String> {
     if written == "none" {
         return Ok(Timeout(None));
@@ -100,6 +132,63 @@ pub(crate) fn parse_duration(written: &str) -> Option<Duration> {
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     }
     humantime::parse_duration(written).ok()
+}
+
+/// Parses when totals are printed.
+pub(crate) fn reporting(written: &str) -> Result<Reporting, String> {
+    const SHORTEST: Duration = Duration::from_millis(1);
+    if written == "end" {
+        return Ok(Reporting::AtEnd);
+    }
+    match parse_duration(written) {
+        Some(interval) if interval >= SHORTEST => Ok(Reporting::Every(interval)),
+        _ => Err("takes a duration from 1ms up, such as 1s".to_owned()),
+    }
+}
+
+/// Parses a number of packets for a unit of time.
+pub(crate) fn rate(written: &str) -> Result<Rate, String> {
+    let (number, unit) = written.split_once('/').unwrap_or((written, "s"));
+    let unit: Option<u64> = match unit {
+        "ms" => Some(1_000_000),
+        "s" => Some(1_000_000_000),
+        "m" => Some(60_000_000_000),
+        "h" => Some(3_600_000_000_000),
+        _ => None,
+    };
+    let number = number.parse().ok().filter(|number| *number > 0);
+    match (number, unit) {
+        // Rounded up: never more packets than asked for.
+        (Some(number), Some(unit)) => Ok(Rate(Duration::from_nanos(unit.div_ceil(number)))),
+        _ => Err("takes a number from 1 up, with /s, /m, /h or /ms, such as 100/s".to_owned()),
+    }
+}
+
+/// Parses how many times as fast packets are sent as they were received.
+pub(crate) fn factor(written: &str) -> Result<f64, String> {
+    match written.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor > 0.0 => Ok(factor),
+        _ => Err("takes a number above 0, such as 2 or 0.5".to_owned()),
+    }
+}
+
+/// Parses how many questions are under way at once.
+pub(crate) fn window(written: &str) -> Result<usize, String> {
+    const MAX: usize = 1 << 20;
+    match written.parse() {
+        Ok(window) if (1..=MAX).contains(&window) => Ok(window),
+        _ => Err(format!("takes a number from 1 to {MAX}")),
+    }
+}
+
+/// Parses how many datagrams a queue holds. The memory of a queue is limited by the send buffers of its
+/// senders alone.
+pub(crate) fn queue(written: &str) -> Result<u32, String> {
+    const MAX: u32 = 1_000_000;
+    match written.parse() {
+        Ok(limit) if (1..=MAX).contains(&limit) => Ok(limit),
+        _ => Err(format!("takes a number from 1 to {MAX}")),
+    }
 }
 
 /// Parses a number of packets.
@@ -241,6 +330,35 @@ mod tests {
         assert_eq!(parse_duration("1m 30s"), Some(Duration::from_secs(90)));
         for wrong in ["", ".", "-1", "1e3", "1 fortnight", "99999999999999999999"] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_the_time_from_one_packet_to_the_next() {
+        for (written, nanoseconds) in [
+            ("1", 1_000_000_000),
+            ("100/s", 10_000_000),
+            ("3", 333_333_334),
+            ("30/m", 2_000_000_000),
+            ("7200/h", 500_000_000),
+            ("2/ms", 500_000),
+            ("18446744073709551615", 1),
+        ] {
+            let expected = Rate(Duration::from_nanos(nanoseconds));
+            assert_eq!(rate(written), Ok(expected), "{written}");
+        }
+        for wrong in [
+            "",
+            "0",
+            "-1",
+            "1.5",
+            "1/",
+            "/s",
+            "1/d",
+            "1/s/s",
+            "18446744073709551616",
+        ] {
+            assert!(rate(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -1,9 +1,10 @@
-//! `udgram exec`: opens a socket and runs CMD with it as descriptor 3.
+//! `udgram exec`: opens a socket and runs CMD with it as descriptor 3, or as a service.
 
 use crate::cli::Exec;
-use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
+use crate::endpoint::{Cleanup, Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::Exit;
 use crate::inherited::{INODE_VARIABLE, PEER_VARIABLE, inode};
+use crate::manager::Manager;
 use crate::process::{
     self, place_descriptors, require_command, restore_signals, set_listen_pid, spawn_failure,
 };
@@ -32,6 +33,56 @@ const TOGETHER: usize = 64;
 
 pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
     require_command(&options.command[0])?;
+    // A blocked stderr watches these. They are passed on like all others, and do not end this process.
+    Signals::install()?;
+    // Blocked before the socket is bound, so that no signal skips the cleanup.
+    SigSet::all()
+        .thread_block()
+        .context("cannot block signals")?;
+    let signals = signal::open(&SigSet::all())?;
+    let mut manager = match options.service.notify {
+        Some(_) => Some(Manager::new(&options.service, report)?),
+        None => None,
+    };
+    let mut command = Command::new(&options.command[0]);
+    command.args(&options.command[1..]);
+    restore_signals(&mut command);
+    let wants_socket = options.bind.is_some()
+        || options.connect.is_some()
+        || options.socket.inherited.socket_fd.is_some();
+    // Undoes its changes at the end.
+    let session = if wants_socket || manager.is_none() {
+        Some(pass_socket(options, &mut command, report)?)
+    } else {
+        None
+    };
+    if let Some(manager) = &manager {
+        manager.set_variable(&mut command);
+    }
+    if session.is_some() {
+        set_listen_pid(&mut command).context("cannot run CMD")?;
+    }
+    if let Some(manager) = &mut manager {
+        manager.start();
+    }
+    // Before CMD: a signal that reaches CMD reaches the witness, too.
+    let witness = Witness::start()?;
+    let child =
+        process::spawn(&mut command).map_err(|error| spawn_failure(&options.command[0], &error))?;
+    let pid = i32::try_from(child.id()).context("no process number")?;
+    let status = supervise(Pid::from_raw(pid), witness, &signals, manager.as_mut())?;
+    let exit = match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, signal) => Exit::CommandSignal(signal.unwrap_or_default()),
+    };
+    match manager {
+        Some(manager) => manager.conclude(exit),
+        None => Ok(exit),
+    }
+}
+
+/// Opens the socket, and passes it to CMD with the variables that describe it.
+fn pass_socket(options: &Exec, command: &mut Command, report: Report) -> Result<Cleanup> {
     let request = Request {
         source: Source::of(
             options.bind.as_ref(),
@@ -41,60 +92,35 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
         connect: options.connect.as_ref().map(Connect::now),
         settings: &options.socket.sockopt,
         file: &options.file,
+        queue: options.depth.queue,
         needs: &[],
         purpose: Purpose::Leave,
     };
-    // A blocked stderr watches these. They are passed on like all others, and do not end this process.
-    Signals::install()?;
-    // Blocked before the socket is bound, so that no signal skips the cleanup.
-    SigSet::all()
-        .thread_block()
-        .context("cannot block signals")?;
-    let signals = signal::open(&SigSet::all())?;
     let Endpoint {
-        socket,
-        cleanup: _cleanup,
-        ..
+        socket, cleanup, ..
     } = Endpoint::open(&request, report)?;
     let peer = match (&request.connect, &request.source) {
         (Some(connect), _) => absolute(connect.peer),
         (None, Source::Inherited(inherited)) => inherited.session_peer().and_then(absolute),
         (None, _) => None,
     };
-    let mut command = command(&options.command, &socket, peer)?;
-    // Before CMD: a signal that reaches CMD reaches the witness, too.
-    let witness = Witness::start()?;
-    let child =
-        process::spawn(&mut command).map_err(|error| spawn_failure(&options.command[0], &error))?;
-    let pid = i32::try_from(child.id()).context("no process number")?;
-    let status = supervise(Pid::from_raw(pid), witness, &signals)?;
-    Ok(match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Command(u8::try_from(code).unwrap_or(u8::MAX)),
-        (None, signal) => Exit::CommandSignal(signal.unwrap_or_default()),
-    })
+    describe(command, socket, peer)?;
+    Ok(cleanup)
 }
 
-/// Returns CMD with a copy of the socket and the variables that describe it.
-fn command(words: &[OsString], socket: &DatagramSocket, peer: Option<OsString>) -> Result<Command> {
-    let mut command = Command::new(&words[0]);
+/// Gives CMD the socket and the variables that describe it.
+fn describe(command: &mut Command, socket: DatagramSocket, peer: Option<OsString>) -> Result<()> {
     command
-        .args(&words[1..])
         .env("UDGRAM_SOCKET_FD", FIRST.to_string())
-        .env(INODE_VARIABLE, inode(socket)?.to_string())
+        .env(INODE_VARIABLE, inode(&socket)?.to_string())
         .env("LISTEN_FDS", "1")
         .env("LISTEN_FDNAMES", "udgram");
     match peer {
         Some(peer) => command.env(PEER_VARIABLE, peer),
         None => command.env_remove(PEER_VARIABLE),
     };
-    let socket = socket
-        .as_fd()
-        .try_clone_to_owned()
-        .context("cannot copy the socket")?;
-    restore_signals(&mut command);
-    place_descriptors(&mut command, vec![(socket, FIRST)]);
-    set_listen_pid(&mut command).context("cannot run CMD")?;
-    Ok(command)
+    place_descriptors(command, vec![(socket.into(), FIRST)]);
+    Ok(())
 }
 
 /// Returns an address as text that means the same in every working directory. There is none for a
@@ -109,9 +135,20 @@ fn absolute(address: &Address<'_>) -> Option<OsString> {
 }
 
 /// Waits for CMD. Passes signals on to it, stops with it, and reaps what it leaves to PID 1.
-fn supervise(cmd: Pid, mut witness: Witness, signals: &SignalFd) -> Result<ExitStatus> {
+fn supervise(
+    cmd: Pid,
+    mut witness: Witness,
+    signals: &SignalFd,
+    mut manager: Option<&mut Manager>,
+) -> Result<ExitStatus> {
     loop {
-        let came = next(signals)?;
+        if let Some(manager) = &mut manager {
+            manager.wait(signals.as_fd(), cmd)?;
+        } else {
+            let wake = Wake::default();
+            wait(signals, Until::Readable, Deadline::NEVER, &wake)?;
+        }
+        let came = pending(signals)?;
         // A number stays valid until the process is waited for, which this does.
         match process::poll_child(cmd).context("cannot wait for CMD")? {
             None => {}
@@ -142,14 +179,8 @@ fn supervise(cmd: Pid, mut witness: Witness, signals: &SignalFd) -> Result<ExitS
     }
 }
 
-/// Waits for signals and returns those that are pending.
-fn next(signals: &SignalFd) -> Result<Vec<siginfo>> {
-    wait(
-        signals.as_fd(),
-        Until::Readable,
-        Deadline::NEVER,
-        &Wake::default(),
-    )?;
+/// Returns the signals that are pending.
+fn pending(signals: &SignalFd) -> Result<Vec<siginfo>> {
     let mut came = Vec::new();
     while came.len() < TOGETHER {
         match signals.read_signal() {

@@ -1,15 +1,17 @@
-//! `udgram listen`: prints every packet until it is stopped; with --echo or --exec, it answers them.
+//! `udgram listen`: prints every packet until it is stopped; with --echo, --exec or --pipe, it answers them.
 
 use crate::admission::Admission;
 use crate::cli::Listen;
-use crate::cmd::timed_out;
+use crate::cmd::{sets_send_buffer, timed_out};
 use crate::endpoint::{Cleanup, Endpoint, Origin, Request};
 use crate::exit::Exit;
+use crate::limits::{Limits, Patience};
 use crate::notify::Service;
 use crate::output::Output;
+use crate::pipe_command::PipeCommand;
 use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, Receiver, Replies};
+use crate::receive::{Receiver, Replies};
 use crate::report::Report;
 use crate::serve::{Action, Server};
 use crate::shell_command::ShellCommand;
@@ -22,15 +24,11 @@ use udgram::{Address, DatagramSocket, sockopt};
 pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, options.exec.is_some());
-    let mut needs = wanted.needs();
-    // An answer to a pathname needs the sender's user (`Recipient::destination`). `request_credentials`
-    // does this for --echo on a socket that is not bound here.
-    let answers = options.exec.is_some() || (options.echo && options.address.is_some());
-    let identify = answers || !options.allow_uid.is_empty();
-    if identify && !needs.contains(&libc::SO_PASSCRED) {
-        needs.push(libc::SO_PASSCRED);
-    }
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let needs = needs(options, wanted);
+    let request = Request {
+        queue: options.depth.queue,
+        ..Request::to_receive(options.address.as_ref(), receive, &needs)?
+    };
     Output::require()?;
     let signals = Signals::install()?;
     let Endpoint {
@@ -43,8 +41,11 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
         request_credentials(&socket, &mut cleanup)?;
     }
     let client = Client::new(socket, wanted.protocol)?;
-    let handler = server(options, opened.origin, &signals);
+    let handler = server(options, opened.origin, &signals)?;
     let mut receiver = Receiver::new(&client, opened, wanted, handler, options.count, report)?;
+    if options.pipe.is_some() {
+        receiver.printer.keep_lines();
+    }
     receiver.watch(cleanup.take_binding());
     receiver.admission = Admission::of(&options.allow_uid);
     let service = Service::from_environment(report);
@@ -77,23 +78,41 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     receiver.conclude(&client, exit)
 }
 
-/// Makes the server that answers the packets.
-fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Server<'l> {
-    let protocol = options.receive.packets.protocol;
-    let action = match (&options.exec, options.echo) {
-        (Some(command), _) => Action::Run(ShellCommand::new(command, protocol, signals)),
-        (None, true) => Action::Echo,
-        (None, false) => Action::Nothing,
+/// Returns the options of `SOL_SOCKET` that must be on before the first datagram.
+fn needs(options: &Listen, wanted: ReceiveOptions) -> Vec<libc::c_int> {
+    let mut needs = wanted.needs();
+    // An answer to a pathname needs the sender's user (`Recipient::destination`). `request_credentials`
+    // does this for --echo on a socket that is not bound here.
+    let runs = options.exec.is_some() || options.pipe.is_some();
+    let answers = runs || (options.echo && options.address.is_some());
+    let identify = answers || !options.allow_uid.is_empty();
+    if identify && !needs.contains(&libc::SO_PASSCRED) {
+        needs.push(libc::SO_PASSCRED);
+    }
+    needs
+}
+
+/// Makes the server that answers the packets, and starts the command of --pipe.
+fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Result<Server<'l>> {
+    let packets = options.receive.packets;
+    let protocol = packets.protocol;
+    let action = match (&options.exec, &options.pipe, options.echo) {
+        (Some(command), ..) => Action::Run(ShellCommand::new(command, protocol, signals)?),
+        (_, Some(command), _) => {
+            let command = PipeCommand::start(command, protocol, packets.terminator())?;
+            Action::Pipe(command.into())
+        }
+        (.., true) => Action::Echo,
+        (.., false) => Action::Nothing,
     };
     let settings = &options.receive.socket.sockopt;
-    let is_size = |setting: &String| setting.to_ascii_uppercase().contains("SNDBUF");
     // Other processes may share an inherited socket: leave its options unchanged.
-    let growth = if origin == Origin::Inherited || settings.iter().any(is_size) {
+    let growth = if origin == Origin::Inherited || sets_send_buffer(settings) {
         Growth::Forbidden
     } else {
         Growth::Allowed
     };
-    Server::new(action, growth)
+    Ok(Server::new(action, growth))
 }
 
 /// Sets `SO_PASSCRED` on a socket that has a name. An unnamed one is an end of a socketpair(2), whose

@@ -5,18 +5,17 @@ use crate::color;
 use crate::exit::{Exit, Failure};
 use crate::listing::{Listed, write_candidates, write_json};
 use crate::output::Output;
-use crate::peek::lock;
 use crate::report::Report;
 use crate::signal::{Signals, stop_descriptor};
 use crate::table::Table;
 use anyhow::Result;
-use udgram::Address;
 use udgram::inventory::{Entry, Inventory, State};
 use udgram::wait::Wake;
+use udgram::{Address, Quoted};
 
 pub(crate) fn run(options: &Ls, report: Report) -> Result<Exit> {
     Output::require()?;
-    // While a queue is counted, the socket has an option set that has to be reset.
+    // Counting sets SO_PEEK_OFF; a signal must not end the process before it is reset.
     Signals::install_if(options.all)?;
     let mut inventory = Inventory::read()?;
     let mut exit = Exit::Done;
@@ -32,12 +31,9 @@ pub(crate) fn run(options: &Ls, report: Report) -> Result<Exit> {
         let found = inventory.at(address).map_err(anyhow::Error::from);
         let found = found.and_then(|found| {
             let reached = found.iter().any(|entry| entry.reachable != Some(false));
+            let refused = (!reached).then(|| unreached(address, &found));
             entries.extend(found);
-            if reached {
-                Ok(())
-            } else {
-                Err(nobody(address))
-            }
+            refused.map_or(Ok(()), Err)
         });
         if let Err(error) = found {
             report.error(&error);
@@ -68,20 +64,29 @@ pub(crate) fn run(options: &Ls, report: Report) -> Result<Exit> {
     Ok(exit)
 }
 
-fn nobody(address: &Address<'_>) -> anyhow::Error {
+/// Makes the error of an address that leads this process to no socket, with the entries that have this name.
+fn unreached(address: &Address<'_>, found: &[Entry]) -> anyhow::Error {
     let message = format!("no socket is bound to {}", address.quoted());
-    Failure::error(Exit::NobodyThere, message)
+    let elsewhere = found.iter().find_map(|entry| {
+        let path = entry.address.as_path()?.strip_prefix("/").ok()?;
+        Some(entry.root.as_ref()?.join(path))
+    });
+    match elsewhere {
+        Some(path) => Failure::with_hint(
+            Exit::NobodyThere,
+            message + " in this root directory",
+            format!("its owner has another one: {}", Quoted(path.as_os_str())),
+        ),
+        None => Failure::error(Exit::NobodyThere, message),
+    }
 }
 
-/// Counts the datagrams in the queue of a socket, if all are to be counted.
+/// Adds the number of datagrams in the queue of a socket, counted if `all` is set.
 fn count(entry: Entry, all: bool, inventory: &Inventory) -> Listed {
     let queued = match entry.state {
         Some(State::Stale) => None,
-        // Two that peek would move each other's SO_PEEK_OFF.
-        _ if all => lock(u64::from(entry.inode))
-            .ok()
-            .and_then(|_lock| inventory.count_queue(&entry).ok()),
-        _ => Some(usize::from(entry.queued)),
+        _ if all => inventory.count_queue(&entry).ok(),
+        _ => entry.queued.then_some(1),
     };
     Listed { entry, queued }
 }

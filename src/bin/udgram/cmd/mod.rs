@@ -7,13 +7,21 @@ pub(crate) mod listen;
 pub(crate) mod ls;
 pub(crate) mod peek;
 pub(crate) mod recv;
+pub(crate) mod relay;
 pub(crate) mod send;
 pub(crate) mod sockopt;
+pub(crate) mod talk;
 
 use crate::cli::value::Timeout;
 use crate::exit::{Exit, Failure};
 use crate::protocol::Client;
 use udgram::Address;
+
+/// Returns whether options as they are written set the size of the send buffer.
+pub(crate) fn sets_send_buffer(settings: &[String]) -> bool {
+    let is_size = |setting: &String| setting.to_ascii_uppercase().contains("SNDBUF");
+    settings.iter().any(is_size)
+}
 
 /// Makes the error of a timeout after `received` of `count` packets.
 pub(crate) fn timed_out(

@@ -1,5 +1,5 @@
-//! `udgram listen --peek`: prints the datagrams that are sent to the socket of another process, which
-//! receives them as before.
+//! `udgram listen --peek`: prints the datagrams that are sent to the socket of another process, and leaves
+//! them to that process.
 
 use crate::cli::Listen;
 use crate::cli::value::OpenSocket;
@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
     let wanted = ReceiveOptions::from_args(&options.receive, false);
     if wanted.envelope && !observer.sees_senders() {
         report.warning(
-            "the senders cannot be seen: this takes CAP_PERFMON, and a kernel that tells socket filters",
+            "envelopes have no creds: they need CAP_PERFMON, and a kernel that returns the sender to socket filters",
         );
     }
     let mut peek = Peek {
@@ -80,7 +80,7 @@ fn attach(options: &Listen) -> Result<(Observer, String)> {
 /// An observed socket, with the printer of its datagrams.
 struct Peek {
     observer: Observer,
-    /// The socket, for messages.
+    /// The name of the socket, for messages.
     socket: String,
     printer: Printer,
     /// The number of datagrams that are still to be printed; `None`: no limit.
@@ -92,7 +92,7 @@ struct Peek {
 }
 
 impl Peek {
-    /// Prints datagrams until the count is reached, the timeout has passed, a signal comes, the reader of
+    /// Prints datagrams until the count is reached, the timeout has passed, a signal arrives, the reader of
     /// stdout exits or the socket is closed.
     fn print_all(&mut self, options: &Listen, signals: &Signals) -> Result<Exit> {
         let wake = Wake::new(Some(signals.stop()), self.printer.output.watched());
@@ -151,7 +151,7 @@ impl Peek {
         Ok(Exit::Signal(signal))
     }
 
-    /// Reports the first packets that were not recorded. The sum is reported at the end.
+    /// Reports the first loss. The number of missed packets is reported at the end.
     fn note_losses(&mut self) {
         let lost = self.observer.lost();
         if lost > 0 && self.lost == 0 {
@@ -173,7 +173,7 @@ impl Peek {
         let count = options.count.unwrap_or_default();
         let cause = match count - self.left.unwrap_or_default() {
             0 => format!("no packet was sent within {timeout}"),
-            came => format!("{came} of {count} packets were sent, and then none within {timeout}"),
+            sent => format!("{sent} of {count} packets were sent, and then none within {timeout}"),
         };
         let message = format!("cannot observe {}: {cause}", self.socket);
         Failure::error(Exit::TimedOut, message)

@@ -6,6 +6,7 @@ use crate::cmd::timed_out;
 use crate::endpoint::{Endpoint, Request};
 use crate::exit::{Exit, Failure};
 use crate::handler::{Handler, PrintOnly};
+use crate::limits::{Limits, Patience};
 use crate::output::Output;
 use crate::printer::{Printer, ReceiveOptions};
 use crate::process::{
@@ -13,7 +14,7 @@ use crate::process::{
     unset_overwritten,
 };
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, Receiver, Replies};
+use crate::receive::{Receiver, Replies};
 use crate::report::Report;
 use crate::signal::Signals;
 use anyhow::Result;
@@ -22,6 +23,7 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Command;
 use udgram::ancillary::MAX_DESCRIPTORS;
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 use udgram::{Datagram, describe_descriptor};
 
@@ -33,7 +35,10 @@ pub(crate) fn run(options: &Recv, report: Report) -> Result<Exit> {
     let receive = &options.receive;
     let wanted = ReceiveOptions::from_args(receive, !options.command.is_empty());
     let needs = wanted.needs();
-    let request = Request::to_receive(options.address.as_ref(), receive, &needs)?;
+    let request = Request {
+        queue: options.depth.queue,
+        ..Request::to_receive(options.address.as_ref(), receive, &needs)?
+    };
     match options.command.first() {
         None => Output::require()?,
         Some(name) => require_command(name)?,
@@ -113,12 +118,15 @@ impl Handler for HandOver<'_> {
         printer: &mut Printer,
         _: &Wake<'_>,
     ) -> Result<()> {
-        let numbers = numbers(&self.options.fd, datagram.ancillary.descriptors.len())?;
+        // A memfd that carries the packet is not for CMD.
+        let count = datagram.descriptors_beside(self.options.receive.packets.protocol.carrier());
+        let numbers = numbers(&self.options.fd, count)?;
         let Some(packet) = printer.line(datagram, &numbers) else {
             return Ok(());
         };
         let from = datagram.sender().to_os_string();
-        let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+        let mut descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+        descriptors.truncate(count);
         if descriptors.len() > numbers.len() {
             let (came, named) = (descriptors.len(), numbers.len());
             printer.report.warning(format_args!(

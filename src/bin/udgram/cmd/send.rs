@@ -2,7 +2,7 @@
 
 use crate::cli::Send;
 use crate::cli::value::parse_peer;
-use crate::endpoint::{Connect, Endpoint, Purpose, Request, Source};
+use crate::endpoint::{Absent, Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
 use crate::inherited::InheritedSocket;
 use crate::printer::{DescriptorUse, ReceiveOptions};
@@ -16,6 +16,7 @@ use anyhow::Result;
 use nix::libc::c_int;
 use std::ffi::OsString;
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
+use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 use udgram::{Address, ErrorKind, sockopt};
 
@@ -23,8 +24,9 @@ pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
     let wanted = reply_options(options);
     // Without a file to remove, and replies or totals to print, a signal may end the process at once.
+    let prints = options.reply.is_some() || options.counting.stats.is_some() || options.drop;
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
-    let signals = Signals::install_if(bound || options.reply.is_some() || options.counting.stats)?;
+    let signals = Signals::install_if(bound || prints)?;
     let sent = send(options, &route, wanted, signals.as_ref(), report);
     match (sent, &signals) {
         (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
@@ -41,18 +43,23 @@ fn send(
     signals: Option<&Signals>,
     report: Report,
 ) -> Result<Exit> {
-    let wait = (options.wait).then(|| {
+    let absent = if options.wait {
         let wake = Wake::new(signals.map(Signals::stop), None);
-        (options.timeout.0, wake)
-    });
+        Absent::Wait(options.timeout.0, wake)
+    } else if options.drop {
+        Absent::Ignore
+    } else {
+        Absent::Fail
+    };
     let request = Request {
         source: route.source.clone(),
         connect: match &route.target {
-            Target::Peer(peer) => Some(Connect { peer, wait }),
+            Target::Peer(peer) => Some(Connect { peer, absent }),
             Target::Each(_) | Target::Unchanged => None,
         },
         settings: &options.socket.sockopt,
         file: &options.file,
+        queue: None,
         needs: &options.reply.map(|_| needs(wanted)).unwrap_or_default(),
         // Waiting for a reply receives what is queued.
         purpose: if options.reply.is_some() {
@@ -78,8 +85,9 @@ fn send(
     };
     let mut sender = Sender::new(client, peer, receiver, options, signals, report)?;
     sender.find_destination(&route.target)?;
-    let exit = sender.send_all(route.packets)?;
-    sender.conclude(exit)
+    let sent = sender.send_all(route.packets);
+    sender.report_dropped();
+    sender.conclude(sent?)
 }
 
 /// Returns the options of `SOL_SOCKET` that replies need. The time of arrival shows which packets were sent
@@ -93,12 +101,13 @@ fn needs(wanted: ReceiveOptions) -> Vec<c_int> {
 fn reply_options(options: &Send) -> ReceiveOptions {
     ReceiveOptions {
         protocol: options.packets.protocol,
+        terminator: options.packets.terminator(),
         envelope: options.packets.envelope,
         credentials: false,
         space: if options.packets.envelope {
             ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
         } else {
-            ControlSpace::NoDescriptors
+            ControlSpace::NoDescriptors.for_carrier(options.packets.protocol.carrier())
         },
         descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,

@@ -29,6 +29,7 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
         connect: options.connect.as_ref().map(Connect::now),
         settings: &[],
         file: &options.file,
+        queue: None,
         needs: &[],
         purpose: Purpose::Leave,
     };
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_alone_can_be_given_back() {
+    fn a_value_that_is_printed_alone_is_accepted_as_an_argument() {
         let socket = DatagramSocket::new().unwrap();
         for (name, values) in [
             ("SO_PASSCRED", ["on", "off"].as_slice()),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_one_object_in_the_order_given() {
+    fn several_options_are_one_object_in_the_order_of_the_arguments() {
         let socket = DatagramSocket::new().unwrap();
         let arguments = ["passcred=on", "Type", "rcvtimeo", "linger", "1:16=0"];
         let text = done(&socket, &arguments).unwrap();

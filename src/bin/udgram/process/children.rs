@@ -58,12 +58,23 @@ impl Drop for AwaitedChild {
     }
 }
 
+/// Adds a child to the list. `start` starts it.
+pub(super) fn start_awaited(
+    start: impl FnOnce() -> io::Result<libc::pid_t>,
+) -> io::Result<libc::pid_t> {
+    // The lock is held as in `spawn`.
+    let mut awaited = awaited();
+    let pid = start()?;
+    awaited.push(pid);
+    Ok(pid)
+}
+
 fn pid_of(child: &Child) -> libc::pid_t {
     libc::pid_t::from_ne_bytes(child.id().to_ne_bytes())
 }
 
 /// Removes a child from the list.
-fn stop_awaiting(pid: libc::pid_t) {
+pub(super) fn stop_awaiting(pid: libc::pid_t) {
     awaited().retain(|awaited| *awaited != pid);
     // `reap_orphans` stops at an awaited child that has ended: reap the children after it now.
     reap_orphans();

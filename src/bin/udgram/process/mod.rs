@@ -5,17 +5,17 @@
 #![allow(unsafe_code)]
 
 mod children;
+mod posix_spawn;
 mod signals;
 mod start;
 mod window;
 
-pub(crate) use children::{
-    AwaitedChild, WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn,
-};
+pub(crate) use children::{WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn};
+pub(crate) use posix_spawn::{PosixSpawn, SpawnedProcess};
 pub(crate) use signals::{
-    end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal,
+    end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal, take_broken_pipe,
 };
-pub(crate) use start::{is_ignored, require_open_at_start, was_closed_at_start};
+pub(crate) use start::{is_ignored, require_open_at_start, take_descriptor, was_closed_at_start};
 pub(crate) use window::terminal_width;
 
 use crate::exit::{Exit, Failure};
@@ -45,8 +45,7 @@ use udgram::Quoted;
 unsafe extern "C" {}
 
 /// Opens a descriptor that becomes readable when the process has ended; pidfd_open(2).
-pub(crate) fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
-    let pid = i32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+pub(crate) fn pidfd(pid: libc::pid_t) -> nix::Result<OwnedFd> {
     // SAFETY: the call takes two numbers and checks them.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     let pidfd = Errno::result(pidfd)
@@ -116,24 +115,16 @@ pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::E
     error
 }
 
-/// Makes `command` start without the descriptors from `first` up. Call it after
-/// [`place_descriptors`].
-pub(crate) fn close_others(command: &mut Command, first: RawFd) {
-    let close = move || {
-        let from = libc::c_uint::try_from(first).unwrap_or(0);
-        // Close them at execve(2), not before: std reports a failure of execve(2) through a pipe.
-        let flags = libc::CLOSE_RANGE_CLOEXEC;
-        // SAFETY: the call takes three numbers and checks them.
-        let closed =
-            unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, flags) };
-        if closed < 0 {
-            // ENOSYS before Linux 5.9, EINVAL before 5.11.
-            close_each_on_exec(first);
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls and allocates nothing.
-    unsafe { command.pre_exec(close) };
+/// Makes the descriptors from `first` up close-on-exec; close_range(2). Allocates nothing.
+pub(crate) fn close_on_exec(first: RawFd) {
+    let from = libc::c_uint::try_from(first).unwrap_or(0);
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: the call takes three numbers and checks them.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, flags) };
+    if closed < 0 {
+        // ENOSYS before Linux 5.9, EINVAL before 5.11.
+        close_each_on_exec(first);
+    }
 }
 
 /// Makes the descriptors from `first` up close-on-exec, one by one. Allocates nothing.

@@ -4,7 +4,7 @@ use super::start::{CHANGED, initial_state};
 use nix::errno::Errno;
 use nix::libc::{self, c_int};
 use nix::sys::prctl;
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::siginfo;
 use nix::unistd::Pid;
 use std::mem::MaybeUninit;
@@ -13,7 +13,7 @@ use std::process::Command;
 use std::ptr;
 
 /// Sets the action of a signal to ignoring it or to the default; signal(7).
-fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
+pub(super) fn set_action(number: c_int, ignored: bool) -> nix::Result<()> {
     let action = if ignored {
         libc::SIG_IGN
     } else {
@@ -38,6 +38,19 @@ pub(crate) fn set_actions() {
     // The default action of SIGXFSZ ends the process. If the signal is ignored, a write(2) beyond
     // RLIMIT_FSIZE fails with EFBIG, which is reported.
     let _ = set_action(libc::SIGXFSZ, true);
+}
+
+/// Takes the SIGPIPE that a write(2) of this thread has caused, while the signal is blocked.
+pub(crate) fn take_broken_pipe() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGPIPE);
+    let now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the set and the time are initialized and live, and the call writes nothing. It fails with EAGAIN
+    // if the signal is ignored, so that none is pending.
+    unsafe { libc::sigtimedwait(set.as_ref(), ptr::null_mut(), &raw const now) };
 }
 
 /// Makes `command` start with those signals blocked and ignored that were so when udgram started.

@@ -5,7 +5,7 @@ use nix::libc::{self, c_int};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::ptr;
 use std::sync::OnceLock;
 
@@ -82,6 +82,18 @@ pub(crate) fn require_open_at_start(pid: Option<i32>, number: RawFd) -> anyhow::
         )));
     }
     Ok(())
+}
+
+/// Copies a descriptor that the process had when it started, and keeps the original from the commands that
+/// it runs, unless it is stdin, stdout or stderr. Fails with a usage error if it was not open.
+pub(crate) fn take_descriptor(number: RawFd) -> anyhow::Result<OwnedFd> {
+    require_open_at_start(None, number)?;
+    let copy = udgram::duplicate(None, number)?;
+    if number > libc::STDERR_FILENO {
+        // SAFETY: the call takes numbers and checks them.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(copy)
 }
 
 /// Returns whether the process ignores a signal; sigaction(2).

@@ -1,33 +1,37 @@
 //! Sending packets: makes a datagram of each argument or line, sends it to its destination, waits for
 //! peers that went away, and awaits replies.
 
-use crate::cli::value::{Claim, Descriptor, Replies as Wanted};
-use crate::cli::{Protocol, Send};
+mod dropping;
+mod replies;
+mod window;
+
+use crate::cli::value::{Claim, Rate};
+use crate::cli::{Protocol, Send, Terminator};
 use crate::endpoint::unreachable_in_time;
-use crate::envelope::{Claims, OutgoingEnvelope};
+use crate::envelope::Times;
 use crate::exit::{Exit, Failure};
-use crate::input::{Input, TooLong};
-use crate::invalid::{self, Form, Origin};
-use crate::process::require_open_at_start;
+use crate::input::Input;
+use crate::invalid::Origin;
+use crate::pacing::{Pace, Pacing};
+use crate::prepared::Prepared;
+use crate::preparer::{Preparer, too_long};
 use crate::progress::Progress;
 use crate::protocol::Client;
-use crate::receive::{Limits, Patience, Receiver, Replies};
-use crate::reply::{ReplyHandler, no_reply_hint};
+use crate::receive::Receiver;
+use crate::reply::ReplyHandler;
 use crate::report::Report;
 use crate::signal::Signals;
 use crate::stats::TOTALS;
 use anyhow::Result;
-use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::SystemTime;
-use udgram::ancillary::{Control, Credentials};
-use udgram::protocol::{DatagramProtocol, ParseError};
-use udgram::wait::{Deadline, Wake};
+use std::time::{Instant, SystemTime};
+use udgram::ancillary::Credentials;
+use udgram::protocol::DatagramProtocol;
+use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    Address, BATCH, Destination, Error, ErrorKind, Outgoing, PeerWatch, duplicate,
-    may_become_reachable, sockopt,
+    Address, BATCH, Destination, Error, ErrorKind, MemfdDatagram, Outgoing, PeerWatch,
+    may_become_reachable,
 };
 
 /// The destination of the packets.
@@ -40,16 +44,6 @@ pub(crate) enum Target {
     Unchanged,
 }
 
-fn open_descriptor(descriptor: &Descriptor) -> Result<OwnedFd> {
-    require_open_at_start(descriptor.pid, descriptor.number)?;
-    Ok(duplicate(descriptor.pid, descriptor.number)?)
-}
-
-fn control(descriptors: &[OwnedFd], credentials: Option<Credentials>) -> Result<Control> {
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    Ok(Control::new(&borrowed, credentials)?)
-}
-
 /// Sends packets from one socket, each to its destination, and awaits the replies.
 pub(crate) struct Sender<'s> {
     client: Client,
@@ -60,29 +54,19 @@ pub(crate) struct Sender<'s> {
     report: Report,
     /// The destination of datagrams whose envelope names none.
     destination: Option<Destination>,
-    descriptors: Vec<OwnedFd>,
-    credentials: Option<Credentials>,
-    control: Control,
+    preparer: Preparer,
     sent: u64,
     /// The number of bytes of input that have been read as packets.
     read: u64,
     progress: Option<Progress>,
-    warned_described: bool,
+    pacing: Pacing,
+    /// The time since which the packets at hand are there.
+    available: Instant,
+    dropped: dropping::Dropped,
     /// True if the current packet is the only one sent from the socket that can be unread.
     alone: bool,
     /// The time at which it was sent.
     asked: SystemTime,
-}
-
-/// A datagram to send, with the destination and ancillary data that its envelope gives it.
-struct Prepared<'p> {
-    /// The number of its line or argument.
-    number: u64,
-    bytes: Cow<'p, [u8]>,
-    to: Option<Destination>,
-    control: Option<Control>,
-    /// Kept open until it is sent.
-    _descriptors: Vec<OwnedFd>,
 }
 
 impl<'s> Sender<'s> {
@@ -99,19 +83,16 @@ impl<'s> Sender<'s> {
         let output = receiver
             .as_ref()
             .and_then(|receiver| receiver.printer.output.watched());
-        let descriptors = options
-            .fd
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
         let credentials = options.creds.map(|claim| match claim {
             Claim::Own => Credentials::own(),
             Claim::Of(credentials) => credentials,
         });
+        let times = match options.pace {
+            Some(_) => Times::Count,
+            None => Times::Ignored,
+        };
         Ok(Self {
-            control: control(&descriptors, credentials)?,
-            descriptors,
-            credentials,
+            preparer: Preparer::new(options.packets, times, &options.fd, credentials, report)?,
             client,
             receiver,
             options,
@@ -122,7 +103,9 @@ impl<'s> Sender<'s> {
             sent: 0,
             read: 0,
             progress: None,
-            warned_described: false,
+            pacing: Pacing::new(pace(options)),
+            available: Instant::now(),
+            dropped: dropping::Dropped::default(),
             alone: false,
             asked: SystemTime::UNIX_EPOCH,
         })
@@ -134,6 +117,11 @@ impl<'s> Sender<'s> {
             Some(receiver) => receiver.conclude(&self.client, exit),
             None => Ok(exit),
         }
+    }
+
+    /// Reports the packets that were dropped.
+    pub(crate) fn report_dropped(&self) {
+        self.dropped.report(self.sent, self.report);
     }
 
     /// Makes sure that the packets have a destination, and that a reply is possible.
@@ -183,6 +171,9 @@ impl<'s> Sender<'s> {
                 Ok(destination)
             });
             match reached {
+                Err(error) if self.options.drop && may_become_reachable(&error) => {
+                    break Destination::named(to)?;
+                }
                 Err(error) if self.waits_for(&error) => {
                     if !watch.wait(deadline, &self.wake)? {
                         return Err(unreachable_in_time(
@@ -215,12 +206,13 @@ impl<'s> Sender<'s> {
             let packets = packets.iter().map(|packet| packet.as_bytes());
             return self.send_each(Origin::Argument, &mut (1..).zip(packets));
         }
-        let mut input = Input::new()?;
+        let terminator = self.options.packets.terminator();
+        let mut input = Input::new(terminator)?;
         let protocol = self.options.packets.protocol;
         if protocol == Protocol::Raw && !self.options.packets.envelope {
             let packet = input
                 .whole(&self.wake)
-                .map_err(|error| self.too_long("stdin", error))?;
+                .map_err(|error| too_long("stdin", error, self.sent))?;
             let packet = (!packet.is_empty()).then_some((1, packet));
             return self.send_each(Origin::Line, &mut packet.into_iter());
         }
@@ -231,43 +223,35 @@ impl<'s> Sender<'s> {
         if self.report.shows_progress() && !answers_shown {
             self.progress = Progress::of_stdin();
         }
-        // A blank line is a packet where it is one as an argument, and no JSON value.
-        let keeps_blank_lines = !self.options.packets.envelope
-            && matches!(protocol, Protocol::Text | Protocol::Hex | Protocol::Base64);
+        let keeps_blank_lines = self.preparer.keeps_blank_lines();
+        let origin = match terminator {
+            Terminator::LineBreak => Origin::Line,
+            Terminator::Nul => Origin::Record,
+        };
+        let end = terminator.byte();
         let mut numbers = 1_u64..;
-        while let Some(lines) = input
-            .lines(&self.wake)
-            .map_err(|error| self.too_long(&format!("line {}", numbers.start), error))?
-        {
+        while let Some(lines) = input.lines(&self.wake).map_err(|error| {
+            let place = format!("{} {}", origin.name(), numbers.start);
+            too_long(&place, error, self.sent)
+        })? {
+            self.available = Instant::now();
             let mut rest = lines;
             let lines = std::iter::from_fn(|| {
-                let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
-                let (line, after) = rest.split_at(end);
+                let len = memchr::memchr(end, rest).map_or(rest.len(), |end| end + 1);
+                let (line, after) = rest.split_at(len);
                 rest = after;
-                (!line.is_empty()).then(|| line.strip_suffix(b"\n").unwrap_or(line))
+                (!line.is_empty()).then(|| line.strip_suffix(&[end]).unwrap_or(line))
             });
             let mut packets = lines
                 .zip(numbers.by_ref())
                 .filter(|(line, _)| keeps_blank_lines || !line.trim_ascii().is_empty())
                 .map(|(line, number)| (number, line));
-            let exit = self.send_each(Origin::Line, &mut packets)?;
+            let exit = self.send_each(origin, &mut packets)?;
             if exit != Exit::Done {
                 return Ok(exit);
             }
         }
         Ok(Exit::Done)
-    }
-
-    /// Returns the error of input that does not end: `place` is where, and how many packets were
-    /// sent is added.
-    fn too_long(&self, place: &str, error: anyhow::Error) -> anyhow::Error {
-        match error.downcast::<TooLong>() {
-            Ok(too_long) => {
-                let sent = invalid::sent_so_far(self.sent);
-                Failure::error(Exit::Parse, format!("{place} {too_long}; {sent}"))
-            }
-            Err(error) => error,
-        }
     }
 
     /// Sends every packet, in batches, or one by one if replies are awaited.
@@ -276,13 +260,17 @@ impl<'s> Sender<'s> {
         origin: Origin,
         packets: &mut impl Iterator<Item = (u64, &'p [u8])>,
     ) -> Result<Exit> {
-        let most = if self.receiver.is_some() { 1 } else { BATCH };
+        if self.options.window > 1 {
+            return self.ask_each(origin, packets);
+        }
+        let alone = self.receiver.is_some() || !self.pacing.is_unlimited();
+        let most = if alone { 1 } else { BATCH };
         loop {
             let mut batch = Vec::with_capacity(most);
             let mut refused = None;
             for (number, packet) in packets.by_ref().take(most) {
                 self.read += packet.len() as u64 + 1;
-                match self.prepare(number, packet) {
+                match self.preparer.prepare(number, packet) {
                     Ok(prepared) => batch.push(prepared),
                     Err(error) => {
                         refused = Some((number, packet, error));
@@ -290,101 +278,56 @@ impl<'s> Sender<'s> {
                     }
                 }
             }
+            let due = self.wait_until_due(&batch)?;
             self.set_late_aside(&batch)?;
-            let sent = self.sent;
-            self.deliver(&mut batch).map_err(|error| {
-                let done = usize::try_from(self.sent - sent).unwrap_or(usize::MAX);
-                match batch.get(done) {
-                    // The first packet may be the only one: no number.
-                    Some(Prepared { number, .. }) if *number > 1 => {
-                        error.context(format!("{} {number}", origin.name()))
-                    }
-                    _ => error,
-                }
-            })?;
+            self.deliver_in_place(origin, &mut batch)?;
             if let Some(progress) = &mut self.progress {
                 progress.show(self.sent, self.read);
             }
             if let Some((number, packet, error)) = refused {
-                return Err(self.refusal(origin, number, packet, error));
+                return Err(self
+                    .preparer
+                    .refusal((origin, number), packet, error, self.sent));
             }
             if batch.is_empty() {
                 return Ok(Exit::Done);
             }
-            let exit = self.await_replies()?;
+            let exit = self.await_replies((origin, batch[0].number), due)?;
             if exit != Exit::Done {
                 return Ok(exit);
             }
         }
     }
 
-    /// Returns the error of a packet that cannot be sent, with its place and how many were sent.
-    fn refusal(
-        &self,
-        origin: Origin,
-        number: u64,
-        packet: &[u8],
-        error: anyhow::Error,
-    ) -> anyhow::Error {
-        match error.downcast::<ParseError>() {
-            Ok(error) => {
-                let form = Form {
-                    protocol: self.options.packets.protocol,
-                    envelope: self.options.packets.envelope,
-                };
-                invalid::invalid_input((origin, number), packet, form, &error, self.sent)
-            }
-            Err(error) => {
-                let sent = invalid::sent_so_far(self.sent);
-                error.context(format!("{} {number}; {sent}", origin.name()))
-            }
-        }
+    /// Waits until the first packet is due, and returns when it was.
+    fn wait_until_due(&mut self, batch: &[Prepared<'_>]) -> Result<Instant> {
+        let Some(head) = batch.first().filter(|_| !self.pacing.is_unlimited()) else {
+            return Ok(Instant::now());
+        };
+        let due = self.pacing.due(self.available, head.received);
+        pause(Deadline::at(due.at), &self.wake)?;
+        self.pacing.note_sent(due, head.received, Instant::now());
+        Ok(due.at)
     }
 
-    /// Makes the datagram of a packet or an envelope.
-    fn prepare<'p>(&mut self, number: u64, packet: &'p [u8]) -> Result<Prepared<'p>> {
-        let protocol = self.options.packets.protocol;
-        if !self.options.packets.envelope {
-            let bytes = protocol.make_datagram(packet)?;
-            return Ok(Prepared {
-                number,
-                bytes,
-                to: None,
-                control: None,
-                _descriptors: Vec::new(),
-            });
-        }
-        let claims = match self.credentials {
-            Some(_) => Claims::Sent,
-            None => Claims::Ignored,
+    /// Sends datagrams as [`deliver`](Self::deliver) does, or as `--drop` asks. An error has the place of
+    /// the packet.
+    fn deliver_in_place(&mut self, origin: Origin, batch: &mut [Prepared<'_>]) -> Result<()> {
+        let before = self.sent + self.dropped.count();
+        let delivered = if self.options.drop {
+            self.deliver_or_drop(batch)
+        } else {
+            self.deliver(batch)
         };
-        let envelope = OutgoingEnvelope::parse(packet, protocol, claims)?;
-        if envelope.described > 0 && !self.warned_described {
-            self.warned_described = true;
-            self.report.warning(
-                "an envelope describes descriptors that its receiver had: they are not sent",
-            );
-        }
-        let descriptors = envelope
-            .descriptors
-            .iter()
-            .map(open_descriptor)
-            .collect::<Result<Vec<_>>>()?;
-        let credentials = self
-            .credentials
-            .map(|own| envelope.credentials.unwrap_or(own));
-        let all: Vec<_> = self
-            .descriptors
-            .iter()
-            .chain(&descriptors)
-            .map(AsFd::as_fd)
-            .collect();
-        Ok(Prepared {
-            number,
-            bytes: envelope.bytes.into(),
-            to: envelope.to.as_ref().map(Destination::named).transpose()?,
-            control: Some(Control::new(&all, credentials)?),
-            _descriptors: descriptors,
+        delivered.map_err(|error| {
+            let done = self.sent + self.dropped.count() - before;
+            match batch.get(usize::try_from(done).unwrap_or(usize::MAX)) {
+                // The first packet may be the only one: no number.
+                Some(Prepared { number, .. }) if *number > 1 => {
+                    error.context(format!("{} {number}", origin.name()))
+                }
+                _ => error,
+            }
         })
     }
 
@@ -396,33 +339,43 @@ impl<'s> Sender<'s> {
             self.recover(None, error, &mut recovery)?;
         }
         while done < batch.len() {
-            let outgoing: Vec<Outgoing<'_>> = batch[done..]
-                .iter()
-                .map(|prepared| Outgoing {
-                    bytes: &prepared.bytes,
-                    to: prepared.to.as_ref().or(self.destination.as_ref()),
-                    control: Some(prepared.control.as_ref().unwrap_or(&self.control)),
-                })
-                .collect();
+            let outgoing = self.outgoing(&batch[done..]);
             let timeout = self.options.timeout.0;
-            let (sent, failure) = match self.client.send_batch(&outgoing, timeout, &self.wake) {
-                Ok(began) => {
-                    self.asked = began;
-                    (outgoing.len(), None)
-                }
-                Err((sent, error)) => (sent, Some(error)),
+            let outcome = self.client.send_batch(&outgoing, timeout, &self.wake);
+            let (sent, began, failure) = match outcome {
+                Ok(began) => (outgoing.len(), began, None),
+                Err((sent, error)) => (sent, self.asked, Some(error)),
             };
-            self.sent += count(&outgoing[..sent]);
+            let counted = count(&outgoing[..sent]);
+            let failure = failure.map(|error| {
+                let head = outgoing.get(sent).copied().unwrap_or_default();
+                let carrier = self.options.packets.protocol.carrier();
+                MemfdDatagram::replacing(&head, error, carrier)
+            });
+            self.sent += counted;
+            self.asked = began;
             done += sent;
             if sent > 0 {
                 recovery = None;
             }
-            if let Some(error) = failure {
-                let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
-                self.recover(own, error, &mut recovery)?;
+            match failure {
+                Some(Ok(memfd)) => batch[done].memfd = Some(memfd),
+                Some(Err(error)) => {
+                    let own = batch.get_mut(done).and_then(|head| head.to.as_mut());
+                    self.recover(own, error, &mut recovery)?;
+                }
+                None => {}
             }
         }
         Ok(())
+    }
+
+    fn outgoing<'o>(&'o self, batch: &'o [Prepared<'_>]) -> Vec<Outgoing<'o>> {
+        let outgoing = batch.iter().map(|prepared| {
+            let to = prepared.to.as_ref().or(self.destination.as_ref());
+            prepared.outgoing(to, self.preparer.control())
+        });
+        outgoing.collect()
     }
 
     /// Makes the destination of the packet at hand reachable again after `error`: `own`, or else that
@@ -489,76 +442,14 @@ impl<'s> Sender<'s> {
             Some(failure) => Err(unreachable_in_time(to, &failure, self.options.timeout.0)),
         }
     }
+}
 
-    /// Reports what was queued before the question: it is not the answer.
-    fn set_late_aside(&mut self, batch: &[Prepared<'_>]) -> Result<()> {
-        let (Some(receiver), false) = (&mut self.receiver, batch.is_empty()) else {
-            return Ok(());
-        };
-        receiver.set_late_aside(&self.client, &self.wake)?;
-        // Of a socket that is shared, others may have sent what is unread.
-        let unread = sockopt::queue(self.client.socket()?)?.outq > 0;
-        self.alone = !unread && !receiver.is_shared();
-        Ok(())
-    }
-
-    /// Waits for the replies to the packet just sent, if there are to be any, and prints them.
-    fn await_replies(&mut self) -> Result<Exit> {
-        let (Some(wanted), Some(receiver)) = (self.options.reply, &mut self.receiver) else {
-            return Ok(Exit::Done);
-        };
-        let timeout = self.options.timeout.0;
-        let (count, patience) = match wanted {
-            Wanted::Count(count) => (Some(count), Patience::Each(timeout)),
-            Wanted::All => (None, Patience::Total(timeout)),
-        };
-        let limits = Limits {
-            count,
-            patience,
-            expired: Exit::TimedOut,
-            drain: false,
-        };
-        receiver.handler.ask();
-        let replies = if self.alone {
-            Replies::OnceRead(self.asked)
-        } else {
-            Replies::Since(self.asked)
-        };
-        let before = receiver.received;
-        let exit = receiver.run(&self.client, &limits, replies, self.signals);
-        let came = receiver.received - before;
-        let error = match exit {
-            Ok(Exit::TimedOut) if wanted == Wanted::All && came > 0 => return Ok(Exit::Done),
-            Ok(Exit::TimedOut) => self.no_reply(wanted, came),
-            Err(error) if Exit::of(&error) == Exit::NobodyThere => {
-                if wanted == Wanted::All && came > 0 {
-                    // The peer has answered, and can send nothing more.
-                    return Ok(Exit::Done);
-                }
-                error
-            }
-            exit => return exit,
-        };
-        Err(match &self.destination {
-            Some(to) => error.context(format!("cannot get a reply from {}", to.address().quoted())),
-            None => error,
-        })
-    }
-
-    /// Returns the error of replies that did not arrive in time.
-    fn no_reply(&self, wanted: Wanted, came: u64) -> anyhow::Error {
-        let timeout = humantime::format_duration(self.options.timeout.0.unwrap_or_default());
-        let message = match wanted {
-            Wanted::Count(count) if count > 1 => {
-                format!("{came} of {count} replies came, and then none within {timeout}")
-            }
-            _ => format!("no reply came within {timeout}"),
-        };
-        let local = self.client.local_address().unwrap_or(Address::Unnamed);
-        match no_reply_hint(&local, self.destination.as_ref()) {
-            Some(hint) => Failure::with_hint(Exit::TimedOut, message, hint),
-            None => Failure::error(Exit::TimedOut, message),
-        }
+/// Returns what sets the time from one packet to the next.
+fn pace(options: &Send) -> Pace {
+    match (options.rate, options.pace) {
+        (Some(Rate(gap)), _) => Pace::Fixed(gap),
+        (None, Some(factor)) => Pace::Recorded(factor),
+        (None, None) => Pace::Unlimited,
     }
 }
 

@@ -1,0 +1,53 @@
+//! A datagram that is ready to be sent.
+
+use std::borrow::Cow;
+use std::os::fd::OwnedFd;
+use std::time::SystemTime;
+use udgram::ancillary::Control;
+use udgram::{Destination, MemfdDatagram, Outgoing};
+
+/// A datagram to send, with the destination and ancillary data that its envelope gives it.
+pub(crate) struct Prepared<'p> {
+    /// The number of its line or argument.
+    pub(crate) number: u64,
+    pub(crate) bytes: Cow<'p, [u8]>,
+    pub(crate) to: Option<Destination>,
+    pub(crate) control: Option<Control>,
+    /// The time at which it was received, for --pace.
+    pub(crate) received: Option<SystemTime>,
+    /// Kept open until it is sent.
+    pub(crate) descriptors: Vec<OwnedFd>,
+    /// The datagram that is sent instead if this one is too long.
+    pub(crate) memfd: Option<MemfdDatagram>,
+}
+
+impl Prepared<'_> {
+    /// Copies the bytes, so that it outlives its line.
+    pub(crate) fn into_owned(self) -> Prepared<'static> {
+        Prepared {
+            number: self.number,
+            bytes: self.bytes.into_owned().into(),
+            to: self.to,
+            control: self.control,
+            received: self.received,
+            descriptors: self.descriptors,
+            memfd: self.memfd,
+        }
+    }
+
+    /// Returns what is sent: to `to`, with `control` unless it has control data of its own.
+    pub(crate) fn outgoing<'o>(
+        &'o self,
+        to: Option<&'o Destination>,
+        control: &'o Control,
+    ) -> Outgoing<'o> {
+        match &self.memfd {
+            Some(memfd) => memfd.outgoing(to),
+            None => Outgoing {
+                bytes: &self.bytes,
+                to,
+                control: Some(self.control.as_ref().unwrap_or(control)),
+            },
+        }
+    }
+}

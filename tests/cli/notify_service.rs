@@ -1,0 +1,340 @@
+//! `udgram exec --notify`: a service manager for one service.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollTimeout, poll};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, text, timeless};
+
+/// A service in Python: the function `say` sends a notification, with descriptors if given.
+const SERVICE: &str = "\
+import os, socket, sys, time, signal, array
+def say(text, fds=()):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else []
+    s.sendmsg([text.encode()], control, 0, os.environ['NOTIFY_SOCKET'])
+";
+
+/// Runs a service under `exec` with these options.
+fn service(sandbox: &Sandbox, options: &[&str], script: &str) -> Invocation {
+    let script = format!("{SERVICE}{script}");
+    sandbox
+        .udgram(["exec"])
+        .args(options)
+        .args(["--", "python3", "-c", &script])
+        .env("TMPDIR", sandbox.dir())
+}
+
+#[test]
+fn every_notification_is_printed_and_the_status_is_that_of_the_service() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    service(
+        &sandbox,
+        &["--notify", "-t", "30s"],
+        "say('STATUS=loading'); say('READY=1\\nSTATUS=up'); say('STOPPING=1'); sys.exit(7)",
+    )
+    .run()
+    .ends(
+        7,
+        "{\"STATUS\":\"loading\"}\n{\"READY\":\"1\",\"STATUS\":\"up\"}\n{\"STOPPING\":\"1\"}\n",
+    )
+    .says_nothing();
+    assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_service_that_is_not_ready_in_time_is_ended_with_status_124() {
+    let sandbox = Sandbox::new();
+    let start = Instant::now();
+    let outcome = sandbox
+        .udgram(["exec", "--notify", "-t", "1s", "--", "sleep", "600"])
+        .run();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    outcome.fails(
+        124,
+        "udgram: CMD is not ready (READY=1) after 1s: ending it",
+    );
+}
+
+#[test]
+fn a_service_may_ask_for_more_time() {
+    let sandbox = Sandbox::new();
+    let limit = Duration::from_secs(5);
+    let start = Instant::now();
+    let mut running = sandbox
+        .udgram(["exec", "--notify", "-t", "5s", "--", "sh", "-c"])
+        .arg("echo \"$NOTIFY_SOCKET\"; read -r line")
+        .stdin_open()
+        .start();
+    let service = running.line();
+    let say = |text: &str| {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.send_to(text.as_bytes(), &service).unwrap();
+    };
+    say("EXTEND_TIMEOUT_USEC=600000000");
+    assert_eq!(running.line(), "{\"EXTEND_TIMEOUT_USEC\":\"600000000\"}");
+    let left = (limit + Duration::from_millis(100)).saturating_sub(start.elapsed());
+    poll(&mut [], PollTimeout::try_from(left).unwrap()).unwrap();
+    say("READY=1");
+    assert_eq!(running.line(), "{\"READY\":\"1\"}");
+    running.write("\n");
+    let outcome = running.finish();
+    assert_eq!(outcome.code(), Some(0));
+    outcome.says_nothing();
+}
+
+#[test]
+fn a_service_that_ends_before_it_is_ready_is_reported() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    service(&sandbox, &["--notify"], "say('STATUS=broken'); sys.exit(3)")
+        .run()
+        .ends(3, "{\"STATUS\":\"broken\"}\n")
+        .says("udgram: CMD has ended before it was ready (READY=1)");
+    let _ = service(
+        &sandbox,
+        &["--notify"],
+        "say('READY=1'); os.kill(os.getpid(), signal.SIGUSR2)",
+    )
+    .run()
+    .dies_of(Signal::SIGUSR2, "{\"READY\":\"1\"}\n");
+}
+
+#[test]
+fn the_descriptor_gets_a_line_break_when_the_service_is_ready_and_is_not_inherited() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::pipe();
+    let (released, release) = crate::harness::pipe();
+    let running = service(
+        &sandbox,
+        &["--notify=5"],
+        "say('STATUS=x'); os.read(0, 1)
+try: os.fstat(5)
+except OSError: say('READY=1')
+say('READY=1'); sys.stdin.read()",
+    )
+    .descriptor(&writer, 5)
+    .stdin_from(OwnedFd::from(released))
+    .start();
+    close(OwnedFd::from(writer));
+    let mut release = release;
+    std::io::Write::write_all(&mut release, b"x").unwrap();
+    let mut byte = [0; 1];
+    std::io::Read::read_exact(&mut &reader, &mut byte).unwrap();
+    assert_eq!(byte, *b"\n");
+    close(OwnedFd::from(release));
+    running
+        .finish()
+        .succeeds("{\"STATUS\":\"x\"}\n{\"READY\":\"1\"}\n{\"READY\":\"1\"}\n");
+    assert_eq!(crate::harness::content(reader.into()), b"");
+}
+
+#[test]
+fn barriers_end_and_stored_descriptors_are_described_and_closed() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let outcome = service(
+        &sandbox,
+        &["--notify", "-e"],
+        "r, w = os.pipe(); say('BARRIER=1', [w]); os.close(w); os.read(r, 1)
+r, w = os.pipe(); say('FDSTORE=1\\nFDNAME=x', [w]); os.close(w); os.read(r, 1)
+say('READY=1')",
+    )
+    .run();
+    let lines = outcome.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for (line, packet) in lines.iter().zip([
+        "{\"BARRIER\":\"1\"}",
+        "{\"FDSTORE\":\"1\",\"FDNAME\":\"x\"}",
+        "{\"READY\":\"1\"}",
+    ]) {
+        let envelope = timeless(line);
+        assert!(envelope.contains(&format!("\"packet\":{packet}")), "{line}");
+        assert_eq!(
+            envelope.contains("\"type\":\"pipe\""),
+            !packet.contains("READY"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn systemd_notify_returns_after_its_barrier() {
+    peer!("systemd-notify");
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram(["exec", "--notify", "-t", "30s", "--"])
+        .args(["systemd-notify", "--ready", "--status=42"])
+        .run()
+        .ends(
+            0,
+            "{\"READY\":\"1\",\"STATUS\":\"42\"}\n{\"BARRIER\":\"1\"}\n",
+        )
+        .says_nothing();
+}
+
+#[test]
+fn notifications_and_their_descriptors_go_on_to_the_outer_service_manager() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let outer = limited(UnixDatagram::bind(sandbox.path("outer")).unwrap());
+    let running = service(
+        &sandbox,
+        &["--notify"],
+        "say('READY=1'); r, w = os.pipe(); say('BARRIER=1', [w]); os.close(w); os.read(r, 1); say('STOPPING=1')",
+    )
+    .env("NOTIFY_SOCKET", sandbox.path("outer"))
+    .start();
+    assert_eq!(outer.take(), b"READY=1");
+    let barrier = crate::sys::take_message(&outer);
+    assert_eq!(barrier.bytes, b"BARRIER=1");
+    assert_eq!(barrier.descriptors.len(), 1);
+    outer.has_nothing_more();
+    for descriptor in barrier.descriptors {
+        close(descriptor);
+    }
+    assert_eq!(outer.take(), b"STOPPING=1");
+    running
+        .finish()
+        .succeeds("{\"READY\":\"1\"}\n{\"BARRIER\":\"1\"}\n{\"STOPPING\":\"1\"}\n");
+}
+
+#[test]
+fn a_service_that_has_dropped_its_privileges_is_heard_and_other_users_are_not() {
+    crate::harness::root!();
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let script = format!("{SERVICE}os.setuid(65534); say('READY=1'); sys.stdin.read()");
+    let (released, release) = crate::harness::pipe();
+    let mut running = sandbox
+        .udgram(["exec", "--notify", "--", "python3", "-c", &script])
+        .stdin_from(OwnedFd::from(released))
+        .start();
+    assert_eq!(running.line(), "{\"READY\":\"1\"}");
+    let child = crate::running::children(running.pid())
+        .into_iter()
+        .find_map(|child| {
+            let environment = fs::read(format!("/proc/{child}/environ")).ok()?;
+            let environment = String::from_utf8(environment).ok()?;
+            let mut variables = environment.split('\0').map(str::to_owned);
+            let name = variables.find(|variable| variable.starts_with("NOTIFY_SOCKET="))?;
+            Some(name["NOTIFY_SOCKET=".len()..].to_owned())
+        })
+        .unwrap();
+    let stranger = format!("{SERVICE}os.setuid(65533); say('STATUS=stranger')");
+    sandbox
+        .command("python3", ["-c", &stranger])
+        .env("NOTIFY_SOCKET", &child)
+        .run()
+        .succeeds("");
+    running.wait_stderr("dropped a notification");
+    close(OwnedFd::from(release));
+    running
+        .finish()
+        .ends(0, "{\"READY\":\"1\"}\n")
+        .mentions(&["dropped a notification", "does not belong to CMD"]);
+}
+
+#[test]
+fn signals_reach_the_service_while_its_notifications_are_awaited() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = service(&sandbox, &["--notify"], "say('READY=1'); time.sleep(60)").start();
+    assert_eq!(running.line(), "{\"READY\":\"1\"}");
+    running.signal(Signal::SIGTERM);
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, "{\"READY\":\"1\"}\n")
+        .says_nothing();
+    assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_reader_of_stdout_that_goes_away_does_not_end_the_service() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::pipe();
+    close(OwnedFd::from(reader));
+    service(
+        &sandbox,
+        &["--notify"],
+        "say('READY=1'); r, w = os.pipe(); say('BARRIER=1', [w]); os.close(w); os.read(r, 1); sys.exit(5)",
+    )
+    .stdout_to(OwnedFd::from(writer))
+    .run()
+    .ends(5, "")
+    .says_nothing();
+}
+
+#[test]
+fn it_opens_a_socket_only_if_one_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let script = "echo ${UDGRAM_SOCKET_FD-none}";
+    sandbox
+        .udgram(["exec", "--notify", "-q", "--", "sh", "-c", script])
+        .run()
+        .ends(0, "none\n")
+        .mentions(&["before it was ready"]);
+    sandbox
+        .udgram(["exec", "--notify", "-b", "s", "--", "sh", "-c", script])
+        .run()
+        .ends(0, "3\n")
+        .mentions(&["before it was ready"]);
+}
+
+#[test]
+fn the_options_of_a_service_need_notify() {
+    let sandbox = Sandbox::new();
+    for option in [
+        &["--timeout", "1"][..],
+        &["--protocol", "text"],
+        &["--envelope"],
+    ] {
+        sandbox
+            .udgram(["exec", "-b", "s"])
+            .args(option)
+            .args(["--", "true"])
+            .run()
+            .refuses(
+                2,
+                &[&format!("{} has no effect without --notify", option[0])],
+            );
+    }
+    sandbox
+        .udgram(["exec", "--notify=77", "--", "true"])
+        .run()
+        .refuses(2, &["cannot use descriptor 77: it is not open"]);
+}
+
+#[test]
+fn rsyslogd_is_a_service_that_reports_when_it_is_ready() {
+    crate::harness::root!();
+    peer!("rsyslogd");
+    let sandbox = Sandbox::new();
+    let configuration = sandbox.file(
+        "rsyslog.conf",
+        format!(
+            "module(load=\"imuxsock\" SysSock.Use=\"off\")\ninput(type=\"imuxsock\" Socket=\"{}\")\n*.* {}\n",
+            text(&sandbox.path("log")),
+            text(&sandbox.path("messages"))
+        ),
+    );
+    let mut running = sandbox
+        .udgram(["exec", "--notify", "-t", "30s", "--", "rsyslogd", "-n"])
+        .args(["-i", text(&sandbox.path("pid")), "-f"])
+        .arg(configuration)
+        .start();
+    assert_eq!(running.line(), "{\"READY\":\"1\"}");
+    sandbox
+        .udgram(["send", "-p", "text", "log", "<13>test: hello"])
+        .run()
+        .succeeds("");
+    running.signal(Signal::SIGTERM);
+    running.finish().succeeds("{\"READY\":\"1\"}\n");
+}

@@ -1,0 +1,161 @@
+//! `send --reply --window`: several questions under way at once.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Peer, Sandbox, close};
+
+#[test]
+fn as_many_questions_are_under_way_as_the_window_holds() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "-r", "--window", "3", "s", "1", "2", "3", "4", "5"])
+        .start();
+    let (bytes, from) = peer.take_from();
+    assert_eq!(bytes, b"1");
+    assert_eq!((peer.take(), peer.take()), (b"2".to_vec(), b"3".to_vec()));
+    peer.has_nothing_more();
+    peer.send_to_addr(b"\"one\"", &from).unwrap();
+    assert_eq!(running.line(), "\"one\"");
+    assert_eq!(peer.take(), b"4");
+    peer.has_nothing_more();
+    for answer in [&b"\"two\""[..], b"\"three\"", b"\"four\""] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    assert_eq!(peer.take(), b"5");
+    peer.send_to_addr(b"\"five\"", &from).unwrap();
+    running
+        .finish()
+        .succeeds("\"one\"\n\"two\"\n\"three\"\n\"four\"\n\"five\"\n");
+}
+
+#[test]
+fn every_question_gets_all_its_replies() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "-r=2", "--window", "2", "s"])
+        .stdin("1\n2\n3\n")
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    peer.send_to_addr(b"11", &from).unwrap();
+    peer.has_nothing_more();
+    peer.send_to_addr(b"12", &from).unwrap();
+    assert_eq!(peer.take(), b"3");
+    for answer in [&b"21"[..], b"22", b"31", b"32"] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    running.finish().succeeds("11\n12\n21\n22\n31\n32\n");
+}
+
+#[test]
+fn thousands_of_answers_of_a_server_come_in_order() {
+    let sandbox = Sandbox::new();
+    let _server = sandbox.listen(["--echo", "s"]);
+    let numbers: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
+    let packets = numbers.join("\n") + "\n";
+    for window in ["2", "64", "1000"] {
+        sandbox
+            .udgram(["send", "-r", "--window", window, "s"])
+            .stdin(&packets)
+            .run()
+            .succeeds(&packets);
+    }
+}
+
+#[test]
+fn a_missing_answer_ends_it_with_the_number_of_its_question() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let start = Instant::now();
+    let running = sandbox
+        .udgram([
+            "send", "-r", "--window", "3", "-t", "200ms", "s", "1", "2", "3",
+        ])
+        .start();
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"1", &from).unwrap();
+    running
+        .finish()
+        .ends(124, "1\n")
+        .mentions(&["udgram: argument 2: cannot get a reply from 's': no reply came within 200ms"]);
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert_eq!((peer.take(), peer.take()), (b"2".to_vec(), b"3".to_vec()));
+}
+
+#[test]
+fn a_peer_that_closes_its_socket_ends_it_with_the_number_of_the_question() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "-r", "--window", "2", "s"])
+        .stdin("1\n2\n3\n")
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    peer.send_to_addr(b"1", &from).unwrap();
+    assert_eq!(running.line(), "1");
+    assert_eq!(peer.take(), b"3");
+    close(peer);
+    running
+        .finish()
+        .ends(4, "1\n")
+        .mentions(&["udgram: line 2: cannot get a reply from 's': the peer has closed its socket"]);
+}
+
+#[test]
+fn a_surplus_answer_is_not_taken_for_that_to_a_later_question() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "-r", "--window", "2", "s", "1", "2", "3"])
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    running.stop();
+    for answer in [&b"1"[..], b"2", b"\"surplus\""] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    running.resume();
+    assert_eq!(peer.take(), b"3");
+    peer.send_to_addr(b"3", &from).unwrap();
+    running.finish().ends(0, "1\n2\n3\n").mentions(&[
+        "warning: a packet of 9 bytes from ",
+        "came before the question was received: it is not the answer",
+    ]);
+}
+
+#[test]
+fn what_was_queued_before_the_first_question_is_no_answer() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "-r", "--window", "8", "-b", "me", "s"])
+        .stdin_open()
+        .start();
+    running.wait_bound("me");
+    peer.send_to(b"\"old\"", sandbox.path("me")).unwrap();
+    let mut running = running;
+    running.write("1\n2\n");
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    peer.send_to_addr(b"1", &from).unwrap();
+    peer.send_to_addr(b"2", &from).unwrap();
+    running
+        .finish()
+        .ends(0, "1\n2\n")
+        .mentions(&["warning: a packet of 5 bytes from ", "it is not the answer"]);
+}
+
+#[test]
+fn a_packet_that_is_not_valid_is_reported_after_the_answers_before_it() {
+    let sandbox = Sandbox::new();
+    let _server = sandbox.listen(["--echo", "s"]);
+    sandbox
+        .udgram(["send", "-r", "--window", "8", "s"])
+        .stdin("1\n2\n{\n4\n")
+        .run()
+        .ends(3, "1\n2\n")
+        .mentions(&["line 3", "2 packets were sent"]);
+}
