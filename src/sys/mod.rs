@@ -195,10 +195,13 @@ pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Sets the permission bits of a file that is open with `O_PATH`: fchmodat2(2), since Linux 6.6; ENOSYS
 /// before.
 pub(crate) fn fchmod_path(file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
+    // asm-generic/unistd.h; libc has it for some targets only. On Alpha and MIPS, which have other numbers, it
+    // is a call that does not exist: ENOSYS.
+    const FCHMODAT2: libc::c_long = 452;
     // SAFETY: the path is a live C string, and the other arguments are numbers.
     let set = unsafe {
         libc::syscall(
-            libc::SYS_fchmodat2,
+            FCHMODAT2,
             file.as_raw_fd(),
             c"".as_ptr(),
             mode.bits(),

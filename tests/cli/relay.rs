@@ -217,7 +217,7 @@ fn descriptors_are_passed_both_ways_and_none_stays_open() {
         (&client, &daemon, sandbox.path("s")),
         (&daemon, &client, sandbox.path("@")),
     ] {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = crate::harness::pipe();
         if to == sandbox.path("s") {
             sys::send_descriptors(sender, &to, b"1", &[writer.as_fd()]);
         } else {
@@ -240,7 +240,7 @@ fn a_datagram_with_253_descriptors_is_passed_on() {
     let sandbox = Sandbox::new();
     let daemon = sandbox.bind("daemon");
     let relay = quiet_relay(&sandbox, &["s", "daemon"]);
-    let (_reader, writer) = std::io::pipe().unwrap();
+    let (_reader, writer) = crate::harness::pipe();
     let many = vec![writer.as_fd(); 253];
     let client = sandbox.bind("client");
     for _ in 0..5 {
@@ -329,7 +329,7 @@ fn a_further_peer_gets_a_copy_of_each_packet_and_cannot_answer() {
     let [first, second, third] = ["first", "second", "third"].map(|name| sandbox.bind(name));
     let relay = quiet_relay(&sandbox, &["s", "first", "second", "third"]);
     let client = sandbox.bind("client");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     sys::send_descriptors(&client, &sandbox.path("s"), b"1", &[writer.as_fd()]);
     drop(writer);
     for peer in [&second, &third, &first] {
@@ -793,7 +793,7 @@ fn a_peer_without_room_delays_the_end_by_a_second_at_most_and_the_rest_is_counte
 fn a_closed_reader_of_stdout_ends_a_relay_that_waits() {
     let sandbox = Sandbox::new();
     let _daemon = sandbox.bind("daemon");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = crate::harness::pipe();
     let relay = sandbox
         .udgram(["relay", "s", "daemon"])
         .stdout_to(writer)
@@ -1029,7 +1029,7 @@ fn hostile_clients_do_not_end_a_relay() {
         .descriptor_limit(64)
         .start_ready();
     let path = sandbox.path("s");
-    let (_reader, writer) = std::io::pipe().unwrap();
+    let (_reader, writer) = crate::harness::pipe();
     let odd = limited(UnixDatagram::unbound().unwrap());
     sys::bind_unterminated(
         &odd,

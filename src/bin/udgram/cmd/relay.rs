@@ -96,12 +96,10 @@ fn is_same_file(bound: &Address<'_>, peer: &Address<'_>) -> bool {
 
 /// Raises the number of descriptors that this process may have open as far as it may: each client has a
 /// socket. Returns the number.
-fn raise_descriptor_limit() -> u64 {
+fn raise_descriptor_limit() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
     };
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    }
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
 }
