@@ -270,22 +270,6 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { own(pidfd) })
 }
 
-/// Returns whether the process of a pidfd has not been reaped; pidfd_send_signal(2) with signal 0.
-pub(crate) fn process_exists(pidfd: BorrowedFd<'_>) -> bool {
-    // SAFETY: the call takes three numbers, checks them, and reads nothing through the null pointer.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            0,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    // EPERM: it exists, and may not be sent a signal.
-    matches!(Errno::result(sent), Ok(_) | Err(Errno::EPERM))
-}
-
 /// Copies a descriptor of another process; pidfd_getfd(2).
 pub(crate) fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: RawFd) -> Result<OwnedFd> {
     // SAFETY: the call takes three numbers and checks them.

@@ -13,6 +13,7 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
 use anyhow::Result;
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +31,9 @@ pub(crate) fn run(options: &Options, report: Report) -> Result<Exit> {
         descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,
     };
-    let needs = printing.needs();
+    let mut needs = printing.needs();
+    // The names of commands would take a pidfd for each sender, beside the socket of each client.
+    needs.retain(|option| *option != libc::SO_PASSPIDFD);
     let request = Request {
         source: Source::Bound(&options.address),
         connect: None,
