@@ -1,9 +1,11 @@
-//! Prints diagnostics on stderr, one line each: `udgram: `, the message, the cause, the hint.
+//! Prints diagnostics on stderr, one line each: `udgram: `, the message, the cause, the hint. On a terminal, the
+//! words that say what kind of line it is are coloured.
 
 use crate::exit::{Exit, Failure};
 use crate::stderr;
-use crate::terminal::{Controls, escape_controls, shell_word};
+use crate::terminal::{self, Controls, escape_controls, shell_word};
 use crate::verbosity::Verbosity;
+use anstyle::{AnsiColor, Style};
 use anyhow::Error;
 use nix::errno::Errno;
 use std::borrow::Cow;
@@ -11,6 +13,31 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 use udgram::{Address, ErrorKind, Subject, strerror};
+
+/// `udgram:` before an error.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// `warning:`.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// `hint:`.
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// The kind of a diagnostic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Error,
+    Warning,
+    Note,
+}
+
+impl Kind {
+    /// Returns what stands between `udgram: ` and the message.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Warning => "warning: ",
+            Self::Error | Self::Note => "",
+        }
+    }
+}
 
 /// A printer of diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -53,35 +80,55 @@ impl Report {
         let causes: Vec<String> = error.chain().map(in_words).collect();
         let message = causes.join(": ");
         match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
-            Some(hint) => self.line(&format!("{message} (hint: {hint})")),
-            None => self.line(&message),
+            Some(hint) => self.line(Kind::Error, &format!("{message} (hint: {hint})")),
+            None => self.line(Kind::Error, &message),
         }
     }
 
     /// Prints a warning: something is not as expected, and the program continues.
     pub(crate) fn warning(self, message: impl Display) {
         if self.verbosity != Verbosity::Quiet {
-            self.line(&format!("warning: {message}"));
+            self.line(Kind::Warning, &message.to_string());
         }
     }
 
     /// Prints the totals of `--stats`, whatever the verbosity.
     pub(crate) fn total(self, message: impl Display) {
-        self.line(&message.to_string());
+        self.line(Kind::Note, &message.to_string());
     }
 
     /// Prints a note, with `--verbose`.
     pub(crate) fn note(self, message: impl Display) {
         if self.is_verbose() {
-            self.line(&message.to_string());
+            self.line(Kind::Note, &message.to_string());
         }
     }
 
     #[allow(clippy::unused_self)] // A `Report` is the only way to print.
-    fn line(self, message: &str) {
+    fn line(self, kind: Kind, message: &str) {
         // Quoted text is escaped already. The messages of other crates may have line ends.
         let message = escape_controls(message, Controls::Space);
-        stderr::write_line(&format!("udgram: {message}\n"));
+        if stderr::is_terminal() && terminal::wants_color() {
+            stderr::write_line(&colored(kind, &message));
+        } else {
+            stderr::write_line(&format!("udgram: {}{message}\n", kind.label()));
+        }
+    }
+}
+
+/// Returns the line of a diagnostic with colours, which do not change its text.
+fn colored(kind: Kind, message: &str) -> String {
+    let start = match kind {
+        Kind::Error => format!("{ERROR}udgram:{ERROR:#} "),
+        Kind::Warning => format!("udgram: {WARNING}{}{WARNING:#}", kind.label()),
+        Kind::Note => "udgram: ".to_owned(),
+    };
+    // The hint is the last thing in a message.
+    match message.rsplit_once("(hint:") {
+        Some((text, hint)) if hint.ends_with(')') => {
+            format!("{start}{text}({HINT}hint:{HINT:#}{hint}\n")
+        }
+        _ => format!("{start}{message}\n"),
     }
 }
 
