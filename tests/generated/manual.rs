@@ -8,7 +8,7 @@ use std::fmt::Write;
 use udgram::sockopt::{Access, OPTIONS};
 
 /// The date of the last change of the pages. The current date would make each build differ.
-const DATE: &str = "2026-11-23";
+const DATE: &str = "2026-11-25";
 
 /// The heading of arguments that have none in the help.
 const GENERAL: &str = "General";
