@@ -209,12 +209,11 @@ fn zsh() -> String {
     let script: String = script
         .lines()
         .map(|line| {
-            match ["--connect=[", "-c+[", "--to=["]
-                .iter()
-                .any(|option| line.contains(option))
-            {
-                true => line.replace(":ADDR:_default", ":peer:_udgram_peers") + "\n",
-                false => format!("{line}\n"),
+            let options = ["--connect=[", "-c+[", "--to=["];
+            if options.iter().any(|option| line.contains(option)) {
+                line.replace(":ADDR:_default", ":peer:_udgram_peers") + "\n"
+            } else {
+                format!("{line}\n")
             }
         })
         .collect();
