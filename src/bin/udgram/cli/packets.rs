@@ -170,7 +170,7 @@ pub(crate) enum When {
 pub(crate) struct Shown {
     /// Colour JSON: auto (default), always, never
     ///
-    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty or TERM is dumb.
+    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty, CLICOLOR is 0 or TERM is dumb.
     #[arg(
         long,
         value_enum,
