@@ -357,6 +357,27 @@ fn a_reader_of_stdout_that_goes_away_does_not_end_the_service() {
 }
 
 #[test]
+fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let start = Instant::now();
+    // More than the 256 KiB that udgram holds, and than the queue of the socket.
+    let running = service(
+        &sandbox,
+        &["--notify", "-t", "3s"],
+        "[say('STATUS=' + 60000 * 'x') for _ in range(200)]; say('READY=1')",
+    )
+    .stdout_to(OwnedFd::from(writer))
+    .start();
+    let left = Duration::from_secs(4).saturating_sub(start.elapsed());
+    poll(&mut [], PollTimeout::try_from(left).unwrap()).unwrap();
+    let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
+    running.finish().succeeds("");
+    assert!(printed.join().unwrap().ends_with(b"{\"READY\":\"1\"}\n"));
+}
+
+#[test]
 fn it_opens_a_socket_only_if_one_is_asked_for() {
     let sandbox = Sandbox::new();
     let script = "echo ${UDGRAM_SOCKET_FD-none}";

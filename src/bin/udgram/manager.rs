@@ -22,7 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
 use udgram::wait::{Deadline, MAX_WAITED, Until, Wake, wait, wait_any};
 use udgram::{Address, BindOptions, Binding, Datagram, DatagramSocket, Occupied, bind};
@@ -189,7 +189,12 @@ impl Manager {
                     waited[2] = stdout.map(|stdout| (stdout, Until::Writable));
                 }
             }
+            let held_up = output.is_full().then(Instant::now);
             let ready = wait_any(waited, deadline, &Wake::default())?;
+            if let (Some(since), Phase::Starting(deadline)) = (held_up, self.phase) {
+                // READY=1 may lie behind what the reader of stdout holds up.
+                self.phase = Phase::Starting(deadline.extended(since.elapsed()));
+            }
             if ready[0].is_some() {
                 return Ok(());
             }
