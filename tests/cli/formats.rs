@@ -424,7 +424,7 @@ fn a_log_message_goes_both_ways() {
         ),
         (
             r#"{"facility":"user","severity":"notice","message":"error: disk full"}"#,
-            "<13>1 - - - - - - error: disk full",
+            "<13>: error: disk full",
             None,
         ),
     ] {
@@ -566,6 +566,35 @@ log.warning('no NUL')",
     ));
 }
 
+#[test]
+fn an_empty_program_of_syslog_3_is_none() {
+    peer!("unshare", "python3");
+    root!();
+    let sandbox = Sandbox::new();
+    let running = receiver!(sandbox, "-p", "syslog");
+    // syslog(3) sends to /dev/log, which is a link to the socket in a /dev of its own.
+    sandbox
+        .command("unshare", ["-m", "sh", "-ec"])
+        .arg(
+            "mount -t tmpfs none /dev; ln -s $PWD/s /dev/log
+             exec python3 -c 'import syslog; syslog.openlog(\"\"); syslog.syslog(\"error: disk full\")'",
+        )
+        .run()
+        .succeeds("");
+    let mut message: Value = serde_json::from_slice(&running.finish().stdout).unwrap();
+    assert!(
+        message
+            .as_object_mut()
+            .unwrap()
+            .remove("timestamp")
+            .is_some()
+    );
+    assert_eq!(
+        message,
+        json!({"facility": "user", "severity": "info", "message": "error: disk full"})
+    );
+}
+
 /// Starts an rsyslogd that receives at `log`, prints what it reads in each message, and forwards each to `s` in
 /// one of its formats.
 fn rsyslogd(sandbox: &Sandbox, format: &str) -> Running {
@@ -641,6 +670,8 @@ fn rsyslogd_reads_log_messages_and_forwards_them() {
             wanted.as_object_mut().unwrap().remove("timestamp");
             assert_eq!(forwarded, wanted);
         }
+        let (line, _) = log(&json!({"message": "error: disk full"}));
+        assert_eq!(line, "user.notice|attic|-|-|-|-| error: disk full");
         for running in [daemon, listen] {
             running.signal(Signal::SIGTERM);
             let _ = running.finish();
@@ -672,6 +703,17 @@ fn journald_reads_log_messages() {
         entry(&mut journal, &names),
         json!({"PRIORITY": "3", "SYSLOG_FACILITY": "3", "SYSLOG_IDENTIFIER": "backup",
                "SYSLOG_PID": "812", "SYSLOG_TIMESTAMP": "Nov 22 08:41:00 ", "MESSAGE": "disk full"})
+    );
+    // An empty program before the message, which looks as if it had one.
+    sandbox
+        .udgram(["send", "-p", "syslog", "run/systemd/journal/dev-log"])
+        .arg(r#"{"message":"error: disk full"}"#)
+        .run()
+        .succeeds("");
+    assert_eq!(
+        entry(&mut journal, &names),
+        json!({"PRIORITY": "5", "SYSLOG_FACILITY": "1", "SYSLOG_IDENTIFIER": "",
+               "MESSAGE": "error: disk full"})
     );
     for running in [journal, daemon] {
         running.signal(Signal::SIGTERM);

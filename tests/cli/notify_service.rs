@@ -76,8 +76,12 @@ fn a_service_may_ask_for_more_time() {
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(text.as_bytes(), &service).unwrap();
     };
-    say("EXTEND_TIMEOUT_USEC=600000000");
-    assert_eq!(running.line(), "{\"EXTEND_TIMEOUT_USEC\":\"600000000\"}");
+    // A shorter time takes nothing back.
+    say("EXTEND_TIMEOUT_USEC=600000000\nEXTEND_TIMEOUT_USEC=1");
+    assert_eq!(
+        running.line(),
+        "{\"EXTEND_TIMEOUT_USEC\":[\"600000000\",\"1\"]}"
+    );
     let left = (limit + Duration::from_millis(100)).saturating_sub(start.elapsed());
     poll(&mut [], PollTimeout::try_from(left).unwrap()).unwrap();
     say("READY=1");
@@ -206,6 +210,86 @@ fn notifications_and_their_descriptors_go_on_to_the_outer_service_manager() {
 }
 
 #[test]
+fn an_outer_service_manager_that_reads_nothing_holds_up_neither_readiness_nor_signals() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let outer = limited(UnixDatagram::bind(sandbox.path("outer")).unwrap());
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    let mut filled = 0;
+    while other.send_to(b"x", sandbox.path("outer")).is_ok() {
+        filled += 1;
+    }
+    // A second for each of them would be longer than the time to be ready.
+    let mut running = service(
+        &sandbox,
+        &["--notify", "-t", "30s"],
+        "[say('STATUS=x') for _ in range(40)]; say('READY=1'); [say('STATUS=y') for _ in range(20)]
+signal.pause()",
+    )
+    .env("NOTIFY_SOCKET", sandbox.path("outer"))
+    .start();
+    let statuses = |letter: &str, count| format!("{{\"STATUS\":\"{letter}\"}}\n").repeat(count);
+    let printed = statuses("x", 40) + "{\"READY\":\"1\"}\n" + &statuses("y", 20);
+    for line in printed.lines() {
+        assert_eq!(running.line(), line);
+    }
+    // In order, once there is room.
+    for _ in 0..filled {
+        assert_eq!(outer.take(), b"x");
+    }
+    for _ in 0..40 {
+        assert_eq!(outer.take(), b"STATUS=x");
+    }
+    assert_eq!(outer.take(), b"READY=1");
+    for _ in 0..20 {
+        assert_eq!(outer.take(), b"STATUS=y");
+    }
+    running.signal(Signal::SIGTERM);
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, printed)
+        .says_nothing();
+}
+
+#[test]
+fn an_outer_service_manager_that_has_gone_is_reported_once() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    service(
+        &sandbox,
+        &["--notify"],
+        "say('READY=1'); say('STATUS=up'); say('STOPPING=1')",
+    )
+    .env("NOTIFY_SOCKET", sandbox.path("outer"))
+    .run()
+    .ends(
+        0,
+        "{\"READY\":\"1\"}\n{\"STATUS\":\"up\"}\n{\"STOPPING\":\"1\"}\n",
+    )
+    .mentions(&[
+        "notifications are not passed on",
+        "NOTIFY_SOCKET",
+        "No such file",
+    ]);
+}
+
+#[test]
+fn a_descriptor_of_notify_that_takes_nothing_does_not_hold_up_the_service() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let script = format!("{SERVICE}say('READY=1')");
+    sandbox
+        .udgram(["exec", "--notify=0", "--", "python3", "-c", &script])
+        .stdin_from(OwnedFd::from(writer))
+        .run()
+        .ends(0, "{\"READY\":\"1\"}\n")
+        .mentions(&["cannot write to the descriptor of --notify"]);
+    close(OwnedFd::from(reader));
+}
+
+#[test]
 fn a_service_that_has_dropped_its_privileges_is_heard_and_other_users_are_not() {
     crate::harness::root!();
     peer!("python3");
@@ -270,6 +354,27 @@ fn a_reader_of_stdout_that_goes_away_does_not_end_the_service() {
     .run()
     .ends(5, "")
     .says_nothing();
+}
+
+#[test]
+fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let start = Instant::now();
+    // More than the 256 KiB that udgram holds, and than the queue of the socket.
+    let running = service(
+        &sandbox,
+        &["--notify", "-t", "3s"],
+        "[say('STATUS=' + 60000 * 'x') for _ in range(200)]; say('READY=1')",
+    )
+    .stdout_to(OwnedFd::from(writer))
+    .start();
+    let left = Duration::from_secs(4).saturating_sub(start.elapsed());
+    poll(&mut [], PollTimeout::try_from(left).unwrap()).unwrap();
+    let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
+    running.finish().succeeds("");
+    assert!(printed.join().unwrap().ends_with(b"{\"READY\":\"1\"}\n"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `udgram talk`: lines of stdin go out as they come, packets of the peer are printed as they come.
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
@@ -38,6 +37,12 @@ fn next(peer: &UnixDatagram) -> (String, SocketAddr) {
 #[track_caller]
 fn answer(peer: &UnixDatagram, to: &SocketAddr, line: &str) {
     peer.send_to_addr(line.as_bytes(), to).unwrap();
+}
+
+/// Returns what follows the contents of [`crate::harness::full_pipe`].
+fn behind_dots(printed: &[u8]) -> &[u8] {
+    let dots = printed.iter().take_while(|byte| **byte == b'.').count();
+    &printed[dots..]
 }
 
 #[test]
@@ -303,18 +308,7 @@ fn a_full_queue_holds_up_lines_and_not_packets() {
 fn a_blocked_stdout_holds_up_packets_and_not_lines() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
-    let (reader, mut writer) = crate::harness::pipe();
-    let flags = nix::fcntl::OFlag::O_NONBLOCK;
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(flags)).unwrap();
-    let mut filled = 0;
-    while let Ok(count) = writer.write(&[b'.'; 4096]) {
-        filled += count;
-    }
-    nix::fcntl::fcntl(
-        &writer,
-        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
-    )
-    .unwrap();
+    let (reader, writer) = crate::harness::full_pipe();
     let mut talk = sandbox
         .udgram(["talk", "s"])
         .stdin_open()
@@ -329,7 +323,39 @@ fn a_blocked_stdout_holds_up_packets_and_not_lines() {
     }
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     talk.finish().succeeds("");
-    assert_eq!(printed.join().unwrap()[filled..], *b"\"held up\"\n");
+    assert_eq!(behind_dots(&printed.join().unwrap()), b"\"held up\"\n");
+}
+
+#[test]
+fn while_stdout_is_blocked_lines_take_in_no_more_packets_than_it_holds() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (reader, writer) = crate::harness::full_pipe();
+    let mut talk = sandbox
+        .udgram(["talk", "-p", "text", "s"])
+        .stdin_open()
+        .stdout_to(OwnedFd::from(writer))
+        .start();
+    let packet = "x".repeat(64 << 10);
+    let mut sent = 0;
+    for number in 1..=100 {
+        talk.write(format!("{number}\n"));
+        let (line, from) = next(&peer);
+        assert_eq!(line, number.to_string());
+        peer.set_nonblocking(true).unwrap();
+        while peer.send_to_addr(packet.as_bytes(), &from).is_ok() {
+            sent += 1;
+        }
+        peer.set_nonblocking(false).unwrap();
+    }
+    // 256 KiB, a batch of 64 packets, and what the queue holds; without a limit, a queue for each line.
+    assert!(sent < 200, "{sent}");
+    let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
+    talk.finish().succeeds("");
+    assert_eq!(
+        behind_dots(&printed.join().unwrap()),
+        (packet + "\n").repeat(sent).as_bytes()
+    );
 }
 
 #[test]

@@ -6,13 +6,14 @@ use crate::cli::{Protocol, ServiceManager, Terminator};
 use crate::endpoint::Opened;
 use crate::exit::{Exit, Failure};
 use crate::handler::Handler;
-use crate::notify::Service;
+use crate::notify::{Forwarding, Service};
 use crate::printer::{DescriptorUse, Printer, ReceiveOptions};
 use crate::process;
 use crate::protocol::Client;
 use crate::receive::Receiver;
 use crate::report::Report;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, mkdtemp};
 use std::fs::{Permissions, read_to_string, remove_dir, set_permissions};
@@ -21,9 +22,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::wait::{Deadline, MAX_WAITED, Until, Wake, wait_any};
+use udgram::wait::{Deadline, MAX_WAITED, Until, Wake, wait, wait_any};
 use udgram::{Address, BindOptions, Binding, Datagram, DatagramSocket, Occupied, bind};
 
 /// The longest pathname of a socket that a service can connect to (`sun_path`).
@@ -129,7 +130,7 @@ impl Manager {
         let binding = bind(&socket, &address, file)?;
         let client = Client::new(socket, wanted.protocol)?;
         let notifications = Notifications {
-            outer: Service::from_environment(report),
+            outer: Forwarding::new(Service::from_environment(report)),
             descriptor,
             readiness: Readiness::Awaited,
             extension: None,
@@ -168,6 +169,11 @@ impl Manager {
             }
             stuck = !self.print() && stuck;
             let mut deadline = self.enforce(service);
+            let outer = &mut self.receiver.handler.outer;
+            outer.retry();
+            if outer.holds_any() {
+                deadline = deadline.or_after(Forwarding::RETRY_INTERVAL);
+            }
             let socket = self.client.socket()?;
             let output = &self.receiver.printer.output;
             let mut waited = [None; MAX_WAITED];
@@ -183,7 +189,12 @@ impl Manager {
                     waited[2] = stdout.map(|stdout| (stdout, Until::Writable));
                 }
             }
+            let held_up = output.is_full().then(Instant::now);
             let ready = wait_any(waited, deadline, &Wake::default())?;
+            if let (Some(since), Phase::Starting(deadline)) = (held_up, self.phase) {
+                // READY=1 may lie behind what the reader of stdout holds up.
+                self.phase = Phase::Starting(deadline.extended(since.elapsed()));
+            }
             if ready[0].is_some() {
                 return Ok(());
             }
@@ -262,6 +273,7 @@ impl Manager {
     pub(crate) fn conclude(mut self, exit: Exit) -> Result<Exit> {
         self.client.socket()?.shutdown_read()?;
         while self.receiver.take_queued(&self.client, &Wake::default())? > 0 {}
+        self.receiver.handler.outer.finish();
         if self.printing == Printing::On {
             if let Err(error) = self.receiver.printer.output.flush_at_exit() {
                 self.stop_printing(&error);
@@ -290,11 +302,11 @@ enum Readiness {
 /// Handles the notifications of the service.
 struct Notifications {
     /// The service manager that started udgram, if any.
-    outer: Service,
+    outer: Forwarding,
     /// The descriptor that gets a line break when the service is ready.
     descriptor: Option<OwnedFd>,
     readiness: Readiness,
-    /// The time that the service asked for last (`EXTEND_TIMEOUT_USEC`).
+    /// The longest time that the service has asked for since the last check (`EXTEND_TIMEOUT_USEC`).
     extension: Option<Duration>,
     /// The user of this process.
     user: u32,
@@ -319,7 +331,7 @@ impl Notifications {
             } else if let Some(value) = line.strip_prefix(b"EXTEND_TIMEOUT_USEC=") {
                 let number = std::str::from_utf8(value).ok();
                 let number = number.and_then(|number| number.parse().ok());
-                self.extension = number.map(Duration::from_micros).or(self.extension);
+                self.extension = number.map(Duration::from_micros).max(self.extension);
             }
         }
     }
@@ -328,7 +340,13 @@ impl Notifications {
         let Some(descriptor) = self.descriptor.take() else {
             return;
         };
-        if let Err(errno) = nix::unistd::write(&descriptor, b"\n") {
+        // write(2) would wait for the reader of a pipe that is full.
+        let now = Deadline::after(Some(Duration::ZERO));
+        let written = match wait(&descriptor, Until::Writable, now, &Wake::default()) {
+            Ok(Some(_)) => nix::unistd::write(&descriptor, b"\n"),
+            _ => Err(Errno::EAGAIN),
+        };
+        if let Err(errno) = written {
             self.report.warning(format_args!(
                 "cannot write to the descriptor of --notify: {}",
                 udgram::strerror(errno as i32)
@@ -351,10 +369,8 @@ impl Handler for Notifications {
     ) -> Result<()> {
         if self.is_from_service(datagram) {
             printer.print(datagram);
-            let descriptors: Vec<_> = (datagram.ancillary.descriptors.iter())
-                .map(AsFd::as_fd)
-                .collect();
-            self.outer.pass_on(datagram.bytes, &descriptors);
+            let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);
+            self.outer.pass_on(datagram.bytes, descriptors);
             self.read(datagram.bytes);
         } else {
             self.report.warning(format_args!(

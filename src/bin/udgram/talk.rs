@@ -30,6 +30,9 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// The interval of attempts that poll(2) cannot time: it reports a descriptor ready that is not.
 const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The number of times that the queue is emptied before a send.
+const MAX_TAKEN: usize = 16;
+
 // The places of the descriptors in a wait.
 const STDIN: usize = 0;
 const QUEUE: usize = 1;
@@ -231,6 +234,17 @@ impl<'t> Conversation<'t> {
         Ok(count)
     }
 
+    /// Takes in what is queued before a send, in case that the peer closes its socket in between. A peer that sends
+    /// without end does not hold up the send, and stdout not more than its limit.
+    fn take_last(&mut self) -> Result<()> {
+        for _ in 0..MAX_TAKEN {
+            if self.receiver.printer.output.is_full() || self.take_queued()? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns whether the peer has closed its socket, which no event reports.
     fn peer_is_closed(&mut self) -> Result<bool> {
         let socket = self.client.socket()?;
@@ -279,10 +293,11 @@ impl<'t> Conversation<'t> {
         if self.is_connected() {
             // The kernel empties the queue of this socket if a send finds that the peer has closed its own
             // (`unix_dgram_disconnected`). What the peer has sent before is taken in first.
-            let closed = self.peer_is_closed()?;
-            while self.take_queued()? > 0 {}
-            if closed {
+            if self.peer_is_closed()? {
+                while self.take_queued()? > 0 {}
                 self.lose()?;
+            } else {
+                self.take_last()?;
             }
         }
         if !self.is_connected() {

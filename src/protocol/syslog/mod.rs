@@ -17,13 +17,13 @@ use time::{bsd_time_len, is_rfc5424_time};
 ///
 /// A datagram begins with its priority, `<13>`. In the second and third form the rest is optional: a time; the name
 /// of a host, but only between a time and the name of a program; the name of a program, up to a colon and a space, with
-/// its process in brackets; the text. What is not clearly one of these is text. NULs and line breaks at the end do
-/// not belong to the message.
+/// its process in brackets; the text. What is not clearly one of these is text. An empty name of a program, as in
+/// `<13>: text`, is none. NULs and line breaks at the end do not belong to the message.
 ///
-/// A message is sent in the form of local programs, with a host name in that of RFC 3164; but in that of RFC 5424 if its
-/// time has the form of RFC 3339, or if the first form would be read as another message: with `msgid` or `data`,
-/// with a host name or a process without the name of a program, or with a text that looks like one of these parts.
-/// Fails if no form can carry it.
+/// A message is sent in the form of local programs, with a host name in that of RFC 3164. Without the name of a program, a
+/// text that looks like one of these parts is sent behind an empty name, `<13>: error: disk full`. The form of RFC 5424
+/// is used if the time has the form of RFC 3339, or if the first form would be read as another message: with `msgid` or
+/// `data`, or with a host name or a process without the name of a program. Fails if no form can carry the message.
 ///
 /// ```
 /// use udgram::protocol::{DatagramProtocol, Syslog};
@@ -54,9 +54,9 @@ impl DatagramProtocol for Syslog {
         let text = trimmed(&packet.message);
         let time = packet.timestamp.as_ref().map(String::as_bytes);
         let forms = if time.is_some_and(is_rfc5424_time) {
-            [rfc5424, local]
+            [rfc5424, local, local_without_name]
         } else {
-            [local, rfc5424]
+            [local, local_without_name, rfc5424]
         };
         for form in forms {
             let datagram = form(packet, text);
@@ -99,14 +99,7 @@ impl SyslogMessage {
 
 /// Writes a message in the form of local programs, or of RFC 3164 with a host name.
 fn local(message: &SyslogMessage, text: &[u8]) -> Vec<u8> {
-    let mut header = message.priority();
-    for part in [&message.timestamp, &message.hostname]
-        .into_iter()
-        .flatten()
-    {
-        header.push_str(part);
-        header.push(' ');
-    }
+    let mut header = before_name(message);
     if let Some(app) = &message.app {
         header.push_str(app);
         if let Some(pid) = &message.pid {
@@ -117,6 +110,26 @@ fn local(message: &SyslogMessage, text: &[u8]) -> Vec<u8> {
         header.push_str(": ");
     }
     [header.as_bytes(), text].concat()
+}
+
+/// Writes a message in the form that syslog(3) sends if the name of the program is empty (`openlog("", …)`). Unlike
+/// RFC 5424, systemd-journald and rsyslogd read it at /dev/log, and find no name in the text.
+fn local_without_name(message: &SyslogMessage, text: &[u8]) -> Vec<u8> {
+    let header = before_name(message) + ": ";
+    [header.as_bytes(), text].concat()
+}
+
+/// Returns the priority, and the time and the host name with a space behind each.
+fn before_name(message: &SyslogMessage) -> String {
+    let mut header = message.priority();
+    for part in [&message.timestamp, &message.hostname]
+        .into_iter()
+        .flatten()
+    {
+        header.push_str(part);
+        header.push(' ');
+    }
+    header
 }
 
 /// Writes a message in the form of RFC 5424.
@@ -249,6 +262,23 @@ mod tests {
             "<13>array[i]: x",
             r#"{"facility":"user","severity":"notice","message":"array[i]: x"}"#,
         ),
+        // An empty name, as syslog(3) sends it after `openlog("", …)`.
+        (
+            "<13>: error: disk full",
+            r#"{"facility":"user","severity":"notice","message":"error: disk full"}"#,
+        ),
+        (
+            "<13>Nov 22 08:41:00 : error: disk full",
+            r#"{"facility":"user","severity":"notice","timestamp":"Nov 22 08:41:00","message":"error: disk full"}"#,
+        ),
+        (
+            "<13>: : x",
+            r#"{"facility":"user","severity":"notice","message":": x"}"#,
+        ),
+        (
+            "<13>: Nov 22 08:41:00 1 - x",
+            r#"{"facility":"user","severity":"notice","message":"Nov 22 08:41:00 1 - x"}"#,
+        ),
         // RFC 5424.
         (
             "<165>1 2003-10-11T22:14:15.003Z mymachine.example.com evntslog - ID47 [exampleSDID@32473 iut=\"3\" eventSource=\"Application\"][x][y a=\"\\\"\\\\\\]\" a=\"\" b=\"é\"] An",
@@ -257,10 +287,6 @@ mod tests {
         (
             "<13>1 - - - - ID -",
             r#"{"facility":"user","severity":"notice","msgid":"ID"}"#,
-        ),
-        (
-            "<13>1 - - - - - - error: disk full",
-            r#"{"facility":"user","severity":"notice","message":"error: disk full"}"#,
         ),
         (
             "<13>1 - host - - - - x",
@@ -296,6 +322,14 @@ mod tests {
             (
                 b"<13>Nov 22 08:41:00  nginx: x",
                 r#"{"facility":"user","severity":"notice","timestamp":"Nov 22 08:41:00","app":"nginx","message":"x"}"#,
+            ),
+            (
+                b"<13>Nov 22 08:41:00 : disk full",
+                r#"{"facility":"user","severity":"notice","timestamp":"Nov 22 08:41:00","message":"disk full"}"#,
+            ),
+            (
+                b"<13>1 - - - - - - error: disk full",
+                r#"{"facility":"user","severity":"notice","message":"error: disk full"}"#,
             ),
             (
                 b"<13>1 - - - - - - \xef\xbb\xbfx",

@@ -208,6 +208,11 @@ impl<'d> Reader<'d> {
             message.timestamp = Some(String::from_utf8_lossy(&rest[..len]).into_owned());
             self.at += (len + 1).min(rest.len());
         }
+        if self.rest().starts_with(b": ") {
+            // The name is empty: `openlog("", …)`.
+            self.at += 2;
+            return;
+        }
         if self.tag(message) || time.is_none() {
             return;
         }
