@@ -208,9 +208,8 @@ impl Exchange {
 }
 
 /// Makes the clients of a relay whose process may have `limit` descriptors open.
-pub(crate) fn clients(limit: u64, timeout: Option<Duration>) -> Clients {
+pub(crate) fn clients(limit: usize, timeout: Option<Duration>) -> Clients {
     /// The largest number of clients with a socket each.
     const MAX: usize = 4096;
-    let quarter = usize::try_from(limit / 4).unwrap_or(MAX);
-    Clients::new(quarter.clamp(8, MAX), timeout)
+    Clients::new((limit / 4).clamp(8, MAX), timeout)
 }
