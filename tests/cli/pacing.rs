@@ -85,6 +85,26 @@ fn replies_are_printed_while_the_next_packet_is_not_due() {
     let _ = running.finish().dies_of(Signal::SIGTERM, "\"one\"\n");
 }
 
+#[test]
+fn a_wait_for_space_in_the_queue_is_not_made_up_for() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let filled = sandbox.fill("s");
+    let running = sandbox
+        .udgram(["send", "--rate", "5/s", "s", "1", "2"])
+        .start();
+    running.wait_asleep();
+    let waited = sandbox.udgram(["recv", "-t", "300ms", "other"]).run();
+    assert_eq!(waited.code(), Some(124));
+    let start = Instant::now();
+    for _ in 0..filled {
+        assert_eq!(peer.take(), b"0");
+    }
+    assert_eq!((peer.take(), peer.take()), (b"1".to_vec(), b"2".to_vec()));
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    running.finish().succeeds("");
+}
+
 fn envelope(time: &str, packet: u32) -> String {
     format!("{{\"time\":\"2026-01-01T{time}Z\",\"packet\":{packet}}}\n")
 }

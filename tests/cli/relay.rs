@@ -1056,3 +1056,18 @@ fn hostile_clients_do_not_end_a_relay() {
     relay.signal(Signal::SIGTERM);
     let _ = relay.finish();
 }
+
+#[test]
+fn a_relay_without_anything_to_pass_on_does_not_wait_at_its_end() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    // On a busy machine some may take longer, but not all.
+    let ends_at_once = (0..20).any(|_| {
+        let relay = quiet_relay(&sandbox, &["front", "s"]);
+        let start = Instant::now();
+        relay.signal(Signal::SIGTERM);
+        let _ = relay.finish().dies_of(Signal::SIGTERM, "");
+        start.elapsed() < Duration::from_secs(1)
+    });
+    assert!(ends_at_once);
+}

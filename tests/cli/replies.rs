@@ -321,3 +321,37 @@ fn a_socket_that_is_connected_elsewhere_cannot_be_answered_by_another_address() 
         );
     peer.has_nothing_more();
 }
+
+#[test]
+fn replies_that_came_before_the_peer_closed_its_socket_are_all_printed() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox.udgram(["send", "-r=150", "s", "1"]).start();
+    let (_, from) = peer.take_from();
+    // By then the program looks whether the peer has closed its socket.
+    let waited = sandbox.udgram(["recv", "-t", "150ms", "other"]).run();
+    assert_eq!(waited.code(), Some(124));
+    running.stop();
+    // More than two batches.
+    let replies: Vec<String> = (0..150).map(|number| number.to_string()).collect();
+    for reply in &replies {
+        peer.send_to_addr(reply.as_bytes(), &from).unwrap();
+    }
+    close(peer);
+    running.resume();
+    running.finish().succeeds(replies.join("\n") + "\n");
+}
+
+#[test]
+fn a_reply_that_does_not_come_is_that_of_the_peer_which_the_envelope_names() {
+    let sandbox = Sandbox::new();
+    let (_one, _other) = (sandbox.bind("one"), sandbox.bind("other"));
+    for window in ["1", "2"] {
+        sandbox
+            .udgram(["send", "-e", "-r", "-t", "50ms", "--to", "other"])
+            .args(["--window", window])
+            .stdin("{\"to\":\"one\",\"packet\":1}\n")
+            .run()
+            .refuses(124, &["cannot get a reply from 'one': no reply came"]);
+    }
+}

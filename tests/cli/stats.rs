@@ -1,10 +1,11 @@
 //! `--stats`: intervals, what was refused or dropped, round trips.
 
+use std::io::Read;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{LIMIT, Peer, Sandbox};
+use crate::harness::{LIMIT, Peer, Sandbox, close, pipe};
 
 /// Returns a number in a line of `--stats`.
 #[track_caller]
@@ -99,4 +100,37 @@ fn an_interval_is_a_duration_from_a_millisecond_up() {
             .run()
             .refuses(2, &["--stats takes a duration from 1ms up, such as 1s"]);
     }
+}
+
+#[test]
+fn no_line_of_stats_is_printed_within_a_packet_that_goes_to_the_same_pipe() {
+    let sandbox = Sandbox::new();
+    let (mut reader, writer) = pipe();
+    let running = sandbox
+        .udgram(["listen", "--stats=1ms", "-p", "text", "-n", "1", "s"])
+        .stdout_to(writer.try_clone().unwrap())
+        .stderr_to(writer.try_clone().unwrap())
+        .start();
+    running.wait_bound("s");
+    // More than the pipe takes.
+    let packet = "x".repeat(150_000);
+    let sender = sandbox.bind("c");
+    sender
+        .send_to(packet.as_bytes(), sandbox.path("s"))
+        .unwrap();
+    running.wait_full(&writer);
+    let waited = sandbox.udgram(["recv", "-t", "50ms", "other"]).run();
+    assert_eq!(waited.code(), Some(124));
+    close(writer);
+    let mut printed = String::new();
+    let mut piece = [0; 1000];
+    loop {
+        let count = reader.read(&mut piece).unwrap();
+        if count == 0 {
+            break;
+        }
+        printed.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+    }
+    assert!(printed.contains(&format!("\n{packet}\nudgram: ")));
+    running.finish().succeeds("");
 }

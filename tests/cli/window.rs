@@ -1,8 +1,9 @@
 //! `send --reply --window`: several questions under way at once.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Peer, Sandbox, close};
+use crate::harness::{Peer, Sandbox, close, pipe};
 
 #[test]
 fn as_many_questions_are_under_way_as_the_window_holds() {
@@ -158,4 +159,78 @@ fn a_packet_that_is_not_valid_is_reported_after_the_answers_before_it() {
         .run()
         .ends(3, "1\n2\n")
         .mentions(&["line 3", "2 packets were sent"]);
+}
+
+#[test]
+fn answers_that_came_before_the_peer_closed_its_socket_are_printed() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (mut reader, writer) = pipe();
+    let running = sandbox
+        .udgram(["send", "-r", "--window", "2", "s", "1", "2", "3"])
+        .stdout_to(writer.try_clone().unwrap())
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    // More than the pipe takes: the second answer comes while the first is written.
+    let first = format!("\"{}\"", "x".repeat(100_000));
+    peer.send_to_addr(first.as_bytes(), &from).unwrap();
+    running.wait_full(&writer);
+    peer.send_to_addr(b"2", &from).unwrap();
+    close(peer);
+    close(writer);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, format!("{first}\n2\n"));
+    running.finish().refuses(4, &["argument 3: cannot "]);
+}
+
+#[test]
+fn the_time_for_an_answer_does_not_run_while_stdout_takes_nothing() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (mut reader, writer) = pipe();
+    let start = Instant::now();
+    let running = sandbox
+        .udgram(["send", "-r", "-t", "500ms", "--window", "2", "s", "1", "2"])
+        .stdout_to(writer.try_clone().unwrap())
+        .start();
+    let (_, from) = peer.take_from();
+    assert_eq!(peer.take(), b"2");
+    let first = format!("\"{}\"", "x".repeat(100_000));
+    peer.send_to_addr(first.as_bytes(), &from).unwrap();
+    running.wait_full(&writer);
+    let blocked = sandbox.udgram(["recv", "-t", "600ms", "other"]).run();
+    assert_eq!(blocked.code(), Some(124));
+    close(writer);
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    running
+        .finish()
+        .refuses(124, &["argument 2: ", "no reply came within 500ms"]);
+    assert!(start.elapsed() >= Duration::from_millis(500 + 600));
+}
+
+#[test]
+fn a_question_to_another_peer_waits_for_the_answers_that_are_under_way() {
+    let sandbox = Sandbox::new();
+    let (one, other) = (sandbox.bind("one"), sandbox.bind("other"));
+    let lines = "{\"to\":\"one\",\"packet\":1}\n{\"to\":\"one\",\"packet\":2}\n{\"packet\":3}\n";
+    let mut running = sandbox
+        .udgram(["send", "-e", "-r", "--window", "8", "--to", "other"])
+        .stdin(lines)
+        .start();
+    let (_, from) = one.take_from();
+    assert_eq!(one.take(), b"2");
+    running.wait_asleep();
+    other.has_nothing_more();
+    for answer in [b"1", b"2"] {
+        one.send_to_addr(answer, &from).unwrap();
+        let wanted = format!("\"packet\":{}}}", char::from(answer[0]));
+        assert!(running.line().ends_with(&wanted));
+    }
+    assert_eq!(other.take(), b"3");
+    other.send_to_addr(b"3", &from).unwrap();
+    assert!(running.line().ends_with("\"packet\":3}"));
+    assert_eq!(running.finish().code(), Some(0));
 }

@@ -3,12 +3,14 @@
 
 use crate::exit::{Exit, Failure};
 use crate::process;
+use crate::stderr;
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, SFlag};
-use std::io::{IsTerminal, Stdout, stdout};
+use std::fs::Metadata;
+use std::io::{IsTerminal, Stdout, stderr, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::LazyLock;
@@ -38,6 +40,8 @@ pub(crate) struct Output {
     /// A non-blocking descriptor of a terminal: a terminal that is stopped (Ctrl-S) may block a write(2)
     /// although poll(2) reports it writable.
     reopened: Option<OwnedFd>,
+    /// True if stderr is the same file.
+    shared: bool,
     /// True if stdout is a terminal.
     pub(crate) terminal: bool,
     /// The time that writing has taken so far.
@@ -58,7 +62,12 @@ enum Kind {
 impl Output {
     pub(crate) fn new() -> Self {
         let terminal = STDOUT.is_terminal();
-        let mode = metadata(&*STDOUT).map_or(0, |metadata| metadata.mode());
+        let file = metadata(&*STDOUT).ok();
+        let mode = file.as_ref().map_or(0, MetadataExt::mode);
+        let identity = |file: Metadata| (file.dev(), file.ino());
+        let shared = file.is_some_and(|file| {
+            metadata(stderr()).is_ok_and(|other| identity(other) == identity(file))
+        });
         let kind = match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
             _ if process::was_closed_at_start(1) => Kind::Closed,
             SFlag::S_IFREG | SFlag::S_IFBLK => Kind::File,
@@ -79,6 +88,7 @@ impl Output {
             since: None,
             kind,
             reopened,
+            shared,
             terminal,
             writing: Duration::ZERO,
         }
@@ -153,6 +163,8 @@ impl Output {
         // A notice would end the wait while stdout is still blocked.
         let wake = &wake.without_notice();
         let start = Instant::now();
+        // A reader that is slow takes a line in several pieces.
+        let held = self.shared.then(stderr::hold);
         let mut written = 0;
         let result = loop {
             let rest = &self.lines[written..];
@@ -165,6 +177,7 @@ impl Output {
                 Err(error) => break Err(error),
             }
         };
+        drop(held);
         self.writing += start.elapsed();
         self.lines.drain(..written);
         if self.lines.is_empty() {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 use udgram::ancillary::Control;
-use udgram::{Destination, MemfdDatagram, Outgoing};
+use udgram::{Address, Destination, MemfdDatagram, Outgoing};
 
 /// A datagram to send, with the destination and ancillary data that its envelope gives it.
 pub(crate) struct Prepared<'p> {
@@ -33,6 +33,11 @@ impl Prepared<'_> {
             descriptors: self.descriptors,
             memfd: self.memfd,
         }
+    }
+
+    /// Returns the destination that its envelope names.
+    pub(crate) fn own_address(&self) -> Option<Address<'static>> {
+        self.to.as_ref().map(|to| to.address().clone())
     }
 
     /// Returns what is sent: to `to`, with `control` unless it has control data of its own.

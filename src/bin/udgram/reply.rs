@@ -22,6 +22,8 @@ pub(crate) const PEER_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct Question {
     /// The argument or line that it is, by its number.
     pub(crate) place: (Origin, u64),
+    /// The destination that its envelope names.
+    pub(crate) to: Option<Address<'static>>,
     /// A time shortly before it was sent. What was sent before is no answer.
     pub(crate) asked: SystemTime,
     /// The time at which it was to be sent.
@@ -81,6 +83,8 @@ impl Handler for ReplyHandler {
         let Some(question) = self.questions.front_mut() else {
             return Ok(());
         };
+        // More of its replies than fit into one batch may be queued: the next check comes after them.
+        self.gone = false;
         TOTALS.note_reply(question.due);
         question.left = question.left.saturating_sub(1);
         question.deadline = Deadline::after(question.timeout);

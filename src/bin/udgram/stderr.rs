@@ -129,6 +129,16 @@ pub(crate) fn draw(text: &str) {
     }
 }
 
+/// Keeps other threads from writing to stderr until it is dropped.
+pub(crate) struct Held {
+    _stderr: MutexGuard<'static, Stderr>,
+}
+
+/// Holds stderr, so that the messages of other threads do not end up within what is written to the same file.
+pub(crate) fn hold() -> Held {
+    Held { _stderr: lock() }
+}
+
 /// Writes the rest of the last message and the number of dropped messages before the program ends.
 pub(crate) fn finish() {
     let mut stderr = STDERR.lock().unwrap_or_else(PoisonError::into_inner);

@@ -311,7 +311,8 @@ impl Relay {
             DRAIN_TIMEOUT
         }));
         while !self.is_drained() && !until.passed() {
-            if self.turn(Instant::now())? {
+            // A turn may find nothing to do but that the queue is empty.
+            if self.turn(Instant::now())? || self.is_drained() {
                 continue;
             }
             match self.sleep(until, &wake) {

@@ -12,7 +12,7 @@ use crate::envelope::Times;
 use crate::exit::{Exit, Failure};
 use crate::input::Input;
 use crate::invalid::Origin;
-use crate::pacing::{Pace, Pacing};
+use crate::pacing::{Due, Pace, Pacing};
 use crate::prepared::Prepared;
 use crate::preparer::{Preparer, too_long};
 use crate::progress::Progress;
@@ -279,8 +279,12 @@ impl<'s> Sender<'s> {
                 }
             }
             let due = self.wait_until_due(&batch)?;
+            let at = due.map_or_else(Instant::now, |due| due.at);
             self.set_late_aside(&batch)?;
             self.deliver_in_place(origin, &mut batch)?;
+            if let (Some(due), Some(head)) = (due, batch.first()) {
+                self.pacing.note_sent(due, head.received, Instant::now());
+            }
             if let Some(progress) = &mut self.progress {
                 progress.show(self.sent, self.read);
             }
@@ -292,22 +296,21 @@ impl<'s> Sender<'s> {
             if batch.is_empty() {
                 return Ok(Exit::Done);
             }
-            let exit = self.await_replies((origin, batch[0].number), due)?;
+            let exit = self.await_replies(origin, &batch[0], at)?;
             if exit != Exit::Done {
                 return Ok(exit);
             }
         }
     }
 
-    /// Waits until the first packet is due, and returns when it was.
-    fn wait_until_due(&mut self, batch: &[Prepared<'_>]) -> Result<Instant> {
+    /// Waits until the first packet is due, and returns when it was; `None` if packets are sent at once.
+    fn wait_until_due(&self, batch: &[Prepared<'_>]) -> Result<Option<Due>> {
         let Some(head) = batch.first().filter(|_| !self.pacing.is_unlimited()) else {
-            return Ok(Instant::now());
+            return Ok(None);
         };
         let due = self.pacing.due(self.available, head.received);
         pause(Deadline::at(due.at), &self.wake)?;
-        self.pacing.note_sent(due, head.received, Instant::now());
-        Ok(due.at)
+        Ok(Some(due))
     }
 
     /// Sends datagrams as [`deliver`](Self::deliver) does, or as `--drop` asks. An error has the place of

@@ -10,7 +10,7 @@ use crate::reply::{Question, no_reply_hint};
 use anyhow::Result;
 use std::time::Instant;
 use udgram::wait::Deadline;
-use udgram::{Address, sockopt};
+use udgram::{Address, Destination, sockopt};
 
 impl Sender<'_> {
     /// Reports what was queued before the question: it is not the answer.
@@ -27,7 +27,12 @@ impl Sender<'_> {
 
     /// Waits for the replies to the packet just sent, which was `due` then, if there are to be any, and
     /// prints them.
-    pub(super) fn await_replies(&mut self, place: (Origin, u64), due: Instant) -> Result<Exit> {
+    pub(super) fn await_replies(
+        &mut self,
+        origin: Origin,
+        packet: &Prepared<'_>,
+        due: Instant,
+    ) -> Result<Exit> {
         let (Some(wanted), Some(receiver)) = (self.options.reply, &mut self.receiver) else {
             return Ok(Exit::Done);
         };
@@ -44,7 +49,8 @@ impl Sender<'_> {
         };
         receiver.handler.questions.clear();
         receiver.handler.ask(Question {
-            place,
+            place: (origin, packet.number),
+            to: packet.own_address(),
             asked: self.asked,
             due,
             left: count.unwrap_or(u64::MAX),
@@ -76,10 +82,17 @@ impl Sender<'_> {
 
     /// Adds to an error whose reply did not come.
     pub(super) fn no_reply_from_peer(&self, error: anyhow::Error) -> anyhow::Error {
-        match &self.destination {
-            Some(to) => error.context(format!("cannot get a reply from {}", to.address().quoted())),
+        let shared = self.destination.as_ref().map(Destination::address);
+        match self.named_by_envelope().or(shared) {
+            Some(to) => error.context(format!("cannot get a reply from {}", to.quoted())),
             None => error,
         }
+    }
+
+    /// Returns the destination of the oldest question, if its envelope names it.
+    pub(super) fn named_by_envelope(&self) -> Option<&Address<'static>> {
+        let receiver = self.receiver.as_ref()?;
+        receiver.handler.questions.front()?.to.as_ref()
     }
 
     /// Returns the error of replies that did not come in time.
@@ -92,7 +105,10 @@ impl Sender<'_> {
             _ => format!("no reply came within {timeout}"),
         };
         let local = self.client.local_address().unwrap_or(Address::Unnamed);
-        match no_reply_hint(&local, self.destination.as_ref()) {
+        // A socket whose packets have their own destinations is not connected.
+        let shared = self.destination.as_ref();
+        let peer = shared.filter(|_| self.named_by_envelope().is_none());
+        match no_reply_hint(&local, peer) {
             Some(hint) => Failure::with_hint(Exit::TimedOut, message, hint),
             None => Failure::error(Exit::TimedOut, message),
         }

@@ -10,8 +10,9 @@ use crate::receive::Replies;
 use crate::reply::Question;
 use anyhow::Result;
 use std::collections::VecDeque;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{Deadline, pause};
+use udgram::{Address, Destination};
 
 impl Sender<'_> {
     /// Sends every packet, and awaits its replies, with up to `--window` of them under way. All are answered
@@ -48,9 +49,19 @@ impl Sender<'_> {
                     None => Ok(Exit::Done),
                 };
             }
-            let exit = self.take_replies(next)?;
-            if exit != Exit::Done {
-                return Ok(exit);
+            let mut next = next;
+            loop {
+                let before = self.came();
+                let exit = self.take_replies(next)?;
+                if exit != Exit::Done {
+                    return Ok(exit);
+                }
+                if self.came() == before || self.under_way() == 0 {
+                    break;
+                }
+                // The kernel empties the queue of this socket if the next question finds that the peer has
+                // closed its own (`unix_dgram_disconnected`): first take what is queued.
+                next = Some(Deadline::after(Some(Duration::ZERO)));
             }
         }
     }
@@ -61,11 +72,17 @@ impl Sender<'_> {
         receiver.map_or(0, |receiver| receiver.handler.questions.len())
     }
 
+    /// Returns how many replies have come.
+    fn came(&self) -> u64 {
+        let receiver = self.receiver.as_ref();
+        receiver.map_or(0, |receiver| receiver.received)
+    }
+
     /// Sends the pending questions that can be sent before the next reply is received. Returns when the
     /// next one is due, if it is not yet.
     ///
     /// While questions are under way it does not wait for room: a peer that waits for room for its answers
-    /// reads no questions.
+    /// reads no questions. It sends none to another destination: that one may answer sooner.
     fn ask_some(
         &mut self,
         origin: Origin,
@@ -82,7 +99,18 @@ impl Sender<'_> {
                 }
                 pause(Deadline::at(due.at), &self.wake)?;
             }
-            let most = if paced { 1 } else { pending.len() };
+            let to = head.own_address();
+            if self.under_way() > 0 && self.named_by_envelope() != to.as_ref() {
+                break;
+            }
+            let same = |packet: &&Prepared<'_>| {
+                packet.to.as_ref().map(Destination::address) == to.as_ref()
+            };
+            let most = if paced {
+                1
+            } else {
+                pending.iter().take_while(same).count()
+            };
             let sent = self.ask_now(origin, &mut pending.make_contiguous()[..most])?;
             if sent == 0 {
                 break;
@@ -90,7 +118,7 @@ impl Sender<'_> {
             let at = if paced { due.at } else { now };
             self.pacing.note_sent(due, received, Instant::now());
             for question in pending.drain(..sent) {
-                self.note_question((origin, question.number), at);
+                self.note_question((origin, question.number), question.own_address(), at);
             }
         }
         Ok(None)
@@ -116,7 +144,7 @@ impl Sender<'_> {
     }
 
     /// Notes a question that was just sent, and was due at `due`.
-    fn note_question(&mut self, place: (Origin, u64), due: Instant) {
+    fn note_question(&mut self, place: (Origin, u64), to: Option<Address<'static>>, due: Instant) {
         let left = match self.options.reply {
             Some(Wanted::Count(count)) => count,
             _ => 1,
@@ -124,6 +152,7 @@ impl Sender<'_> {
         let timeout = self.options.timeout.0;
         let question = Question {
             place,
+            to,
             asked: self.asked,
             due,
             left,
@@ -157,7 +186,14 @@ impl Sender<'_> {
         } else {
             Replies::All
         };
+        let before = receiver.printer.output.writing;
         let exit = receiver.run(&self.client, &limits, replies, self.signals);
+        // While stdout took nothing, no reply could be received.
+        let written = receiver.printer.output.writing.saturating_sub(before);
+        for question in &mut receiver.handler.questions {
+            question.deadline = question.deadline.extended(written);
+        }
+        let deadline = deadline.extended(written);
         let error = match exit {
             Ok(Exit::TimedOut) if !deadline.passed() => return Ok(Exit::Done),
             Ok(Exit::TimedOut) => {
