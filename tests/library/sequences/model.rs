@@ -57,7 +57,7 @@ pub(super) struct Model {
     pub(super) first: u32,
     /// The last packet of a step that sends until there is room.
     pub(super) last: u32,
-    /// Whether the last step, one with two threads, takes place.
+    /// True if the last step, one with two threads, takes place.
     pub(super) takes_place: bool,
     /// The endpoint that receives in the last step; `None`: the client.
     pub(super) receiver: Option<Role>,
