@@ -170,7 +170,11 @@ fn open(inode: u32, flags: libc::c_int) -> Result<OwnedFd, Errno> {
     let show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN;
     request.extend(show.to_ne_bytes());
     request.extend([0xff; 8]);
-    send(netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+    while let Err(errno) = send(netlink.as_raw_fd(), &request, MsgFlags::empty()) {
+        if errno != Errno::EINTR {
+            return Err(errno);
+        }
+    }
     Ok(netlink)
 }
 

@@ -116,6 +116,9 @@ impl DatagramSocket {
                 // Descriptors in flight count against RLIMIT_NOFILE (`too_many_unix_fds`).
                 Err(Errno::ETOOMANYREFS) => return Ok(Sent::TooManyInFlight),
                 Err(Errno::EINTR) => {}
+                // The peer has connected elsewhere (`unix_dgram_disconnected`). The kernel reports this once,
+                // and it says nothing about another destination.
+                Err(Errno::ECONNRESET) if head.to.is_some_and(|to| !to.is_connected()) => {}
                 Err(Errno::EMSGSIZE) if self.raise_send_buffer(head.bytes.len()) => {}
                 Err(errno) => return Err(errno),
             }

@@ -43,6 +43,7 @@ mod replies;
 mod reply;
 mod robustness;
 mod send;
+mod sequences;
 mod session;
 mod sockopt;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]

@@ -358,6 +358,21 @@ fn an_error_stored_in_so_error_is_returned_by_the_next_send() {
     assert_ne!(error.raw_os_error(), Some(libc::ECONNRESET));
 }
 
+#[test]
+fn a_peer_that_connects_elsewhere_does_not_stop_a_send_to_another_socket() {
+    let ((one, first), (two, second)) = (named_socket(), named_socket());
+    let (other, elsewhere) = named_socket();
+    let other = UnixDatagramEndpoint::new(other, Text).unwrap();
+    one.connect(&second).unwrap();
+    two.connect(&first).unwrap();
+    let endpoint = UnixDatagramEndpoint::new(one, Text).unwrap();
+    endpoint.send_packet_to("lost", &second, NOW).unwrap();
+    // The kernel stores ECONNRESET in the first socket.
+    two.connect(&elsewhere).unwrap();
+    endpoint.send_packet_to("1", &elsewhere, NOW).unwrap();
+    assert_eq!(other.recv_packet(NOW).unwrap(), "1");
+}
+
 fn refused(socket: impl Into<OwnedFd>) -> String {
     let error = UnixDatagramClient::from_connected(socket, Text).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unusable);

@@ -15,6 +15,7 @@ mod model;
 mod observer;
 mod peer;
 mod request;
+mod sequences;
 mod server;
 
 use nix::fcntl::OFlag;
@@ -51,13 +52,18 @@ fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
 
 /// Runs a test on a new thread for at most [`LIMIT`].
 fn within_limit(test: impl FnOnce() + Send + 'static) {
+    within(LIMIT, test);
+}
+
+/// Runs a test on a new thread for at most `limit`.
+fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let (done, end) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         test();
         done.send(()).unwrap();
     });
-    match end.recv_timeout(LIMIT) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it takes more than {LIMIT:?}"),
+    match end.recv_timeout(limit) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("it takes more than {limit:?}"),
         _ => thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
@@ -84,18 +90,20 @@ fn bound_socket(directory: &tempfile::TempDir) -> (DatagramSocket, Address<'stat
 
 /// Waits until thread `tid` of this process sleeps in poll(2).
 fn until_polling(tid: i32) {
-    // ppoll and, in 32-bit programs, ppoll_time64.
-    const POLL: [libc::c_long; 2] = [libc::SYS_ppoll, 414];
     let start = Instant::now();
-    loop {
-        let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap();
-        let number = call.split(' ').next().and_then(|word| word.parse().ok());
-        if number.is_some_and(|number| POLL.contains(&number)) {
-            return;
-        }
-        assert!(start.elapsed() < LIMIT, "it does not sleep but {call}");
+    while !is_polling(tid).expect("the thread has ended") {
+        assert!(start.elapsed() < LIMIT, "it does not sleep");
         std::thread::yield_now();
     }
+}
+
+/// Returns whether thread `tid` of this process sleeps in poll(2); `None` if it has ended.
+fn is_polling(tid: i32) -> Option<bool> {
+    // ppoll and, in 32-bit programs, ppoll_time64.
+    const POLL: [libc::c_long; 2] = [libc::SYS_ppoll, 414];
+    let call = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).ok()?;
+    let number = call.split(' ').next().and_then(|word| word.parse().ok());
+    Some(number.is_some_and(|number| POLL.contains(&number)))
 }
 
 fn this_thread() -> i32 {

@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, peer, spawn};
+use crate::harness::{Sandbox, limited, peer, root, spawn};
 use crate::sys::pidfd;
 
 use super::scaled;
@@ -52,7 +52,7 @@ fn errnos(call: &str) -> &'static [&'static str] {
             "ETOOMANYREFS",
         ],
         "recvmmsg" => &["EINTR", "EAGAIN", "ENOMEM", "ECONNRESET"],
-        "ppoll" => &["EINTR", "ENOMEM"],
+        "ppoll" | "ftruncate" | "fallocate" => &["EINTR", "ENOMEM"],
         "read" => &["EINTR", "EIO", "EAGAIN"],
         "write" => &["EINTR", "ENOSPC", "EAGAIN", "EIO", "EPIPE"],
         "openat" => &["EMFILE", "ENFILE", "EACCES", "ENOENT", "EINTR", "ENOMEM"],
@@ -69,7 +69,10 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "getsockname" | "getpeername" => &["ENOBUFS"],
         "shutdown" => &["ENOTCONN"],
         "execve" => &["ENOENT", "EACCES", "E2BIG", "ENOMEM"],
-        "poll" | "wait4" | "waitid" => &["EINTR"],
+        "bpf" => &["EPERM", "ENOMEM", "EINVAL", "E2BIG"],
+        "unshare" => &["EPERM", "ENOMEM", "ENOSPC"],
+        "sendto" | "sendmsg" | "recvfrom" | "recvmsg" => &["EINTR", "ENOBUFS", "ENOMEM"],
+        "poll" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "wait4" | "waitid" => &["EINTR"],
         "getdents64" | "readlink" | "readlinkat" | "lseek" => &["EIO", "ENOENT"],
         "prlimit64" | "madvise" | "ioctl" => &["EINVAL"],
         // These cannot fail with these arguments (getpid, rt_sigprocmask), end Rust programs (mmap, brk),
@@ -81,12 +84,26 @@ fn errnos(call: &str) -> &'static [&'static str] {
 /// A command line of udgram, and what it prints without a failure.
 struct Scenario {
     arguments: Vec<&'static str>,
-    stdin: &'static str,
-    /// Datagrams to send once udgram has reported its local address.
+    stdin: String,
+    /// Datagrams to send when udgram is ready.
     feed: &'static [&'static str],
+    /// The socket to send them to.
+    feed_to: &'static str,
+    ready: Ready,
     stdout: &'static str,
+    /// Makes stdout the same in every run.
+    normalize: fn(String) -> String,
     /// Datagrams that the peer at `peer` must receive.
     arrived: &'static [&'static str],
+}
+
+/// The sign that udgram is ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ready {
+    /// With `--verbose`, it reports its local address.
+    LocalAddress,
+    /// It sends READY=1 to its service manager.
+    Notification,
 }
 
 struct Run {
@@ -115,10 +132,16 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
+    let notify = (scenario.ready == Ready::Notification).then(|| {
+        let path = sandbox.path("notify");
+        let _ = fs::remove_file(&path);
+        command.env("NOTIFY_SOCKET", &path);
+        limited(UnixDatagram::bind(path).unwrap())
+    });
     let mut child = spawn(&mut command).unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let _ = stdin.write_all(scenario.stdin.as_bytes());
-    drop(stdin);
+    let input = scenario.stdin.clone();
+    let stdin = thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let mut stdout = child.stdout.take().unwrap();
     let stdout = thread::spawn(move || {
         let mut text = String::new();
@@ -126,20 +149,29 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
         text
     });
     let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (feed, path) = (scenario.feed, sandbox.path("s"));
-    let stderr = thread::spawn(move || watch(stderr, feed, &path));
+    let (feed, path) = (scenario.feed, sandbox.path(scenario.feed_to));
+    let early = if notify.is_some() { &[] } else { feed };
+    let stderr = thread::spawn(move || watch(stderr, early, &path));
+    let path = sandbox.path(scenario.feed_to);
+    let notified = notify.map(|notify| thread::spawn(move || await_ready(&notify, feed, &path)));
     let echo = peer.try_clone().unwrap();
     let directory = sandbox.dir().to_owned();
     let echo = thread::spawn(move || answer(&echo, &directory));
     let ended = ends(&mut child);
     let status = child.wait().unwrap();
-    let (said, went) = stderr.join().unwrap();
-    // An empty datagram ends `answer`.
+    let (said, mut went) = stderr.join().unwrap();
+    // An empty datagram ends `answer` and `await_ready`.
     let end = UnixDatagram::unbound().unwrap();
-    end.send_to(b"", sandbox.path("peer")).unwrap();
+    end.set_nonblocking(true).unwrap();
+    let _ = end.send_to(b"", sandbox.path("peer"));
+    if let Some(notified) = notified {
+        let _ = end.send_to(b"", sandbox.path("notify"));
+        went = notified.join().unwrap();
+    }
+    stdin.join().unwrap();
     let run = Run {
         status,
-        stdout: stdout.join().unwrap(),
+        stdout: (scenario.normalize)(stdout.join().unwrap()),
         stderr: said,
         arrived: echo.join().unwrap(),
         fed: went,
@@ -164,19 +196,34 @@ fn ends(child: &mut Child) -> bool {
 /// the number of datagrams sent.
 fn watch(mut stderr: impl BufRead, feed: &[&str], path: &Path) -> (String, usize) {
     let (mut said, mut went) = (String::new(), 0);
-    let sender = UnixDatagram::unbound().unwrap();
     let mut line = String::new();
     while stderr.read_line(&mut line).unwrap_or(0) > 0 {
         if line.contains("the local address is") {
-            went = feed
-                .iter()
-                .take_while(|bytes| sender.send_to(bytes.as_bytes(), path).is_ok())
-                .count();
+            went = send_all(feed, path);
         }
         said.push_str(&line);
         line.clear();
     }
     (said, went)
+}
+
+/// Sends datagrams as far as possible, and returns how many were sent.
+fn send_all(feed: &[&str], path: &Path) -> usize {
+    let sender = UnixDatagram::unbound().unwrap();
+    feed.iter()
+        .take_while(|bytes| sender.send_to(bytes.as_bytes(), path).is_ok())
+        .count()
+}
+
+/// Sends the datagrams when READY=1 arrives. An empty datagram ends the wait.
+fn await_ready(notify: &UnixDatagram, feed: &[&str], path: &Path) -> usize {
+    let mut buffer = [0; 4096];
+    while let Ok(size @ 1..) = notify.recv(&mut buffer) {
+        if buffer[..size].starts_with(b"READY=1") {
+            return send_all(feed, path);
+        }
+    }
+    0
 }
 
 /// Echoes every datagram until an empty one, and returns them.
@@ -217,6 +264,24 @@ fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
     calls
 }
 
+/// Leaves out calls of a name that is called very often, as those that look through /proc are. The others
+/// are spread over the run.
+fn spread(calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
+    let most = scaled(20, 200);
+    let mut of_name: HashMap<String, (usize, usize)> = HashMap::new();
+    for (name, _) in &calls {
+        of_name.entry(name.clone()).or_default().0 += 1;
+    }
+    let mut chosen = calls;
+    chosen.retain(|(name, _)| {
+        let (count, index) = of_name.get_mut(name).unwrap();
+        *index += 1;
+        // The share of the calls so far grows by one.
+        *count <= most || (*index * most) / *count > ((*index - 1) * most) / *count
+    });
+    chosen
+}
+
 /// Returns what is wrong with the end of a run with a failure, or `None`.
 fn judge(
     sandbox: &Sandbox,
@@ -228,7 +293,7 @@ fn judge(
     let files: Vec<_> = fs::read_dir(sandbox.dir())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !["peer", "trace", "d", "t"].contains(&name.as_str()))
+        .filter(|name| !["peer", "trace", "notify", "d", "t"].contains(&name.as_str()))
         .collect();
     for name in &files {
         fs::remove_file(sandbox.path(name)).unwrap();
@@ -280,7 +345,7 @@ fn every_call_fails(scenario: &Scenario) {
     assert!(calls.len() > 10, "{calls:?}");
     let mut wrong = String::new();
     let mut runs = 0;
-    for (call, number) in &calls {
+    for (call, number) in &spread(calls) {
         let errnos = errnos(call);
         for errno in &errnos[..scaled(1, errnos.len()).min(errnos.len())] {
             let inject = format!("inject={call}:error={errno}:when={number}");
@@ -307,9 +372,12 @@ fn every_call_fails(scenario: &Scenario) {
 fn scenario(arguments: &[&'static str]) -> Scenario {
     Scenario {
         arguments: arguments.to_vec(),
-        stdin: "",
+        stdin: String::new(),
         feed: &[],
+        feed_to: "s",
+        ready: Ready::LocalAddress,
         stdout: "",
+        normalize: |stdout| stdout,
         arrived: &[],
     }
 }
@@ -386,7 +454,7 @@ fn iter_handles_a_failure_of_each_system_call() {
 fn send_handles_a_failure_of_each_system_call() {
     peer!("strace");
     every_call_fails(&Scenario {
-        stdin: "1\n2\n",
+        stdin: "1\n2\n".to_owned(),
         arrived: &["1", "2"],
         ..scenario(&["send", "peer", "--timeout", "1s"])
     });
@@ -447,5 +515,94 @@ fn sockopt_handles_a_failure_of_each_system_call() {
     every_call_fails(&Scenario {
         stdout: "off\n",
         ..scenario(&["sockopt", "--bind", "s", "passcred"])
+    });
+}
+
+#[test]
+fn listen_with_a_lasting_command_handles_a_failure_of_each_system_call() {
+    peer!("strace", "sed");
+    every_call_fails(&Scenario {
+        feed: &["1"],
+        stdout: "1\n",
+        ..scenario(&[
+            "listen",
+            "s",
+            "--count",
+            "1",
+            "--timeout",
+            "1s",
+            "--pipe",
+            "sed -u s/.*//",
+        ])
+    });
+}
+
+#[test]
+fn talk_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdin: "1\n2\n".to_owned(),
+        arrived: &["1", "2"],
+        // Without a pathname, it gets no answer.
+        ..scenario(&["talk", "peer", "--timeout", "100ms"])
+    });
+}
+
+#[test]
+fn ls_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "live",
+        normalize: |line| {
+            let live = line.lines().count() == 1 && line.contains("\"state\":\"live\"");
+            if live { "live".to_owned() } else { line }
+        },
+        ..scenario(&["ls", "--all", "./peer"])
+    });
+}
+
+#[test]
+fn listen_with_peek_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    root!();
+    every_call_fails(&Scenario {
+        feed: &["1", "2"],
+        feed_to: "peer",
+        arrived: &["1", "2"],
+        ready: Ready::Notification,
+        stdout: "1\n2\n",
+        ..scenario(&["listen", "--peek", "peer", "-n", "2", "--timeout", "1s"])
+    });
+}
+
+#[test]
+fn exec_with_notifications_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "{\"READY\":\"1\"}\n",
+        ..scenario(&[
+            "exec",
+            "--notify",
+            "--timeout",
+            "5s",
+            "--",
+            "sh",
+            "-c",
+            concat!(
+                env!("CARGO_BIN_EXE_udgram"),
+                " send -p text \"$NOTIFY_SOCKET\" READY=1"
+            ),
+        ])
+    });
+}
+
+#[test]
+fn send_with_a_memfd_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    // Longer than a datagram can be. The datagram of the memfd is empty.
+    let value = "x".repeat(5 << 20);
+    every_call_fails(&Scenario {
+        stdin: format!("{{\"A\":\"{value}\"}}\n"),
+        ..scenario(&["send", "-p", "fields", "peer", "--timeout", "1s"])
     });
 }
