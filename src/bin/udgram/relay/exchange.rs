@@ -160,6 +160,7 @@ impl Exchange {
                     .pass(front, recipient.clone(), bytes, descriptors, report)?;
             refused |= delivery == Delivery::Refused;
         }
+        self.printer.end_batch();
         if refused {
             // The peer learns at its next answer that the client has gone, as if it had sent it itself.
             self.first.clients.close(token);

@@ -241,6 +241,7 @@ impl Relay {
         for mut datagram in self.questions.datagrams() {
             self.exchange.take(&mut datagram, now)?;
         }
+        self.exchange.printer.end_batch();
         Ok(true)
     }
 
