@@ -580,6 +580,48 @@ fn a_peer_that_connects_to_one_client_is_reported_and_gets_no_packets_of_others(
 }
 
 #[test]
+fn a_peer_that_connects_to_another_client_does_not_keep_the_relay_awake() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let mut relay = relay(&sandbox, &["s", "daemon"]);
+    let [client, other] = ["client", "other"].map(|name| sandbox.bind(name));
+    let [from, to] = [&client, &other].map(|client| {
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        let _ = relay.line();
+        daemon.take_from().1
+    });
+    daemon.connect_addr(&from).unwrap();
+    client.send_to(b"2", sandbox.path("s")).unwrap();
+    let _ = relay.line();
+    // The unread packet is dropped, and its sender's socket gets an error.
+    daemon.connect_addr(&to).unwrap();
+    relay.wait_asleep();
+    answer(&daemon, b"3", &from);
+    assert_eq!(client.take(), b"3");
+    ends_silently(relay);
+}
+
+#[test]
+fn a_process_that_was_reaped_has_no_name_though_it_was_known() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let mut relay = relay(&sandbox, &["s", "daemon"]);
+    let mut client = sandbox.udgram(["send", "s"]).stdin_open().start();
+    client.write("1\n");
+    assert_eq!(daemon.take(), b"1");
+    let _ = relay.line();
+    relay.stop();
+    client.write("2\n");
+    client.finish().succeeds("");
+    relay.resume();
+    assert_eq!(daemon.take(), b"2");
+    let line = relay.line();
+    assert!(!line.contains("comm"), "{line}");
+    relay.signal(Signal::SIGTERM);
+    let _ = relay.finish();
+}
+
+#[test]
 fn a_client_that_restarts_is_answered_at_its_name() {
     let sandbox = Sandbox::new();
     let daemon = sandbox.bind("daemon");
