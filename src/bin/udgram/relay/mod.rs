@@ -312,8 +312,12 @@ impl Relay {
         } else {
             DRAIN_TIMEOUT
         }));
-        while !self.is_drained() && !until.passed() {
-            if self.turn(Instant::now())? {
+        while !until.passed() {
+            let busy = self.turn(Instant::now())?;
+            if self.is_drained() {
+                break;
+            }
+            if busy {
                 continue;
             }
             match self.sleep(until, &wake) {
