@@ -113,6 +113,16 @@ fn a_line_too_many_ends_the_command_and_is_reported() {
 }
 
 #[test]
+fn many_lines_too_many_are_reported_once() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.udgram(["listen", "--pipe", "seq 9; cat", "s"]);
+    server.run().fails(
+        1,
+        "udgram: 'seq 9; cat' was ended: it printed a line too many before the first packet",
+    );
+}
+
+#[test]
 fn a_line_printed_before_a_packet_was_written_does_not_answer_it() {
     let sandbox = Sandbox::new();
     let mut fifo = fifo(&sandbox, "fifo");

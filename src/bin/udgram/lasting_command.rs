@@ -332,6 +332,13 @@ impl LastingCommand {
         deadline.into_iter().chain(check).min()
     }
 
+    /// Drops what it has printed and was not taken.
+    pub(crate) fn discard_printed(&mut self) {
+        self.printed.clear();
+        self.taken = 0;
+        self.searched = 0;
+    }
+
     /// Kills the command and the processes that it has started.
     pub(crate) fn kill(&mut self) {
         if self.has_ended() {

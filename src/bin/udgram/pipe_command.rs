@@ -227,6 +227,8 @@ impl<'l> PipeCommand<'l> {
     /// Ends the command and reports why.
     fn fail(&mut self, why: std::fmt::Arguments<'_>, report: Report) {
         self.command.kill();
+        // What it has printed since is not reported, too.
+        self.command.discard_printed();
         self.failure = Some(Exit::Refused);
         let message = format!("{} {why}", self.line.quoted());
         report.error(&Failure::error(Exit::Refused, message));
