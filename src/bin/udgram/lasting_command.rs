@@ -62,8 +62,8 @@ pub(crate) struct LastingCommand {
 pub(crate) enum Stage {
     /// It runs.
     Running,
-    /// Its stdin is closed once all is written; it gets SIGTERM at this time.
-    Closing(Instant),
+    /// Its stdin is closed once all is written; it gets SIGTERM at this time, if there is one.
+    Closing(Option<Instant>),
     /// It was sent SIGTERM; it gets SIGKILL at this time.
     Terminated(Instant),
     /// It has ended by itself; `None` if its status is unknown, because it was reaped elsewhere.
@@ -298,18 +298,19 @@ impl LastingCommand {
     }
 
     /// Closes its stdin once all is written. It is ended if it has not ended by the deadline.
-    pub(crate) fn close(&mut self, deadline: Instant) {
+    pub(crate) fn close(&mut self, deadline: Option<Instant>) -> Result<(), Fault> {
         if matches!(self.stage, Stage::Running | Stage::Closing(_)) {
             self.stage = Stage::Closing(deadline);
-            // The pipe is closed at once if nothing is left to write; a fault is noticed again later.
-            let _ = self.write();
+            // The pipe is closed at once if nothing is left to write.
+            return self.write();
         }
+        Ok(())
     }
 
     fn pass_deadlines(&mut self) {
         let now = Instant::now();
         match self.stage {
-            Stage::Closing(deadline) if deadline <= now => {
+            Stage::Closing(Some(deadline)) if deadline <= now => {
                 self.signal(Signal::SIGTERM);
                 self.stage = Stage::Terminated(now + TERMINATION_TIMEOUT);
             }
@@ -322,8 +323,8 @@ impl LastingCommand {
     /// alone.
     pub(crate) fn soon(&self) -> Option<Duration> {
         let deadline = match self.stage {
-            Stage::Running => None,
-            Stage::Closing(deadline) | Stage::Terminated(deadline) => {
+            Stage::Running | Stage::Closing(None) => None,
+            Stage::Closing(Some(deadline)) | Stage::Terminated(deadline) => {
                 Some(deadline.saturating_duration_since(Instant::now()))
             }
             Stage::Ended(_) | Stage::Killed => Some(Duration::ZERO),
