@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::SFlag;
 use nix::sys::statfs::{FsType, fstatfs};
@@ -13,6 +14,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// `PIDFS_MAGIC` of linux/magic.h.
 const PIDFS: FsType = FsType(0x5049_4446);
@@ -56,9 +58,22 @@ impl Access {
 
 /// Returns whether the process that a pidfd refers to has not been reaped: its number is still its own.
 #[must_use]
-#[doc(alias = "pidfd_send_signal")]
 pub fn process_exists(pidfd: BorrowedFd<'_>) -> bool {
-    sys::process_exists(pidfd)
+    let mut polled = [libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    }];
+    // A pidfd is readable once its process has exited.
+    if sys::poll(&mut polled, Some(Duration::ZERO)).is_ok() && polled[0].revents == 0 {
+        return true;
+    }
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+    // It is -1 once the process was reaped.
+    info.is_ok_and(|info| {
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        pid.is_some_and(|pid| pid.trim().parse::<u32>().is_ok_and(|pid| pid > 0))
+    })
 }
 
 /// Describes an open descriptor. Does not read from it or change it.

@@ -123,6 +123,9 @@ impl<'d> Items<'d> for Reader<'d> {
         read(decoder).map_err(|error| match error {
             ReadError::NoItem(message) => ParseError::new(start, message),
             ReadError::Cbor(error) if error.is_end_of_input() => too_short(len),
+            ReadError::Cbor(error) if is_beyond_memory(decoder.input(), error.position()) => {
+                too_short(len)
+            }
             // Text that is not UTF-8, or a piece of a string that has the wrong type.
             ReadError::Cbor(error) => {
                 let at = error.position().unwrap_or(start);
@@ -134,6 +137,17 @@ impl<'d> Items<'d> for Reader<'d> {
     fn position(&self) -> usize {
         self.0.position()
     }
+}
+
+/// Returns whether the string at `position` has a length that only more than 32 bits can hold, on a target
+/// where no datagram has as many bytes.
+fn is_beyond_memory(input: &[u8], position: Option<usize>) -> bool {
+    let string = position.and_then(|position| input.get(position..)?.split_first());
+    let Some((0x5b | 0x7b, rest)) = string else {
+        return false;
+    };
+    let length = rest.first_chunk().map(|length| u64::from_be_bytes(*length));
+    length.is_some_and(|length| usize::try_from(length).is_err())
 }
 
 enum ReadError {

@@ -150,7 +150,7 @@ mod tests {
     fn credentials_and_time_are_decoded() {
         let ucred = [7, 8, 9].map(i32::to_ne_bytes).concat();
         let mut control = message(libc::SCM_CREDENTIALS, HEADER + 12, &ucred);
-        control.extend([0; 4]);
+        control.resize(control.len().next_multiple_of(WORD), 0);
         let timespec = [1_i64, 5].map(i64::to_ne_bytes).concat();
         control.extend(message(libc::SCM_TIMESTAMPNS, HEADER + 16, &timespec));
         let contents = Contents::of(&control);
@@ -162,6 +162,14 @@ mod tests {
         assert_eq!(contents.credentials, Some(credentials));
         let time = SystemTime::UNIX_EPOCH + Duration::new(1, 5);
         assert_eq!(contents.time, Some(time));
+    }
+
+    #[test]
+    fn a_time_of_32_bits_is_decoded() {
+        let data = [1_i32, 5].map(i32::to_ne_bytes).concat();
+        let control = message(libc::SCM_TIMESTAMPNS, HEADER + 8, &data);
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1, 5);
+        assert_eq!(Contents::of(&control).time, Some(time));
     }
 
     #[test]

@@ -195,10 +195,13 @@ pub(crate) fn bound_file(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// Sets the permission bits of a file that is open with `O_PATH`: fchmodat2(2), since Linux 6.6; ENOSYS
 /// before.
 pub(crate) fn fchmod_path(file: BorrowedFd<'_>, mode: Mode) -> Result<()> {
+    // asm-generic/unistd.h; libc has it for some targets only. On Alpha and MIPS, which have other numbers, it
+    // is a call that does not exist: ENOSYS.
+    const FCHMODAT2: libc::c_long = 452;
     // SAFETY: the path is a live C string, and the other arguments are numbers.
     let set = unsafe {
         libc::syscall(
-            libc::SYS_fchmodat2,
+            FCHMODAT2,
             file.as_raw_fd(),
             c"".as_ptr(),
             mode.bits(),
@@ -265,22 +268,6 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     let pidfd = descriptor_number(Errno::result(pidfd)?)?;
     // SAFETY: the call has just made this descriptor.
     Ok(unsafe { own(pidfd) })
-}
-
-/// Returns whether the process of a pidfd has not been reaped; pidfd_send_signal(2) with signal 0.
-pub(crate) fn process_exists(pidfd: BorrowedFd<'_>) -> bool {
-    // SAFETY: the call takes three numbers, checks them, and reads nothing through the null pointer.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            0,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    // EPERM: it exists, and may not be sent a signal.
-    matches!(Errno::result(sent), Ok(_) | Err(Errno::EPERM))
 }
 
 /// Copies a descriptor of another process; pidfd_getfd(2).

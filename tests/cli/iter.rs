@@ -141,7 +141,7 @@ fn the_queue_of_a_stuck_daemon_can_be_looked_at() {
     assert!(queue.starts_with('{') && queue.contains("\"s\""), "{queue}");
     daemon.write("go\n");
     assert_eq!([daemon.line(), daemon.line()], ["1", "2"]);
-    assert!(daemon.finish().code() == Some(0));
+    assert_eq!(daemon.finish().code(), Some(0));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn the_queue_of_another_process_can_be_taken() {
         ));
     daemon.write("go\n");
     assert_eq!([daemon.line(), daemon.line()], ["3", "4"]);
-    assert!(daemon.finish().code() == Some(0));
+    assert_eq!(daemon.finish().code(), Some(0));
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn two_programs_do_not_peek_at_one_socket_at_once() {
         1,
         "udgram: cannot peek: another udgram is peeking at this socket",
     );
-    assert!(held.read() == numbers(queued));
+    assert_eq!(held.read(), numbers(queued));
     peek().run().succeeds(numbers(queued));
 }
 

@@ -4,12 +4,12 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use crate::harness::{Sandbox, installed, limited};
+use crate::harness::{Sandbox, installed, limited, spawn};
 
 /// Returns the byte string that is in base64 in the case.
 fn bytes(value: &Value) -> Vec<u8> {
@@ -100,11 +100,11 @@ fn udgram_does_what_a_second_implementation_computes() {
     }
     let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/reference.py");
     let number = std::env::var("UDGRAM_ORACLE").unwrap_or_else(|_| "1 300".to_owned());
-    let cases = Command::new("python3")
-        .arg(reference)
-        .args(number.split(' '))
-        .output()
-        .unwrap();
+    // Started as other programs are, so that it does not keep copies of other tests' descriptors.
+    let mut python = Command::new("python3");
+    python.arg(reference).args(number.split(' '));
+    let python = spawn(python.stdout(Stdio::piped())).unwrap();
+    let cases = python.wait_with_output().unwrap();
     assert!(cases.status.success(), "{cases:?}");
     let sandbox = Sandbox::new();
     let cases = String::from_utf8(cases.stdout).unwrap();

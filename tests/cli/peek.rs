@@ -226,7 +226,8 @@ fn a_datagram_of_four_megabytes_is_printed_whole() {
         .stdin(&whole)
         .run()
         .succeeds("");
-    assert!(server.take() == whole.as_bytes());
+    let arrived = server.take() == whole.as_bytes();
+    assert!(arrived, "another datagram arrived");
     peek.finish().succeeds(whole + "\n");
 }
 
@@ -379,7 +380,8 @@ fn a_blocked_stdout_does_not_delay_the_observed_socket() {
     // More than fits into the ring and the pipe.
     for _ in 0..400 {
         client.send(&datagram).unwrap();
-        assert!(server.take() == datagram);
+        let arrived = server.take() == datagram;
+        assert!(arrived, "another datagram arrived");
     }
     peek.signal(Signal::SIGTERM);
     let outcome = peek.finish().dies_of(Signal::SIGTERM, "");

@@ -224,7 +224,7 @@ fn all_packets_of_concurrent_senders_are_observed_in_the_order_of_each() {
             for datagram in all {
                 let sender = usize::from_ne_bytes(*datagram.first_chunk().unwrap());
                 let number = next.entry(sender).or_default();
-                assert!(datagram == message(sender, *number));
+                assert_eq!(datagram, message(sender, *number));
                 *number += 1;
             }
             assert_eq!(next.len(), SENDERS);
@@ -293,7 +293,8 @@ fn packets_lost_by_a_slow_reader_are_counted() {
         let mut sent = 0;
         while observer.lost() < 3 {
             client.send(&large).unwrap();
-            assert!(take(&daemon) == large);
+            let arrived = take(&daemon) == large;
+            assert!(arrived, "another datagram arrived");
             sent += 1;
         }
         client.send(b"small").unwrap();

@@ -1,6 +1,7 @@
 //! Colours for JSON on a terminal. The text between the colour codes is unchanged, byte for byte.
 
 use crate::cli::When;
+use crate::terminal::wants_color;
 use anstyle::{AnsiColor, Style};
 use std::io::Write;
 
@@ -14,9 +15,7 @@ pub(crate) fn wanted(when: When, terminal: bool) -> bool {
     match when {
         When::Always => true,
         When::Never => false,
-        When::Auto => {
-            terminal && !anstyle_query::no_color() && anstyle_query::term_supports_ansi_color()
-        }
+        When::Auto => terminal && wants_color(),
     }
 }
 

@@ -61,9 +61,10 @@ impl Service {
             [b'@', name @ ..] => Address::Abstract(name.into()),
             path => Address::Pathname(path.into()),
         };
+        let destination = Destination::named(&address)?;
         let message = Outgoing {
             bytes,
-            to: Some(&Destination::named(&address)?),
+            to: Some(&destination),
             control,
         };
         let socket = DatagramSocket::new()?;

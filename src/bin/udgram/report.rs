@@ -1,9 +1,11 @@
-//! Prints diagnostics on stderr, one line each: `udgram: `, the message, the cause, the hint.
+//! Prints diagnostics on stderr, one line each: `udgram: `, the message, the cause, the hint. On a terminal, the
+//! words that say what kind of line it is are coloured.
 
 use crate::exit::{Exit, Failure};
 use crate::stderr;
-use crate::terminal::{Controls, escape_controls, shell_word};
+use crate::terminal::{self, Controls, escape_controls, shell_word};
 use crate::verbosity::Verbosity;
+use anstyle::{AnsiColor, Style};
 use anyhow::Error;
 use nix::errno::Errno;
 use std::borrow::Cow;
@@ -11,6 +13,21 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 use udgram::{Address, ErrorKind, Subject, strerror};
+
+/// `udgram:` before an error.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// `warning:`.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// `hint:`.
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// The kind of a diagnostic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Error,
+    Warning,
+    Note,
+}
 
 /// A printer of diagnostics.
 #[derive(Debug, Clone, Copy)]
@@ -52,37 +69,54 @@ impl Report {
     fn error_with_hint(self, error: &Error, hint: Option<&str>) {
         let causes: Vec<String> = error.chain().map(in_words).collect();
         let message = causes.join(": ");
-        match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
-            Some(hint) => self.line(&format!("{message} (hint: {hint})")),
-            None => self.line(&message),
-        }
+        let hint = hint.filter(|_| self.verbosity != Verbosity::Quiet);
+        self.line(Kind::Error, &message, hint);
     }
 
     /// Prints a warning: something is not as expected, and the program continues.
     pub(crate) fn warning(self, message: impl Display) {
         if self.verbosity != Verbosity::Quiet {
-            self.line(&format!("warning: {message}"));
+            self.line(Kind::Warning, &message.to_string(), None);
         }
     }
 
     /// Prints the totals of `--stats`, whatever the verbosity.
     pub(crate) fn total(self, message: impl Display) {
-        self.line(&message.to_string());
+        self.line(Kind::Note, &message.to_string(), None);
     }
 
     /// Prints a note, with `--verbose`.
     pub(crate) fn note(self, message: impl Display) {
         if self.is_verbose() {
-            self.line(&message.to_string());
+            self.line(Kind::Note, &message.to_string(), None);
         }
     }
 
     #[allow(clippy::unused_self)] // A `Report` is the only way to print.
-    fn line(self, message: &str) {
-        // Quoted text is escaped already. The messages of other crates may have line ends.
-        let message = escape_controls(message, Controls::Space);
-        stderr::write_line(&format!("udgram: {message}\n"));
+    fn line(self, kind: Kind, message: &str, hint: Option<&str>) {
+        let colored = stderr::is_terminal() && terminal::wants_color();
+        stderr::write_line(&in_line(kind, message, hint, colored));
     }
+}
+
+/// Returns the line of a diagnostic. Colours do not change its text.
+fn in_line(kind: Kind, message: &str, hint: Option<&str>, colored: bool) -> String {
+    let paint = |word: &str, style: Style| {
+        let style = if colored { style } else { Style::new() };
+        format!("{style}{word}{style:#}")
+    };
+    let start = match kind {
+        Kind::Error => paint("udgram:", ERROR),
+        Kind::Warning => format!("udgram: {}", paint("warning:", WARNING)),
+        Kind::Note => "udgram:".to_owned(),
+    };
+    // Quoted text is escaped already. The messages of other crates may have line ends.
+    let message = escape_controls(message, Controls::Space);
+    let Some(hint) = hint else {
+        return format!("{start} {message}\n");
+    };
+    let hint = escape_controls(hint, Controls::Space);
+    format!("{start} {message} ({} {hint})\n", paint("hint:", HINT))
 }
 
 /// Returns the text of a cause, without the name and the number of an errno.

@@ -105,6 +105,11 @@ impl Channel {
     }
 }
 
+/// Returns whether stderr is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    lock().kind == Kind::Terminal
+}
+
 /// Writes a line. Does nothing if stderr is closed, full or without a reader: there is no other place
 /// to report that.
 pub(crate) fn write_line(line: &str) {

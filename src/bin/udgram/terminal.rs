@@ -1,10 +1,18 @@
 //! Escapes control and format characters, so that text from outside cannot control a terminal or
-//! reorder what it shows, and quotes words that a user may paste into a shell.
+//! reorder what it shows, and quotes words that a user may paste into a shell. It also finds whether the
+//! user of a terminal wants colours.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use udgram::Quoted;
+
+/// Returns whether the environment permits colours on a terminal: `NO_COLOR`, `CLICOLOR` and `TERM`.
+pub(crate) fn wants_color() -> bool {
+    !anstyle_query::no_color()
+        && anstyle_query::clicolor() != Some(false)
+        && anstyle_query::term_supports_ansi_color()
+}
 
 /// The replacement of the characters of [`Quoted::escapes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
 use anyhow::Result;
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs::{metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +31,9 @@ pub(crate) fn run(options: &Options, report: Report) -> Result<Exit> {
         descriptor_use: DescriptorUse::Described,
         color: options.counting.shown.color,
     };
-    let needs = printing.needs();
+    let mut needs = printing.needs();
+    // The names of commands would take a pidfd for each sender, beside the socket of each client.
+    needs.retain(|option| *option != libc::SO_PASSPIDFD);
     let request = Request {
         source: Source::Bound(&options.address),
         connect: None,
@@ -93,12 +96,10 @@ fn is_same_file(bound: &Address<'_>, peer: &Address<'_>) -> bool {
 
 /// Raises the number of descriptors that this process may have open as far as it may: each client has a
 /// socket. Returns the number.
-fn raise_descriptor_limit() -> u64 {
+fn raise_descriptor_limit() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
     };
-    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    }
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
 }

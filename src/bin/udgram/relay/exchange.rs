@@ -160,7 +160,6 @@ impl Exchange {
                     .pass(front, recipient.clone(), bytes, descriptors, report)?;
             refused |= delivery == Delivery::Refused;
         }
-        self.printer.end_batch();
         if refused {
             // The peer learns at its next answer that the client has gone, as if it had sent it itself.
             self.first.clients.close(token);
@@ -209,9 +208,8 @@ impl Exchange {
 }
 
 /// Makes the clients of a relay whose process may have `limit` descriptors open.
-pub(crate) fn clients(limit: u64, timeout: Option<Duration>) -> Clients {
+pub(crate) fn clients(limit: usize, timeout: Option<Duration>) -> Clients {
     /// The largest number of clients with a socket each.
     const MAX: usize = 4096;
-    let quarter = usize::try_from(limit / 4).unwrap_or(MAX);
-    Clients::new(quarter.clamp(8, MAX), timeout)
+    Clients::new((limit / 4).clamp(8, MAX), timeout)
 }

@@ -55,7 +55,7 @@ pub(crate) struct Settings<'s> {
     pub(crate) printing: ReceiveOptions,
     pub(crate) growth: Growth,
     /// The number of descriptors that the process may have open.
-    pub(crate) descriptor_limit: u64,
+    pub(crate) descriptor_limit: usize,
 }
 
 /// The packets that clients can still send.
@@ -116,8 +116,7 @@ impl Relay {
         let limit = settings.descriptor_limit;
         let clients = exchange::clients(limit, settings.timeout);
         // A quarter of the descriptors may be received with one batch.
-        let each = MAX_DESCRIPTORS as u64;
-        let slots = usize::try_from((limit / 4 / each).max(1)).unwrap_or(BATCH);
+        let slots = (limit / 4 / MAX_DESCRIPTORS).max(1);
         let users = Users::of_this_process();
         let batch = |slots: usize| Batch::new(&*socket, settings.printing.space, slots);
         Ok(Self {
@@ -241,7 +240,6 @@ impl Relay {
         for mut datagram in self.questions.datagrams() {
             self.exchange.take(&mut datagram, now)?;
         }
-        self.exchange.printer.end_batch();
         Ok(true)
     }
 
