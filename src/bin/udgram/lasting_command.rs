@@ -55,6 +55,8 @@ pub(crate) struct LastingCommand {
     searched: usize,
     buffer: Box<[u8]>,
     stage: Stage,
+    /// True once it has closed its stdin or its stdout.
+    faulty: bool,
 }
 
 /// The stage of the life of a command.
@@ -117,6 +119,7 @@ impl LastingCommand {
             searched: 0,
             buffer: vec![0; READ_SIZE].into(),
             stage: Stage::Running,
+            faulty: false,
         })
     }
 
@@ -209,6 +212,7 @@ impl LastingCommand {
                     self.input = None;
                     self.lines.clear();
                     self.written = 0;
+                    self.faulty = true;
                     return Err(Fault::ClosedInput);
                 }
             }
@@ -249,6 +253,7 @@ impl LastingCommand {
         match nix::unistd::read(output, &mut self.buffer) {
             Ok(0) => {
                 self.output = None;
+                self.faulty = true;
                 return Err(Fault::ClosedOutput);
             }
             Ok(count) => self.add_printed(count),
@@ -298,13 +303,17 @@ impl LastingCommand {
     }
 
     /// Closes its stdin once all is written. It is ended if it has not ended by the deadline.
-    pub(crate) fn close(&mut self, deadline: Option<Instant>) -> Result<(), Fault> {
+    pub(crate) fn close(&mut self, deadline: Option<Instant>) {
         if matches!(self.stage, Stage::Running | Stage::Closing(_)) {
             self.stage = Stage::Closing(deadline);
             // The pipe is closed at once if nothing is left to write.
-            return self.write();
+            let _ = self.write();
         }
-        Ok(())
+    }
+
+    /// Returns whether it has closed its stdin or its stdout: it may answer no more.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.faulty
     }
 
     fn pass_deadlines(&mut self) {

@@ -48,8 +48,6 @@ pub(crate) struct PipeCommand<'l> {
     end_reported: bool,
     /// The time that the command has for each remaining answer after --count or --timeout; `None` is no limit.
     patience: Option<Duration>,
-    /// True once the command has closed its stdin or its stdout: it may answer no more.
-    faulty: bool,
     /// True if udgram ends the command, which may go on until its stdin ends.
     closed: bool,
     /// The exit for what was wrong with the command or with an answer.
@@ -78,7 +76,6 @@ impl<'l> PipeCommand<'l> {
             stall_reported: false,
             end_reported: false,
             patience: timeout.map(|timeout| timeout.max(END_TIMEOUT)),
-            faulty: false,
             closed: false,
             failure: None,
         })
@@ -206,7 +203,6 @@ impl<'l> PipeCommand<'l> {
             }
             // It may be ending; if it goes on, it is ended.
             Err(Fault::ClosedInput | Fault::ClosedOutput) => {
-                self.faulty = true;
                 self.close(Some(END_TIMEOUT));
             }
         }
@@ -309,14 +305,15 @@ impl<'l> PipeCommand<'l> {
         Some(left)
     }
 
-    /// Closes the stdin of the command, which is ended if it has not ended after `time`.
+    /// Closes the stdin of the command, which is ended if it has not ended after `time`, or after a second if it
+    /// may answer no more.
     fn close(&mut self, time: Option<Duration>) {
         let deadline =
             |time: Option<Duration>| time.and_then(|time| Instant::now().checked_add(time));
-        if self.command.close(deadline(time)).is_err() {
-            self.faulty = true;
-            // The pipe is closed, and nothing is left to write.
-            let _ = self.command.close(deadline(Some(END_TIMEOUT)));
+        self.command.close(deadline(time));
+        // The call may be the first that finds its stdin closed.
+        if self.command.is_faulty() {
+            self.command.close(deadline(Some(END_TIMEOUT)));
         }
     }
 
@@ -349,7 +346,7 @@ impl<'l> PipeCommand<'l> {
             }
             if answered.is_none() || !limited && answered != Some(self.answered) {
                 answered = Some(self.answered);
-                self.close(if limited || self.faulty || self.awaiting.is_empty() {
+                self.close(if limited || self.awaiting.is_empty() {
                     Some(END_TIMEOUT)
                 } else {
                     self.patience
