@@ -570,6 +570,28 @@ fn a_peer_that_connects_to_one_client_is_reported_and_gets_no_packets_of_others(
 }
 
 #[test]
+fn a_peer_that_connects_to_another_client_does_not_keep_the_relay_awake() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let mut relay = relay(&sandbox, &["s", "daemon"]);
+    let [client, other] = ["client", "other"].map(|name| sandbox.bind(name));
+    let [from, to] = [&client, &other].map(|client| {
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        let _ = relay.line();
+        daemon.take_from().1
+    });
+    daemon.connect_addr(&from).unwrap();
+    client.send_to(b"2", sandbox.path("s")).unwrap();
+    let _ = relay.line();
+    // The unread packet is dropped, and its sender's socket gets an error.
+    daemon.connect_addr(&to).unwrap();
+    relay.wait_asleep();
+    answer(&daemon, b"3", &from);
+    assert_eq!(client.take(), b"3");
+    ends_silently(relay);
+}
+
+#[test]
 fn a_client_that_restarts_is_answered_at_its_name() {
     let sandbox = Sandbox::new();
     let daemon = sandbox.bind("daemon");
@@ -764,6 +786,24 @@ fn what_was_accepted_before_a_signal_is_passed_on() {
         assert_eq!(outcome.stdout().split(|byte| *byte == b'\n').count(), 9);
         assert!(!sandbox.exists("s"));
     }
+}
+
+#[test]
+fn nothing_delays_the_end_when_everything_is_passed_on() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let copy = sandbox.bind("copy");
+    let times = (0..8).map(|_| {
+        let relay = quiet_relay(&sandbox, &["s", "daemon", "copy"]);
+        let client = UnixDatagram::unbound().unwrap();
+        client.send_to(b"0", sandbox.path("s")).unwrap();
+        assert_eq!((daemon.take(), copy.take()), (b"0".to_vec(), b"0".to_vec()));
+        let start = Instant::now();
+        ends_silently(relay);
+        start.elapsed()
+    });
+    // The time that packets have to be passed on.
+    assert!(times.min() < Some(Duration::from_secs(1)));
 }
 
 #[test]

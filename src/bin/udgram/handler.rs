@@ -80,8 +80,17 @@ pub(crate) trait Handler {
     fn stop(&mut self) {}
 
     /// Tries to complete pending work, until `until` at most, and reports the rest.
-    fn finish(&mut self, client: &Client, report: Report, until: Deadline, wake: &Wake<'_>) {
+    ///
+    /// May fail after a signal if `until` is no limit. Then call it again with one.
+    fn finish(
+        &mut self,
+        client: &Client,
+        report: Report,
+        until: Deadline,
+        wake: &Wake<'_>,
+    ) -> Result<()> {
         let _ = (client, report, until, wake);
+        Ok(())
     }
 }
 

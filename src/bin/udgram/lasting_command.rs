@@ -55,6 +55,8 @@ pub(crate) struct LastingCommand {
     searched: usize,
     buffer: Box<[u8]>,
     stage: Stage,
+    /// True once it has closed its stdin or its stdout.
+    faulty: bool,
 }
 
 /// The stage of the life of a command.
@@ -62,8 +64,8 @@ pub(crate) struct LastingCommand {
 pub(crate) enum Stage {
     /// It runs.
     Running,
-    /// Its stdin is closed once all is written; it gets SIGTERM at this time.
-    Closing(Instant),
+    /// Its stdin is closed once all is written; it gets SIGTERM at this time, if there is one.
+    Closing(Option<Instant>),
     /// It was sent SIGTERM; it gets SIGKILL at this time.
     Terminated(Instant),
     /// It has ended by itself; `None` if its status is unknown, because it was reaped elsewhere.
@@ -117,6 +119,7 @@ impl LastingCommand {
             searched: 0,
             buffer: vec![0; READ_SIZE].into(),
             stage: Stage::Running,
+            faulty: false,
         })
     }
 
@@ -209,6 +212,7 @@ impl LastingCommand {
                     self.input = None;
                     self.lines.clear();
                     self.written = 0;
+                    self.faulty = true;
                     return Err(Fault::ClosedInput);
                 }
             }
@@ -249,6 +253,7 @@ impl LastingCommand {
         match nix::unistd::read(output, &mut self.buffer) {
             Ok(0) => {
                 self.output = None;
+                self.faulty = true;
                 return Err(Fault::ClosedOutput);
             }
             Ok(count) => self.add_printed(count),
@@ -298,18 +303,23 @@ impl LastingCommand {
     }
 
     /// Closes its stdin once all is written. It is ended if it has not ended by the deadline.
-    pub(crate) fn close(&mut self, deadline: Instant) {
+    pub(crate) fn close(&mut self, deadline: Option<Instant>) {
         if matches!(self.stage, Stage::Running | Stage::Closing(_)) {
             self.stage = Stage::Closing(deadline);
-            // The pipe is closed at once if nothing is left to write; a fault is noticed again later.
+            // The pipe is closed at once if nothing is left to write.
             let _ = self.write();
         }
+    }
+
+    /// Returns whether it has closed its stdin or its stdout: it may answer no more.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.faulty
     }
 
     fn pass_deadlines(&mut self) {
         let now = Instant::now();
         match self.stage {
-            Stage::Closing(deadline) if deadline <= now => {
+            Stage::Closing(Some(deadline)) if deadline <= now => {
                 self.signal(Signal::SIGTERM);
                 self.stage = Stage::Terminated(now + TERMINATION_TIMEOUT);
             }
@@ -322,14 +332,21 @@ impl LastingCommand {
     /// alone.
     pub(crate) fn soon(&self) -> Option<Duration> {
         let deadline = match self.stage {
-            Stage::Running => None,
-            Stage::Closing(deadline) | Stage::Terminated(deadline) => {
+            Stage::Running | Stage::Closing(None) => None,
+            Stage::Closing(Some(deadline)) | Stage::Terminated(deadline) => {
                 Some(deadline.saturating_duration_since(Instant::now()))
             }
             Stage::Ended(_) | Stage::Killed => Some(Duration::ZERO),
         };
         let check = self.pidfd.is_none().then_some(EXIT_CHECK_INTERVAL);
         deadline.into_iter().chain(check).min()
+    }
+
+    /// Drops what it has printed and was not taken.
+    pub(crate) fn discard_printed(&mut self) {
+        self.printed.clear();
+        self.taken = 0;
+        self.searched = 0;
     }
 
     /// Kills the command and the processes that it has started.

@@ -10,7 +10,7 @@ use crate::printer::Printer;
 use crate::protocol::Client;
 use crate::report::Report;
 use crate::shell::{ShellLine, describe};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ use udgram::wait::{Deadline, Wake, pause};
 const MAX_UNDER_WAY: usize = 100;
 /// The time after which a packet that is not answered is reported.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// The time that the command has for the remaining answers, and to end, once its stdin is closed.
+/// The time that the command has to end once its stdin is closed, and for the remaining answers after a signal.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A command that answers packets in their order. Packets are numbered from 1, as lines of its stdin.
@@ -46,6 +46,8 @@ pub(crate) struct PipeCommand<'l> {
     stall_reported: bool,
     /// True once the end of the command was reported.
     end_reported: bool,
+    /// The time that the command has for each remaining answer after --count or --timeout; `None` is no limit.
+    patience: Option<Duration>,
     /// True if udgram ends the command, which may go on until its stdin ends.
     closed: bool,
     /// The exit for what was wrong with the command or with an answer.
@@ -58,6 +60,7 @@ impl<'l> PipeCommand<'l> {
         line: &'l OsStr,
         protocol: Protocol,
         terminator: Terminator,
+        timeout: Option<Duration>,
     ) -> Result<Self> {
         let line = ShellLine::new(line)?;
         let command = LastingCommand::start(&line, terminator.byte())?;
@@ -72,6 +75,7 @@ impl<'l> PipeCommand<'l> {
             since: Instant::now(),
             stall_reported: false,
             end_reported: false,
+            patience: timeout.map(|timeout| timeout.max(END_TIMEOUT)),
             closed: false,
             failure: None,
         })
@@ -97,7 +101,8 @@ impl<'l> PipeCommand<'l> {
         if let Some(other) = other {
             self.command.watch(other.as_fd())?;
         }
-        Ok(self.command.events().try_clone_to_owned()?)
+        let events = self.command.events().try_clone_to_owned();
+        events.context("cannot wait for CMD")
     }
 
     /// Returns whether the command has ended.
@@ -198,7 +203,7 @@ impl<'l> PipeCommand<'l> {
             }
             // It may be ending; if it goes on, it is ended.
             Err(Fault::ClosedInput | Fault::ClosedOutput) => {
-                self.command.close(Instant::now() + END_TIMEOUT);
+                self.close(Some(END_TIMEOUT));
             }
         }
         if self.command.has_ended() {
@@ -227,6 +232,8 @@ impl<'l> PipeCommand<'l> {
     /// Ends the command and reports why.
     fn fail(&mut self, why: std::fmt::Arguments<'_>, report: Report) {
         self.command.kill();
+        // What it has printed since is not reported, too.
+        self.command.discard_printed();
         self.failure = Some(Exit::Refused);
         let message = format!("{} {why}", self.line.quoted());
         report.error(&Failure::error(Exit::Refused, message));
@@ -281,7 +288,7 @@ impl<'l> PipeCommand<'l> {
 
     /// Reports once that a packet is not answered for a while. Returns the time until the next check.
     fn check_stall(&mut self, report: Report) -> Option<Duration> {
-        let runs = matches!(self.command.stage(), Stage::Running);
+        let runs = matches!(self.command.stage(), Stage::Running | Stage::Closing(None));
         if self.stall_reported || !runs || self.awaiting.is_empty() {
             return None;
         }
@@ -298,9 +305,22 @@ impl<'l> PipeCommand<'l> {
         Some(left)
     }
 
+    /// Closes the stdin of the command, which is ended if it has not ended after `time`, or after a second if it
+    /// may answer no more.
+    fn close(&mut self, time: Option<Duration>) {
+        let deadline =
+            |time: Option<Duration>| time.and_then(|time| Instant::now().checked_add(time));
+        self.command.close(deadline(time));
+        // The call may be the first that finds its stdin closed.
+        if self.command.is_faulty() {
+            self.command.close(deadline(Some(END_TIMEOUT)));
+        }
+    }
+
     /// Closes the stdin of the command, sends the remaining answers, and reports the packets that are not
-    /// answered. Waits for the end of the command for a second; without a limit, for a second after each
-    /// answer.
+    /// answered. Without a limit, each answer has the time of --timeout. Then the command has a second to end.
+    ///
+    /// Fails after a signal if there was no limit. Then call it again with one.
     pub(crate) fn finish(
         &mut self,
         client: &Client,
@@ -308,14 +328,15 @@ impl<'l> PipeCommand<'l> {
         report: Report,
         until: Deadline,
         wake: &Wake<'_>,
-    ) {
+    ) -> Result<()> {
+        let limited = until.remaining().is_some();
         self.closed |= !self.command.has_ended();
         if until.passed() {
             self.command.kill();
         }
-        self.command.close(Instant::now() + END_TIMEOUT);
         self.unseen = 0;
-        let mut answered = self.answered;
+        // The number of answers at the last change of the deadline.
+        let mut answered = None;
         loop {
             let Ok(mut soon) = self.work(client, answers, report) else {
                 break;
@@ -323,19 +344,27 @@ impl<'l> PipeCommand<'l> {
             if self.command.has_ended() {
                 break;
             }
-            if answered != self.answered && until.remaining().is_none() {
-                answered = self.answered;
-                self.command.close(Instant::now() + END_TIMEOUT);
+            if answered.is_none() || !limited && answered != Some(self.answered) {
+                answered = Some(self.answered);
+                self.close(if limited || self.awaiting.is_empty() {
+                    Some(END_TIMEOUT)
+                } else {
+                    self.patience
+                });
+                continue;
             }
             if let Ok(Some(retry)) = answers.retry(client, report) {
                 soon = Some(soon.map_or(retry, |soon| soon.min(retry)));
             }
-            if self.pause(Deadline::after(soon), wake).is_err() {
-                break;
+            match self.pause(Deadline::after(soon), wake) {
+                Ok(()) => {}
+                Err(error) if !limited => return Err(error.into()),
+                Err(_) => break,
             }
         }
         self.command.kill();
         self.report_end(report);
+        Ok(())
     }
 
     /// Waits until [`work`](Self::work) has something to do.

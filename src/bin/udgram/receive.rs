@@ -159,7 +159,8 @@ impl<H: Handler> Receiver<H> {
             self.printer.output.flush(&wake)?;
             let report = self.printer.report;
             let ended = self.handler.has_ended();
-            self.handler.finish(client, report, Deadline::NEVER, &wake);
+            self.handler
+                .finish(client, report, Deadline::NEVER, &wake)?;
             if ended && self.origin == Origin::New {
                 self.drain_for(client, Duration::ZERO, &wake)?;
                 self.printer.flush_after_signal()?;
@@ -177,7 +178,7 @@ impl<H: Handler> Receiver<H> {
             let _ = self.printer.output.flush_at_exit();
             if Exit::of(error) != Exit::Signal(Signal::SIGPIPE) {
                 let (report, now) = (self.printer.report, Deadline::after(Some(Duration::ZERO)));
-                self.handler.finish(client, report, now, &Wake::default());
+                let _ = self.handler.finish(client, report, now, &Wake::default());
             }
         }
         if self.unhandled > 0 && self.handler.answers() {
@@ -531,8 +532,7 @@ impl<H: Handler> Receiver<H> {
             }
         }
         let report = self.printer.report;
-        self.handler.finish(client, report, intake.until, wake);
-        Ok(())
+        self.handler.finish(client, report, intake.until, wake)
     }
 
     /// Waits until the handler may take more.

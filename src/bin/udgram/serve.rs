@@ -140,11 +140,18 @@ impl Handler for Server<'_> {
         }
     }
 
-    fn finish(&mut self, client: &Client, report: Report, until: Deadline, wake: &Wake<'_>) {
+    fn finish(
+        &mut self,
+        client: &Client,
+        report: Report,
+        until: Deadline,
+        wake: &Wake<'_>,
+    ) -> Result<()> {
         let answers = &mut self.answers;
         if let Action::Pipe(command) = &mut self.action {
-            command.finish(client, answers, report, until, wake);
+            command.finish(client, answers, report, until, wake)?;
         }
         answers.finish(client, report, until, wake);
+        Ok(())
     }
 }

@@ -31,6 +31,7 @@ const NOT_FOR_COMMANDS_PREFIXES: [&str; 2] = ["LISTEN_", "WATCHDOG_"];
 /// dash, bash and ksh.
 const SHELL_WORDS: &[&str] = &[
     ".",
+    ":",
     "alias",
     "bg",
     "bind",
@@ -257,9 +258,9 @@ mod tests {
             ["./handler.py", "--level=3"]
         );
         for text in [
-            "", "  ", "true", "echo x", "x=1 env", "a|b", "a;b", "a&", "a>b", "a<b", "$a", "a $b",
-            "`a`", "(a)", "{ a", "a *", "a ?", "a [b]", "a ~", "a 'b'", "a \"b\"", "a\\b", "a #b",
-            "! a", "a\nb", "%1", "if", "jq .a^b", "jq {a,b}",
+            "", "  ", ":", "true", "echo x", "x=1 env", "a|b", "a;b", "a&", "a>b", "a<b", "$a",
+            "a $b", "`a`", "(a)", "{ a", "a *", "a ?", "a [b]", "a ~", "a 'b'", "a \"b\"", "a\\b",
+            "a #b", "! a", "a\nb", "%1", "if", "jq .a^b", "jq {a,b}",
         ] {
             assert_eq!(words(text), [""; 0], "{text}");
         }

@@ -95,11 +95,11 @@ fn needs(options: &Listen, wanted: ReceiveOptions) -> Vec<libc::c_int> {
 /// Makes the server that answers the packets, and starts the command of --pipe.
 fn server<'l>(options: &'l Listen, origin: Origin, signals: &'l Signals) -> Result<Server<'l>> {
     let packets = options.receive.packets;
-    let protocol = packets.protocol;
+    let (protocol, timeout) = (packets.protocol, options.timeout.0);
     let action = match (&options.exec, &options.pipe, options.echo) {
         (Some(command), ..) => Action::Run(ShellCommand::new(command, protocol, signals)?),
         (_, Some(command), _) => {
-            let command = PipeCommand::start(command, protocol, packets.terminator())?;
+            let command = PipeCommand::start(command, protocol, packets.terminator(), timeout)?;
             Action::Pipe(command.into())
         }
         (.., true) => Action::Echo,

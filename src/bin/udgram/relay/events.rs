@@ -21,6 +21,8 @@ pub(crate) enum Interest {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event {
     pub(crate) token: u64,
+    /// True also if an error is pending, which is reported until a receive has returned it: ECONNRESET, when
+    /// the peer connects elsewhere (`unix_dgram_disconnected`).
     pub(crate) readable: bool,
 }
 
@@ -56,7 +58,9 @@ impl Events {
         };
         let ready = self.ready[..count].iter().map(|event| Event {
             token: event.data(),
-            readable: event.events().intersects(EpollFlags::EPOLLIN),
+            readable: event
+                .events()
+                .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLERR),
         });
         Ok(ready.collect())
     }
