@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(fields) => check(&fields),
         Err(error) => assert!(error.offset() <= bytes.len()),
     }
-    let Ok(written) = str::from_utf8(bytes) else {
+    let Ok(written) = std::str::from_utf8(bytes) else {
         return;
     };
     match FieldList::from_json(written) {

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(message) => assert!(check(&message), "{}", message.to_json()),
         Err(error) => assert!(error.offset() <= bytes.len()),
     }
-    let Ok(written) = str::from_utf8(bytes) else {
+    let Ok(written) = std::str::from_utf8(bytes) else {
         return;
     };
     match SyslogMessage::from_json(written) {
