@@ -82,7 +82,7 @@ type Notification = (Vec<u8>, Vec<OwnedFd>);
 pub(crate) struct Forwarding {
     service: Service,
     held: VecDeque<Notification>,
-    /// Whether the last notification was dropped, which has been reported.
+    /// True if the last notification was dropped, which has been reported.
     failing: bool,
 }
 
