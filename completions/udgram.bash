@@ -5,15 +5,38 @@ _udgram_addresses() {
     "$1" ls --candidates 2>/dev/null
 }
 
-# The descriptors that udgram would inherit, or those of the process named in $1.
+# What can be sent to: live sockets, whichever way their pathnames are written in $2, and directories, which may
+# have some.
+_udgram_peers() {
+    local -a live files
+    local file socket
+    mapfile -t live < <(_udgram_addresses "$1")
+    ((${#live[@]})) && printf '%s\n' "${live[@]}"
+    mapfile -t files < <(compgen -f -- "$2")
+    for file in "${files[@]}"; do
+        if [[ -d $file ]]; then
+            printf '%s\n' "$file"
+        elif [[ -S $file ]]; then
+            for socket in "${live[@]}"; do
+                if [[ $file -ef ${socket%%$'\t'*} ]]; then
+                    printf '%s\t%s\n' "$file" "${socket#*$'\t'}"
+                    break
+                fi
+            done
+        fi
+    done
+}
+
+# The descriptors that udgram would inherit, or those of the process named in $1, each with a tab and what it is.
 _udgram_descriptors() {
     local descriptor
     if [[ $1 == *:* ]]; then
         for descriptor in "/proc/${1%%:*}/fd/"*; do
-            [[ -L $descriptor ]] && printf '%s\n' "${1%%:*}:${descriptor##*/}"
+            [[ -L $descriptor ]] || continue
+            printf '%s:%s\t%s\n' "${1%%:*}" "${descriptor##*/}" "$(readlink "$descriptor" 2>/dev/null)"
         done
     else
-        sh -c 'for descriptor in /proc/self/fd/*; do [ -e "$descriptor" ] && echo "${descriptor##*/}"; done'
+        sh -c 'for descriptor in /proc/$$/fd/*; do [ -e "$descriptor" ] && printf "%s\t%s\n" "${descriptor##*/}" "$(readlink "$descriptor")"; done'
     fi
 }
 
@@ -86,6 +109,13 @@ _udgram() {
         unset 'words[-1]'
     fi
     for word in "${words[@]:1}"; do
+        if [[ $dashes && $word == @(udgram|*/udgram) && $command:$positionals == @(recv|exec):0 ]]; then
+            # The command line of the udgram that runs as CMD.
+            local COMP_LINE=udgram${line#*" -- $word"}
+            local COMP_POINT=${#COMP_LINE}
+            _udgram "$@"
+            return
+        fi
         if [[ $option ]]; then
             option=''
         elif [[ $dashes || $word != -?* ]]; then
@@ -116,8 +146,9 @@ _udgram() {
     if [[ $option ]]; then
         case $command$option in
             recv--fd) ;;
-            *--bind | *--connect | *--to | *-b | *-c) kind=address ;;
+            *--bind | *-b) kind=address ;;
             *--fd | *--notify) kind=descriptor ;;
+            *--connect | *--to | *-c) kind=peer ;;
             *--protocol | *-p) kind=protocol ;;
             *--socket-fd | *-s) kind=socket ;;
             *--sockopt | *-o) kind=sockopt ;;
@@ -133,12 +164,13 @@ _udgram() {
     else
         case $command:$positionals in
             :*) kind='command' ;;
-            send:0) kind=address ;;
+            send:0) kind=peer ;;
             recv:0) kind=address ;;
             listen:0) kind=address ;;
             iter:0) kind=address ;;
-            talk:0) kind=address ;;
-            relay:*) kind=address ;;
+            talk:0) kind=peer ;;
+            relay:0) kind=address ;;
+            relay:*) kind=peer ;;
             ls:*) kind=address ;;
             sockopt:*) kind=name ;;
             completions:0) kind=shell ;;
@@ -152,9 +184,13 @@ _udgram() {
             compopt -o filenames 2>/dev/null
             mapfile -t candidates < <(_udgram_addresses "$1"; compgen -f -- "$value")
             ;;
+        peer)
+            compopt -o filenames 2>/dev/null
+            mapfile -t candidates < <(_udgram_peers "$1" "$value")
+            ;;
         socket)
             compopt -o filenames 2>/dev/null
-            mapfile -t candidates < <(_udgram_descriptors "$value"; _udgram_addresses "$1"; compgen -f -- "$value")
+            mapfile -t candidates < <(_udgram_descriptors "$value"; _udgram_peers "$1" "$value")
             ;;
         descriptor) mapfile -t candidates <<<"$(_udgram_descriptors "$value")" ;;
         sockopt)

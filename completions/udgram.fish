@@ -5,15 +5,34 @@ function __fish_udgram_addresses
     command udgram ls --candidates 2>/dev/null
 end
 
-# The descriptors that udgram would inherit, or those of the process before the colon.
+# What can be sent to: live sockets, whichever way their pathnames are written, and directories, which may have some.
+function __fish_udgram_peers
+    set -l live (__fish_udgram_addresses)
+    string join -- \n $live
+    set -l token (commandline -ct | string replace -r '^(--[^=]*=|-[a-z]+(?=[./]))' '')
+    __fish_complete_directories $token ''
+    for file in (complete -C "__fish_udgram_no_command $token" | string replace -r '\t.*' '')
+        test -S $file
+        or continue
+        for socket in $live
+            set -l parts (string split -m 1 \t -- $socket)
+            if test (path resolve -- $file) = (path resolve -- $parts[1])
+                printf '%s\t%s\n' $file $parts[2]
+                break
+            end
+        end
+    end
+end
+
+# The descriptors that udgram would inherit, or those of the process before the colon, with what they are.
 function __fish_udgram_descriptors
     set -l process (string match -rg '(?:^|=)(\d+):' -- (commandline -ct))
     if test -n "$process"
         for descriptor in /proc/$process/fd/*
-            printf '%s:%s\n' $process (path basename $descriptor)
+            printf '%s:%s\t%s\n' $process (path basename $descriptor) (readlink $descriptor 2>/dev/null)
         end
     else
-        sh -c 'for descriptor in /proc/self/fd/*; do [ -e "$descriptor" ] && echo "${descriptor##*/}"; done'
+        sh -c 'for descriptor in /proc/$$/fd/*; do [ -e "$descriptor" ] && printf "%s\\t%s\\n" "${descriptor##*/}" "$(readlink "$descriptor")"; done'
     end
 end
 
@@ -106,6 +125,14 @@ function __fish_udgram_wants_program
     and contains -- -- $words
 end
 
+# CMD, and what completes its arguments.
+function __fish_udgram_program
+    set -l words (commandline -opc)
+    set -l dashes (contains -i -- -- $words)
+    set -e words[1..$dashes]
+    complete -C (string join ' ' -- (string escape -- $words) (commandline -ct))
+end
+
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_udgram_global_optspecs
     string join \n q/quiet v/verbose h/help V/version
@@ -148,11 +175,11 @@ complete -c udgram -n "__fish_udgram_needs_command" -f -a "exec" -d 'Open a sock
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "help" -d 'Print the help of udgram or of a command'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s b -l bind -d 'Local address; \'\' for none [default: autobound]' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l to -d 'Send to this address: every argument is a packet' -r -f -a "(__fish_udgram_peers)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
@@ -181,8 +208,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wai
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l drop -d 'Drop packets that cannot be sent at once'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s c -l connect -d 'Exchange packets with this peer only' -r -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -211,8 +238,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take 
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l creds -d 'Ask for credentials; implies --envelope'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s c -l connect -d 'Exchange packets with this peer only' -r -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -245,8 +272,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -s 0 -l null -d 'P
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l peek -d 'Print what is sent to another process\'s socket'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l echo -d 'Send every datagram back to its sender'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s c -l connect -d 'Exchange packets with this peer only' -r -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -274,7 +301,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l creds -d 'Ask for credentials; implies --envelope'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l peek -d 'Leave the packets in the queue'
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
@@ -325,8 +352,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand ls" -s v -l verbose -d 'Al
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s a -l all -d 'Count each queue; list sockets without a name, too'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
@@ -337,8 +364,8 @@ complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -a "(__fish_udgram_addresses; __fish_udgram_descriptors)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
@@ -369,8 +396,9 @@ complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Pr
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in full'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
-complete -c udgram -n "__fish_udgram_wants_address send recv listen iter talk" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_wants_address send talk" -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_wants_address recv listen iter" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
-complete -c udgram -n "__fish_udgram_wants_program" -a "(__fish_complete_command)"
+complete -c udgram -n "__fish_udgram_wants_program" -f -a "(__fish_udgram_program)"

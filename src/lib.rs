@@ -19,8 +19,14 @@
 //! | `async` | the asynchronous client, server and endpoint, for any executor |
 //! | `typed` | packets of any serde type in CBOR and MessagePack; JSON needs no feature |
 //!
-//! The programs in `examples/` are complete: an echo server, passing descriptors, deadlines with tokio, a typed
-//! protocol.
+//! Complete programs: [an echo server][1], [passing descriptors][2], [deadlines with tokio][3], [a typed
+//! protocol][4]. Another page has [what corresponds to std, tokio and EasyNetwork][5].
+//!
+//! [1]: https://docs.rs/crate/udgram/latest/source/examples/echo_server.rs
+//! [2]: https://docs.rs/crate/udgram/latest/source/examples/pass_descriptor.rs
+//! [3]: https://docs.rs/crate/udgram/latest/source/examples/tokio_deadlines.rs
+//! [4]: https://docs.rs/crate/udgram/latest/source/examples/typed_protocol.rs
+//! [5]: https://docs.rs/crate/udgram/latest/source/docs/library.md
 //!
 //! # Protocols
 //!

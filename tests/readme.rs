@@ -1,4 +1,5 @@
-//! Checks README.md: its examples run as printed, and its exit statuses are the program's.
+//! Checks README.md and docs/*.md: their examples run as printed, their links lead somewhere, and the exit statuses and
+//! messages are the program's.
 //!
 //! An example is a block of shell with `<!-- run -->` before it and, where it prints anything, a block of text
 //! after it, in which `…` matches any text on the line. The comment may have more lines:
@@ -28,15 +29,29 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// A block of shell to run, and its output.
 #[derive(Debug)]
 struct Example {
-    /// Its first line in README.md.
-    line: usize,
+    /// The page and its first line there: `docs/syslog.md:12`.
+    place: String,
     needs: Vec<String>,
     script: String,
     output: String,
 }
 
-fn examples() -> Vec<Example> {
-    let lines: Vec<&str> = README.lines().collect();
+/// Returns the pages, by their names from the root of the repository.
+fn pages() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = BTreeMap::from([("README.md".to_owned(), README.to_owned())]);
+    for entry in fs::read_dir(root.join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let name = format!("docs/{}", path.file_name().unwrap().to_str().unwrap());
+            pages.insert(name, fs::read_to_string(path).unwrap());
+        }
+    }
+    pages
+}
+
+fn examples(page: &str, text: &str) -> Vec<Example> {
+    let lines: Vec<&str> = text.lines().collect();
     let mut examples = Vec::new();
     let mut at = 0;
     while let Some(start) = (at..lines.len()).find(|&line| lines[line].starts_with("<!-- run")) {
@@ -57,10 +72,10 @@ fn examples() -> Vec<Example> {
             } else if let Some(place) = line.strip_prefix("here: ") {
                 here.push(place.split_once('=').unwrap());
             } else {
-                panic!("README.md has {line:?} before an example");
+                panic!("{page} has {line:?} before an example");
             }
         }
-        assert_eq!(lines[end + 1], "```sh", "README.md:{}", end + 2);
+        assert_eq!(lines[end + 1], "```sh", "{page}:{}", end + 2);
         let close = end + 2 + position(&lines[end + 2..], |line| line == "```");
         for line in &lines[end + 2..close] {
             let line = here.iter().fold((*line).to_owned(), |line, (path, name)| {
@@ -78,7 +93,7 @@ fn examples() -> Vec<Example> {
             at = close + 1;
         }
         examples.push(Example {
-            line: end + 2,
+            place: format!("{page}:{}", end + 2),
             needs,
             script,
             output,
@@ -91,23 +106,27 @@ fn position(lines: &[&str], is: impl Fn(&str) -> bool) -> usize {
     lines
         .iter()
         .position(|line| is(line))
-        .expect("README.md ends inside a block")
+        .expect("a page ends inside a block")
 }
 
 #[test]
-fn the_examples_of_the_readme_run_as_printed() {
+fn the_examples_of_the_pages_run_as_printed() {
     let mut wrong = String::new();
-    let examples = examples();
-    assert!(examples.len() > 3, "README.md has lost its examples");
+    let pages = pages();
+    let examples: Vec<Example> = pages
+        .iter()
+        .flat_map(|(page, text)| examples(page, text))
+        .collect();
+    assert!(examples.len() > 30, "the pages have lost their examples");
     for example in &examples {
-        let line = example.line;
+        let place = &example.place;
         let missing: Vec<_> = example
             .needs
             .iter()
             .filter(|program| !installed(program))
             .collect();
         if !missing.is_empty() {
-            let message = format!("README.md:{line} is not run: {missing:?} is not here");
+            let message = format!("{place} is not run: {missing:?} is not here");
             assert!(
                 std::env::var_os("UDGRAM_FORBID_SKIPS").is_none_or(|value| value != "1"),
                 "{message}"
@@ -115,13 +134,9 @@ fn the_examples_of_the_readme_run_as_printed() {
             writeln!(std::io::stderr(), "{message}").unwrap();
             continue;
         }
-        let (status, output) = run(&example.script, line);
+        let (status, output) = run(&example.script, place.replace(['/', ':', '.'], "-"));
         if status.code() != Some(0) || !matches(&example.output, output.trim_end_matches('\n')) {
-            writeln!(
-                wrong,
-                "README.md:{line} ended with {status} and printed:\n{output}"
-            )
-            .unwrap();
+            writeln!(wrong, "{place} ended with {status} and printed:\n{output}").unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -141,7 +156,7 @@ fn the_first_command_of_the_readme_ends_with_a_packet_received() {
 
 /// Runs `script` in a new directory. Returns its exit status and its output.
 fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{name}"));
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}"));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     let printed = directory.with_extension("out");
@@ -273,8 +288,8 @@ fn the_exit_statuses_of_the_readme_are_those_of_the_program() {
 }
 
 #[test]
-fn the_messages_that_the_readme_explains_are_those_of_the_program() {
-    let (_, table) = README
+fn the_messages_that_are_explained_are_those_of_the_program() {
+    let (_, table) = include_str!("../docs/troubleshooting.md")
         .split_once("| message | why, and what to do |")
         .unwrap();
     let rows = table
@@ -306,6 +321,65 @@ fn the_speeds_of_the_readme_are_those_of_the_page_of_benchmarks() {
     assert_eq!(rows.len(), 4, "{rows:?}");
     for cell in rows.iter().flat_map(|row| row.split('|').skip(2)) {
         assert!(benchmarks.contains(cell.trim()), "{cell} is in no row");
+    }
+}
+
+#[test]
+fn the_links_of_the_pages_lead_to_files_and_headings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (page, text) in pages() {
+        let folder = root.join(&page).parent().unwrap().to_owned();
+        for link in text
+            .split("](")
+            .skip(1)
+            .map(|rest| rest.split(')').next().unwrap())
+        {
+            if link.starts_with("https://") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() {
+                root.join(&page)
+            } else {
+                folder.join(path)
+            };
+            assert!(target.exists(), "{page} has a link to {link}");
+            if heading.is_empty() {
+                continue;
+            }
+            let text = fs::read_to_string(target).unwrap();
+            let found = text
+                .lines()
+                .filter(|line| line.starts_with('#'))
+                .any(|line| anchor(line) == heading);
+            assert!(found, "{page} has a link to {link}");
+        }
+    }
+}
+
+/// Returns the anchor that GitHub gives a heading.
+fn anchor(heading: &str) -> String {
+    heading
+        .trim_start_matches(['#', ' '])
+        .chars()
+        .filter(|character| character.is_alphanumeric() || " -_".contains(*character))
+        .map(|character| {
+            if character == ' ' {
+                '-'
+            } else {
+                character.to_ascii_lowercase()
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn the_readme_has_a_link_to_every_page() {
+    for page in pages().keys().filter(|page| *page != "README.md") {
+        assert!(
+            README.contains(&format!("]({page})")),
+            "README.md lacks {page}"
+        );
     }
 }
 

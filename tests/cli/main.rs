@@ -13,6 +13,7 @@ mod answers;
 mod binding;
 mod blocked;
 mod bound_socket;
+mod colors;
 mod combinations;
 mod credentials;
 mod descriptors;

@@ -62,10 +62,17 @@ fn value_name(argument: &Arg) -> Option<&str> {
     Some(argument.get_value_names()?.first()?.as_str())
 }
 
-/// Returns the bash script's name for a kind of value.
-fn kind(value: &str) -> &'static str {
-    match value {
-        "ADDR" | "PEER" => "address",
+/// The options whose address is a socket that exists.
+const PEER_OPTIONS: [&str; 2] = ["connect", "to"];
+
+/// Returns the bash script's name for the kind of an option's value.
+fn kind(argument: &Arg) -> &'static str {
+    let is_peer = argument
+        .get_long()
+        .is_some_and(|long| PEER_OPTIONS.contains(&long));
+    match value_name(argument).unwrap_or_default() {
+        "ADDR" if is_peer => "peer",
+        "ADDR" => "address",
         "FD|ADDR" => "socket",
         "[PID:]N" | "FD" => "descriptor",
         "NAME=VALUE" => "sockopt",
@@ -120,21 +127,20 @@ fn bash() -> String {
             if argument.is_positional() {
                 let kind = match value_name(argument) {
                     _ if argument.is_last_set() => continue,
-                    // It follows ADDR, whose line covers every place.
-                    Some("PEER") if argument.get_id() == "peers" => continue,
-                    Some("ADDR" | "PEER" | "PEER [PACKET]") => "address",
+                    Some("ADDR") => "address",
+                    Some("PEER" | "PEER [PACKET]") => "peer",
                     Some("NAME[=VALUE]") => "name",
                     Some("SHELL") => "shell",
                     Some("COMMAND") => "command",
                     other => panic!("what is {other:?}?"),
                 };
-                let many = kind == "name" || name == "ls" || name == "relay";
+                let many = kind == "name" || name == "ls" || argument.get_id() == "peers";
                 let count = if many { "*" } else { "0" };
                 let _ = writeln!(positionals, "            {name}:{count}) kind={kind} ;;");
             }
-            let Some(value) = value_name(argument).filter(|_| !argument.is_positional()) else {
+            if argument.is_positional() || value_name(argument).is_none() {
                 continue;
-            };
+            }
             // An optional value follows after '='.
             if !argument.is_require_equals_set() {
                 for word in &spellings {
@@ -146,7 +152,10 @@ fn bash() -> String {
                 }
             }
             let alternatives = spellings.iter().map(|word| format!("*{word}"));
-            options.entry(kind(value)).or_default().extend(alternatives);
+            options
+                .entry(kind(argument))
+                .or_default()
+                .extend(alternatives);
         }
         own.sort();
         let _ = writeln!(
@@ -196,6 +205,18 @@ fn spellings(argument: &Arg) -> Vec<String> {
 
 fn zsh() -> String {
     let script = of_clap(ClapShell::Zsh);
+    // The options of a peer, long and short.
+    let script: String = script
+        .lines()
+        .map(|line| {
+            let options = ["--connect=[", "-c+[", "--to=["];
+            if options.iter().any(|option| line.contains(option)) {
+                line.replace(":ADDR:_default", ":peer:_udgram_peers") + "\n"
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
     // In zsh a colon ends the name of a value, unless it is escaped. Only some values are files.
     let script = [
         (":ADDR:_default", ":address:_udgram_addresses"),
@@ -221,13 +242,13 @@ fn zsh() -> String {
         .lines()
         .map(|line| {
             let own = [
-                ("'*::command ", "_normal' \\"),
+                ("'*::command ", "_udgram_program' \\"),
                 ("'::address ", "_udgram_addresses' \\"),
                 ("'*::addresses ", "_udgram_addresses' \\"),
                 ("':address ", "_udgram_addresses' \\"),
-                ("'*::peers ", "_udgram_addresses' \\"),
+                ("'*::peers ", "_udgram_peers' \\"),
                 ("'*::arguments ", "_udgram_peer' \\"),
-                ("'::peer ", "_udgram_addresses' \\"),
+                ("'::peer ", "_udgram_peers' \\"),
                 ("'*::options ", "_udgram_sockopts' \\"),
             ]
             .iter()
@@ -271,9 +292,10 @@ fn fish() -> String {
             let Some(argument) = option_of(&command, line) else {
                 return format!("{line}\n");
             };
-            let own = match value_name(argument).map(kind) {
+            let own = match value_name(argument).map(|_| kind(argument)) {
                 Some("address") => " -a \"(__fish_udgram_addresses)\"",
-                Some("socket") => " -a \"(__fish_udgram_addresses; __fish_udgram_descriptors)\"",
+                Some("peer") => " -f -a \"(__fish_udgram_peers)\"",
+                Some("socket") => " -f -a \"(__fish_udgram_peers; __fish_udgram_descriptors)\"",
                 Some("descriptor") => " -f -a \"(__fish_udgram_descriptors)\"",
                 Some("sockopt") => " -f -a \"(__fish_udgram_settings)\"",
                 Some("user") => " -f -a \"(__fish_complete_users)\"",
@@ -327,11 +349,12 @@ fn fish() -> String {
         names(Shell::value_variants())
     );
     script.push_str(
-        "complete -c udgram -n \"__fish_udgram_wants_address send recv listen iter talk\" -a \"(__fish_udgram_addresses)\"\n\
+        "complete -c udgram -n \"__fish_udgram_wants_address send talk\" -f -a \"(__fish_udgram_peers)\"\n\
+         complete -c udgram -n \"__fish_udgram_wants_address recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand relay\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
-         complete -c udgram -n \"__fish_udgram_wants_program\" -a \"(__fish_complete_command)\"\n",
+         complete -c udgram -n \"__fish_udgram_wants_program\" -f -a \"(__fish_udgram_program)\"\n",
     );
     format!("{NOTE}\n{candidates}\n{script}")
 }

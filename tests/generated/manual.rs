@@ -1,5 +1,5 @@
 //! Makes the manual pages: name, synopsis, options and tables from the definitions of the command line, the rest from
-//! the parts in manual/, in which the marks `@OPTIONS@`, `@STATUS …@` and `@SOCKOPTS@` are replaced.
+//! the parts in manual/, in which the marks `@COMMANDS@`, `@OPTIONS@`, `@STATUS …@` and `@SOCKOPTS@` are replaced.
 
 use crate::cli::Cli;
 use clap::{Arg, Command, CommandFactory};
@@ -8,7 +8,7 @@ use std::fmt::Write;
 use udgram::sockopt::{Access, OPTIONS};
 
 /// The date of the last change of the pages. The current date would make each build differ.
-const DATE: &str = "2026-11-23";
+const DATE: &str = "2026-11-25";
 
 /// The heading of arguments that have none in the help.
 const GENERAL: &str = "General";
@@ -42,10 +42,14 @@ const STATUSES: [(&str, &str); 9] = [
 fn the_manual_pages_are_those_of_the_command_line() {
     let mut command = Cli::command();
     command.build();
-    let mut pages = BTreeMap::from([("udgram.1".to_owned(), root_page(&command))]);
+    let common = common(&command);
+    let mut pages = BTreeMap::from([
+        ("udgram.1".to_owned(), root_page(&command, &common)),
+        ("udgram-protocols.7".to_owned(), protocols_page()),
+    ]);
     for subcommand in documented(&command) {
         let name = subcommand.get_name();
-        pages.insert(format!("udgram-{name}.1"), page(subcommand));
+        pages.insert(format!("udgram-{name}.1"), page(subcommand, &common));
     }
     crate::compare_or_write("man", &pages);
 }
@@ -54,8 +58,11 @@ fn the_manual_pages_are_those_of_the_command_line() {
 fn every_option_of_the_help_is_in_the_manual() {
     let mut command = Cli::command();
     command.build();
+    let common = common(&command);
+    let root = root_page(&command, &common);
     for subcommand in documented(&command) {
-        let page = page(subcommand);
+        // The text of an option that several commands have is in udgram(1).
+        let page = page(subcommand, &common) + &root;
         let help = subcommand.clone().render_long_help().to_string();
         let options = help
             .split(|character: char| !(character.is_ascii_lowercase() || character == '-'))
@@ -109,7 +116,50 @@ fn documented(command: &Command) -> impl Iterator<Item = &Command> {
     subcommands.filter(|subcommand| subcommand.get_name() != "help")
 }
 
-fn root_page(command: &Command) -> String {
+/// An option that several commands have with the same text, and their names.
+struct Common {
+    argument: Arg,
+    commands: Vec<String>,
+}
+
+/// Returns the options that at least three commands have with the same text.
+fn common(command: &Command) -> Vec<Common> {
+    let mut found: Vec<Common> = Vec::new();
+    for subcommand in documented(command) {
+        let name = subcommand.get_name().to_owned();
+        for argument in subcommand.get_opts_and_flags() {
+            if argument.get_long_help().is_none() || is_global(argument) {
+                continue;
+            }
+            match found
+                .iter_mut()
+                .find(|known| same(&known.argument, argument))
+            {
+                Some(known) => known.commands.push(name.clone()),
+                None => found.push(Common {
+                    argument: argument.clone(),
+                    commands: vec![name.clone()],
+                }),
+            }
+        }
+    }
+    found.retain(|known| known.commands.len() > 2);
+    found
+}
+
+fn same(first: &Arg, second: &Arg) -> bool {
+    first.get_long() == second.get_long()
+        && first.get_long_help().map(ToString::to_string)
+            == second.get_long_help().map(ToString::to_string)
+}
+
+fn is_global(argument: &Arg) -> bool {
+    ["quiet", "verbose", "help", "version"]
+        .map(Some)
+        .contains(&argument.get_long())
+}
+
+fn root_page(command: &Command, common: &[Common]) -> String {
     let mut roff = head("UDGRAM", "udgram", command);
     for subcommand in command.get_subcommands() {
         let usage = subcommand.clone().render_usage().to_string();
@@ -117,7 +167,7 @@ fn root_page(command: &Command) -> String {
             synopsis(line.trim(), &mut roff);
         }
     }
-    let part = include_str!("manual/udgram.roff");
+    let part = include_str!("manual/udgram.roff").replace("@COMMANDS@\n", &commands(command));
     let mut options = String::from(".SH OPTIONS\nThese options apply to all commands:\n");
     for argument in command
         .get_arguments()
@@ -125,10 +175,38 @@ fn root_page(command: &Command) -> String {
     {
         option(argument, &mut options);
     }
-    finish(roff, part, &options)
+    options.push_str(".SS Options of several commands\n");
+    for Common { argument, commands } in common {
+        option(argument, &mut options);
+        let [first @ .., last] = commands.as_slice() else {
+            continue;
+        };
+        let _ = writeln!(options, "Commands: {} and {last}.", first.join(", "));
+    }
+    finish(roff, &part, &options)
 }
 
-fn page(command: &Command) -> String {
+/// Returns the list of commands: each page, and what its command does.
+fn commands(command: &Command) -> String {
+    let mut roff = String::new();
+    for subcommand in documented(command) {
+        let name = subcommand.get_name();
+        let about = text(&subcommand.get_about().unwrap().to_string());
+        let _ = writeln!(roff, ".TP\n.BR udgram\\-{name} (1)\n{about}.");
+    }
+    roff
+}
+
+/// Returns the page of protocols and envelopes.
+fn protocols_page() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let head = format!(
+        "'\\\" t\n.\\\" Made by tests/generated.\n.TH UDGRAM\\-PROTOCOLS 7 {DATE} \"udgram {version}\" \"udgram\"\n"
+    );
+    finish(head, include_str!("manual/protocols.roff"), "")
+}
+
+fn page(command: &Command, common: &[Common]) -> String {
     let name = command.get_name();
     let part = match name {
         "send" => include_str!("manual/send.roff"),
@@ -181,7 +259,17 @@ fn page(command: &Command) -> String {
                 .position(|global| long == Some(*global))
         });
         for argument in arguments {
-            option(argument, &mut options);
+            if common.iter().any(|known| same(&known.argument, argument)) {
+                names(argument, &mut options);
+                let help = argument.get_help().map(ToString::to_string);
+                let _ = writeln!(
+                    options,
+                    "{}; see\n.BR udgram (1).",
+                    text(&help.unwrap_or_default())
+                );
+            } else {
+                option(argument, &mut options);
+            }
         }
     }
     finish(roff, part, &options)
@@ -247,6 +335,12 @@ fn placeholder(name: &str) -> String {
 }
 
 fn option(argument: &Arg, roff: &mut String) {
+    names(argument, roff);
+    describe(argument, roff);
+}
+
+/// Writes the names of an option and of its value.
+fn names(argument: &Arg, roff: &mut String) {
     let short = argument
         .get_short()
         .map(|short| format!("\\fB\\-{short}\\fR"));
@@ -267,7 +361,6 @@ fn option(argument: &Arg, roff: &mut String) {
         format!(" {value}")
     };
     let _ = writeln!(roff, ".TP\n{}{value}", names.join(", "));
-    describe(argument, roff);
 }
 
 fn describe(argument: &Arg, roff: &mut String) {
@@ -284,7 +377,7 @@ fn describe(argument: &Arg, roff: &mut String) {
         .unwrap_or(&long)
         .trim_start_matches('.')
         .trim();
-    let _ = writeln!(roff, "{}.", text(&help));
+    let _ = writeln!(roff, "{}.", text(help.trim_end_matches('.')));
     for paragraph in rest.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
         for sentence in sentences(paragraph) {
             let _ = writeln!(roff, "{}", text(sentence));

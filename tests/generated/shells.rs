@@ -26,6 +26,7 @@ impl World {
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("document"), "").unwrap();
+        fs::write(directory.join("dataset"), "").unwrap();
         // The kernel keeps the name as it was bound: a long directory would not fit.
         let short = PathBuf::from(format!("/tmp/udgram-{shell}-{}", std::process::id()));
         let _ = fs::remove_file(&short);
@@ -36,6 +37,8 @@ impl World {
         };
         let plain = format!("{prefix}-plain");
         let slash = format!("{prefix}-back\\slash");
+        // Its socket is closed at once.
+        drop(UnixDatagram::bind(short.join("data-stale")).unwrap());
         let sockets = vec![
             UnixDatagram::bind(short.join("datagram")).unwrap(),
             named(plain.as_bytes()),
@@ -80,6 +83,15 @@ impl World {
             ),
             (format!("udgram send -wb @{prefix}-"), abstracts.clone()),
             question("udgram iter docu", &["document"]),
+            // A peer is a live socket; the file `dataset` and the socket file `data-stale` are none.
+            question("udgram send da", &["datagram"]),
+            question("udgram send --to da", &["datagram"]),
+            question("udgram listen da", &["data-stale", "datagram", "dataset"]),
+            (
+                format!("udgram exec -- udgram send -w @{prefix}-"),
+                abstracts.clone(),
+            ),
+            question("udgram recv s -- udgram send --tim", &["--timeout"]),
             question("udgram recv --sockopt passc", &["passcred="]),
             question("udgram sockopt rcvbuf", &["rcvbuf", "rcvbufforce"]),
             question("udgram listen --allow-uid roo", &["root"]),
@@ -208,6 +220,59 @@ fn a_socket_is_offered_with_its_state_and_its_owner() {
             .unwrap();
         let printed = String::from_utf8(printed.stdout).unwrap();
         assert!(printed.lines().any(|line| line == offered), "{printed}");
+    }
+}
+
+#[test]
+fn a_descriptor_is_offered_with_what_it_refers_to() {
+    let (bash, fish) = (installed("bash"), installed("fish"));
+    let world = World::new("descriptor");
+    let own = format!("{}:0", std::process::id());
+    let link = fs::read_link("/proc/self/fd/0").unwrap();
+    let link = link.to_str().unwrap();
+    for (line, number, what) in [
+        ("udgram send --fd ".to_owned(), "7", "/dev/null"),
+        (
+            format!("udgram recv -s {}:", std::process::id()),
+            &own,
+            link,
+        ),
+    ] {
+        let list = format!(
+            "exec 7</dev/null; source {SCRIPTS}/udgram.bash
+             COMP_LINE={line} COMP_POINT=${{#COMP_LINE}} COMP_TYPE=63
+             _udgram udgram ''
+             printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            line = quoted(&line),
+        );
+        let complete = format!(
+            "exec 7</dev/null; exec fish --no-config -c {}",
+            quoted(&format!(
+                "source {SCRIPTS}/udgram.fish; complete -C {}",
+                quoted(&line)
+            ))
+        );
+        // In bash the process before the colon is a word of its own.
+        let short = number.rsplit(':').next().unwrap();
+        for (there, shell, script, offered) in [
+            (bash, "bash", list, format!("{short}  ({what})")),
+            (fish, "sh", complete, format!("{number}\t{what}")),
+        ] {
+            if !there {
+                continue;
+            }
+            let printed = Command::new(shell)
+                .args(["-c", &script])
+                .env("PATH", search_path())
+                .env("HOME", &world.directory)
+                .output()
+                .unwrap();
+            let printed = String::from_utf8(printed.stdout).unwrap();
+            assert!(
+                printed.lines().any(|line| line == offered),
+                "{line}: {printed}"
+            );
+        }
     }
 }
 

@@ -29,6 +29,16 @@ enum Kind {
     Note,
 }
 
+impl Kind {
+    /// Returns what stands between `udgram: ` and the message.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Warning => "warning: ",
+            Self::Error | Self::Note => "",
+        }
+    }
+}
+
 /// A printer of diagnostics.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Report {
@@ -69,54 +79,57 @@ impl Report {
     fn error_with_hint(self, error: &Error, hint: Option<&str>) {
         let causes: Vec<String> = error.chain().map(in_words).collect();
         let message = causes.join(": ");
-        let hint = hint.filter(|_| self.verbosity != Verbosity::Quiet);
-        self.line(Kind::Error, &message, hint);
+        match hint.filter(|_| self.verbosity != Verbosity::Quiet) {
+            Some(hint) => self.line(Kind::Error, &format!("{message} (hint: {hint})")),
+            None => self.line(Kind::Error, &message),
+        }
     }
 
     /// Prints a warning: something is not as expected, and the program continues.
     pub(crate) fn warning(self, message: impl Display) {
         if self.verbosity != Verbosity::Quiet {
-            self.line(Kind::Warning, &message.to_string(), None);
+            self.line(Kind::Warning, &message.to_string());
         }
     }
 
     /// Prints the totals of `--stats`, whatever the verbosity.
     pub(crate) fn total(self, message: impl Display) {
-        self.line(Kind::Note, &message.to_string(), None);
+        self.line(Kind::Note, &message.to_string());
     }
 
     /// Prints a note, with `--verbose`.
     pub(crate) fn note(self, message: impl Display) {
         if self.is_verbose() {
-            self.line(Kind::Note, &message.to_string(), None);
+            self.line(Kind::Note, &message.to_string());
         }
     }
 
     #[allow(clippy::unused_self)] // A `Report` is the only way to print.
-    fn line(self, kind: Kind, message: &str, hint: Option<&str>) {
-        let colored = stderr::is_terminal() && terminal::wants_color();
-        stderr::write_line(&in_line(kind, message, hint, colored));
+    fn line(self, kind: Kind, message: &str) {
+        // Quoted text is escaped already. The messages of other crates may have line ends.
+        let message = escape_controls(message, Controls::Space);
+        if stderr::is_terminal() && terminal::wants_color() {
+            stderr::write_line(&colored(kind, &message));
+        } else {
+            stderr::write_line(&format!("udgram: {}{message}\n", kind.label()));
+        }
     }
 }
 
-/// Returns the line of a diagnostic. Colours do not change its text.
-fn in_line(kind: Kind, message: &str, hint: Option<&str>, colored: bool) -> String {
-    let paint = |word: &str, style: Style| {
-        let style = if colored { style } else { Style::new() };
-        format!("{style}{word}{style:#}")
-    };
+/// Returns the line of a diagnostic with colours, which do not change its text.
+fn colored(kind: Kind, message: &str) -> String {
     let start = match kind {
-        Kind::Error => paint("udgram:", ERROR),
-        Kind::Warning => format!("udgram: {}", paint("warning:", WARNING)),
-        Kind::Note => "udgram:".to_owned(),
+        Kind::Error => format!("{ERROR}udgram:{ERROR:#} "),
+        Kind::Warning => format!("udgram: {WARNING}{}{WARNING:#}", kind.label()),
+        Kind::Note => "udgram: ".to_owned(),
     };
-    // Quoted text is escaped already. The messages of other crates may have line ends.
-    let message = escape_controls(message, Controls::Space);
-    let Some(hint) = hint else {
-        return format!("{start} {message}\n");
-    };
-    let hint = escape_controls(hint, Controls::Space);
-    format!("{start} {message} ({} {hint})\n", paint("hint:", HINT))
+    // The hint is the last thing in a message.
+    match message.rsplit_once("(hint:") {
+        Some((text, hint)) if hint.ends_with(')') => {
+            format!("{start}{text}({HINT}hint:{HINT:#}{hint}\n")
+        }
+        _ => format!("{start}{message}\n"),
+    }
 }
 
 /// Returns the text of a cause, without the name and the number of an errno.

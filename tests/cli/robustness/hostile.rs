@@ -206,7 +206,7 @@ fn no_received_control_character_reaches_a_terminal() {
         let outcome = shown.finish();
         let mut text = String::from_utf8(outcome.stdout().to_vec()).unwrap();
         // Remove the colours that udgram prints.
-        for style in ["0", "1", "32", "33", "34", "36"] {
+        for style in ["0", "1", "31", "32", "33", "34", "36"] {
             text = text.replace(&format!("\x1b[{style}m"), "");
         }
         let harmful = |c: char| c.is_control() && c != '\r' && c != '\n';

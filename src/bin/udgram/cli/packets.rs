@@ -51,7 +51,7 @@ pub(crate) struct Receive {
 pub(crate) struct Packets {
     /// json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog
     ///
-    /// Convert each datagram to a line of text, and back; see udgram(1). Bytes that the protocol does
+    /// Convert each datagram to a line of text, and back; udgram-protocols(7). Bytes that the protocol does
     /// not accept are a parse error, reported with their position: status 3.
     #[arg(
         short,
@@ -66,7 +66,7 @@ pub(crate) struct Packets {
 
     /// One JSON object a line: packet, sender, time, ...
     ///
-    /// An envelope also has the credentials and the descriptors; udgram(1) describes its fields.
+    /// An envelope also has the credentials and the descriptors; udgram-protocols(7) describes its fields.
     #[arg(short, long)]
     pub(crate) envelope: bool,
 
@@ -170,7 +170,7 @@ pub(crate) enum When {
 pub(crate) struct Shown {
     /// Colour JSON: auto (default), always, never
     ///
-    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty or TERM is dumb.
+    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty, CLICOLOR is 0 or TERM is dumb.
     #[arg(
         long,
         value_enum,

@@ -42,7 +42,7 @@ pub(crate) struct Relay {
 
     /// json (default), text, raw, hex, base64, cbor, msgpack
     ///
-    /// The form of a packet in the envelopes that are printed; see udgram(1). Datagrams are passed on
+    /// The form of a packet in the envelopes that are printed; udgram-protocols(7). Datagrams are passed on
     /// unchanged, valid packets or not; one that is not valid is reported, and printed with its bytes.
     #[arg(
         short,
