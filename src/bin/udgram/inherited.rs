@@ -53,6 +53,15 @@ impl InheritedSocket {
         }
     }
 
+    /// Returns the socket that PEER `-` asks for.
+    pub(crate) fn as_peer() -> Result<Self> {
+        Self::from_environment()?.ok_or_else(|| {
+            Failure::usage(
+                "PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket activation passes one",
+            )
+        })
+    }
+
     /// Returns the socket that the environment passes: that of `udgram exec`, or else the first Unix
     /// datagram socket of socket activation (sd_listen_fds(3)).
     pub(crate) fn from_environment() -> Result<Option<Self>> {

@@ -1,7 +1,7 @@
 //! Prints received datagrams: the packet or the envelope of each, escaped and coloured for a terminal, and
 //! the warnings about it.
 
-use crate::cli::{Protocol, Receive, Terminator, When};
+use crate::cli::{Packets, Protocol, Receive, Terminator, When};
 use crate::color;
 use crate::commands::Descriptors;
 use crate::envelope::{Arrival, EnvelopeWriter};
@@ -69,6 +69,23 @@ impl ReceiveOptions {
                 DescriptorUse::Described
             },
             color: receive.counting.shown.color,
+        }
+    }
+
+    /// Returns the options of a command that sends, for the packets of its peer.
+    pub(crate) fn for_peer(packets: Packets, color: When) -> Self {
+        Self {
+            protocol: packets.protocol,
+            terminator: packets.terminator(),
+            envelope: packets.envelope,
+            credentials: false,
+            space: if packets.envelope {
+                ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
+            } else {
+                ControlSpace::NoDescriptors.for_carrier(packets.protocol.carrier())
+            },
+            descriptor_use: DescriptorUse::Described,
+            color,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::cli::value::parse_peer;
 use crate::endpoint::{Absent, Connect, Endpoint, Purpose, Request, Source};
 use crate::exit::{Exit, Failure, has_kind};
 use crate::inherited::InheritedSocket;
-use crate::printer::{DescriptorUse, ReceiveOptions};
+use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
 use crate::receive::Receiver;
 use crate::reply::ReplyHandler;
@@ -15,14 +15,12 @@ use crate::signal::Signals;
 use anyhow::Result;
 use nix::libc::c_int;
 use std::ffi::OsString;
-use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 use udgram::{Address, ErrorKind, sockopt};
 
 pub(crate) fn run(options: &Send, report: Report) -> Result<Exit> {
     let route = Route::of(options)?;
-    let wanted = reply_options(options);
+    let wanted = ReceiveOptions::for_peer(options.packets, options.counting.shown.color);
     // Without a file to remove, and replies or totals to print, a signal may end the process at once.
     let prints = options.reply.is_some() || options.counting.stats.is_some() || options.drop;
     let bound = matches!(options.bind, Some(Address::Pathname(_)));
@@ -95,23 +93,6 @@ fn send(
 fn needs(wanted: ReceiveOptions) -> Vec<c_int> {
     let time = (!wanted.envelope).then_some(sockopt::TIMESTAMPNS);
     wanted.needs().into_iter().chain(time).collect()
-}
-
-/// Returns the options for printing replies.
-fn reply_options(options: &Send) -> ReceiveOptions {
-    ReceiveOptions {
-        protocol: options.packets.protocol,
-        terminator: options.packets.terminator(),
-        envelope: options.packets.envelope,
-        credentials: false,
-        space: if options.packets.envelope {
-            ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
-        } else {
-            ControlSpace::NoDescriptors.for_carrier(options.packets.protocol.carrier())
-        },
-        descriptor_use: DescriptorUse::Described,
-        color: options.counting.shown.color,
-    }
 }
 
 /// The meaning of the arguments: the socket that sends, its target, and the packets.
@@ -187,10 +168,5 @@ fn inherited(options: &Send) -> Result<Source<'_>> {
             "PEER '-' is the inherited socket, which --bind does not bind",
         ));
     }
-    let inherited = InheritedSocket::from_environment()?;
-    inherited.map(Source::Inherited).ok_or_else(|| {
-        Failure::usage(
-            "PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket activation passes one",
-        )
-    })
+    Ok(Source::Inherited(InheritedSocket::as_peer()?))
 }

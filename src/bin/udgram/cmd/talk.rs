@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failure};
 use crate::handler::PrintOnly;
 use crate::inherited::InheritedSocket;
 use crate::output::Output;
-use crate::printer::{DescriptorUse, ReceiveOptions};
+use crate::printer::ReceiveOptions;
 use crate::protocol::Client;
 use crate::receive::Receiver;
 use crate::report::Report;
@@ -15,8 +15,6 @@ use crate::signal::Signals;
 use crate::talk::Conversation;
 use anyhow::Result;
 use udgram::Address;
-use udgram::ancillary::{ControlSpace, DEFAULT_CONTROL_LEN};
-use udgram::protocol::DatagramProtocol;
 use udgram::wait::Wake;
 
 pub(crate) fn run(options: &Talk, report: Report) -> Result<Exit> {
@@ -24,10 +22,10 @@ pub(crate) fn run(options: &Talk, report: Report) -> Result<Exit> {
     let source = match (&options.socket.inherited.socket_fd, &peer) {
         (Some(socket), _) => Source::Inherited(InheritedSocket::named(socket)?),
         (None, Some(_)) => Source::Autobound,
-        (None, None) => Source::Inherited(inherited()?),
+        (None, None) => Source::Inherited(InheritedSocket::as_peer()?),
     };
     Output::require()?;
-    let wanted = receive_options(options);
+    let wanted = ReceiveOptions::for_peer(options.packets, options.counting.shown.color);
     let signals = Signals::install()?;
     let wake = Wake::new(Some(signals.stop()), None);
     let request = Request {
@@ -71,31 +69,5 @@ fn peer(options: &Talk) -> Result<Option<Address<'static>>> {
             .map(Some)
             .map_err(|cause| Failure::usage(format!("PEER: {cause}"))),
         _ => Ok(None),
-    }
-}
-
-/// Returns the socket that PEER `-` asks for.
-fn inherited() -> Result<InheritedSocket> {
-    InheritedSocket::from_environment()?.ok_or_else(|| {
-        Failure::usage(
-            "PEER '-' is the inherited socket, and neither UDGRAM_SOCKET_FD nor socket activation passes one",
-        )
-    })
-}
-
-/// Returns the options for printing packets.
-fn receive_options(options: &Talk) -> ReceiveOptions {
-    ReceiveOptions {
-        protocol: options.packets.protocol,
-        terminator: options.packets.terminator(),
-        envelope: options.packets.envelope,
-        credentials: false,
-        space: if options.packets.envelope {
-            ControlSpace::Bytes(DEFAULT_CONTROL_LEN)
-        } else {
-            ControlSpace::NoDescriptors.for_carrier(options.packets.protocol.carrier())
-        },
-        descriptor_use: DescriptorUse::Described,
-        color: options.counting.shown.color,
     }
 }
