@@ -125,14 +125,15 @@ fn a_client_that_does_not_read_delays_no_other_client() {
                 let mut asked = 0;
                 while noted.lock().unwrap().is_empty() {
                     assert_eq!(client.request("x").await.unwrap(), "x");
-                    if asked % 8 == 0 {
+                    // So few that the limit of answers that wait is not reached before their time is over.
+                    if asked % 8 == 0 && asked < 512 {
                         deaf.send_packet_to("deaf", &address, Some(Duration::ZERO))
                             .ok();
                     }
                     asked += 1;
                 }
                 assert!(start.elapsed() >= ROOM_TIMEOUT, "{:?}", start.elapsed());
-                assert!(asked > 10, "only {asked} answers");
+                assert!(asked > 2, "only {asked} answers");
                 server.stop();
             };
             let note = |event: ServerEvent<'_>| {

@@ -129,7 +129,7 @@ fn clients_that_do_not_read_delay_no_other_client() {
                 }));
             }
             assert!(start.elapsed() >= ROOM_TIMEOUT, "{:?}", start.elapsed());
-            assert!(asked > 10, "only {asked} answers");
+            assert!(asked > 2, "only {asked} answers");
             let both = [
                 deaf.local_address().unwrap(),
                 connected.local_address().unwrap(),
