@@ -37,7 +37,7 @@ pub enum Growth {
 ///
 /// The queue of a client that is connected to the socket has no limit (`unix_dgram_sendmsg`): a client
 /// that does not read would fill the buffer, and no other client could be answered. The kernel reports
-/// how much all clients together have not read (`SIOCOUTQ`); the share of each is an estimate.
+/// only the sum of what is unread (`SIOCOUTQ`), so each client's share is estimated.
 #[derive(Debug)]
 pub(super) struct SendBuffer {
     shares: HashMap<Recipient, Share>,

@@ -41,7 +41,7 @@ impl Service {
     pub(crate) fn notify(&self, state: &str) {
         if let Err(error) = self.send(state.as_bytes(), None, SEND_TIMEOUT) {
             self.report.warning(format_args!(
-                "the service manager (NOTIFY_SOCKET) was not told {state}: {error}"
+                "the service manager (NOTIFY_SOCKET) did not get {state}: {error}"
             ));
         }
     }

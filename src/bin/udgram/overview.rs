@@ -33,8 +33,8 @@ impl Shown {
         }
     }
 
-    /// Appends it alone: an option's value in the form that `NAME=VALUE` takes, an address as it is given
-    /// to udgram.
+    /// Appends the value without its name: that of an option as `NAME=VALUE` takes it, an address as the
+    /// command line takes it.
     pub(crate) fn write_alone(&self, lines: &mut Vec<u8>) {
         match self {
             Self::Option(value) => match format_value(value) {

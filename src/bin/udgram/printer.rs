@@ -108,8 +108,8 @@ pub(crate) struct Printer {
     protocol: Protocol,
     terminator: Terminator,
     envelope: Option<EnvelopeWriter>,
-    /// The last line that was printed, as it is not on a terminal, if lines are kept; empty if that was not a
-    /// valid packet.
+    /// The last line, without the escapes and colours of a terminal; empty if it was not a valid packet.
+    /// `None` if lines are not kept.
     kept: Option<Vec<u8>>,
     /// True if the lines are JSON and coloured.
     color: bool,

@@ -165,7 +165,7 @@ pub struct SyslogMessage {
     pub facility: Facility,
     /// The severity; `notice` by default.
     pub severity: Severity,
-    /// The time as it is written: `Nov 22 08:41:00`, or in the form of RFC 3339.
+    /// The time, unchanged: `Nov 22 08:41:00`, or in the form of RFC 3339.
     pub timestamp: Option<String>,
     /// The name of the host.
     pub hostname: Option<String>,

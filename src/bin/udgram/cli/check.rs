@@ -122,7 +122,7 @@ impl Send {
         }
     }
 
-    /// Returns PEER as it is written; with --to and --socket-fd every argument is a packet.
+    /// Returns the argument PEER; `None` with --to or --socket-fd, where every argument is a packet.
     pub(super) fn peer(&self) -> Option<&OsStr> {
         if self.to.is_some() || self.socket.inherited.socket_fd.is_some() {
             return None;

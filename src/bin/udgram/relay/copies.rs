@@ -153,8 +153,8 @@ impl CopyPeer {
         false
     }
 
-    /// Sends the copies that wait, as far as there is room, and drops those whose time is over. Returns
-    /// whether any was sent.
+    /// Sends waiting copies while there is room, and drops those whose time is over. Returns `true` if it has
+    /// sent a copy.
     pub(crate) fn retry(
         &mut self,
         impersonator: &mut Impersonator,
