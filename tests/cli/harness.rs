@@ -316,12 +316,12 @@ pub(crate) fn bind_abstract(name: impl AsRef<[u8]>) -> UnixDatagram {
     limited(UnixDatagram::bind_addr(&address).unwrap())
 }
 
-/// Sets timeouts on a socket, so that a test fails instead of blocking for ever.
+/// Sets a time limit for receiving on a socket, so that a test fails instead of blocking for ever. There is none
+/// for sending: a send with a time limit is not restarted after a signal (`sock_intr_errno`).
 #[must_use]
 #[track_caller]
 pub(crate) fn limited(socket: UnixDatagram) -> UnixDatagram {
     socket.set_read_timeout(Some(LIMIT)).unwrap();
-    socket.set_write_timeout(Some(LIMIT)).unwrap();
     socket
 }
 
@@ -348,14 +348,13 @@ impl Peer for UnixDatagram {
     #[track_caller]
     fn take_from(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = vec![0; 8 << 20];
-        match self.recv_from(&mut buffer) {
-            Ok((size, from)) => {
-                buffer.truncate(size);
-                buffer.shrink_to_fit();
-                (buffer, from)
-            }
-            Err(error) => panic!("no datagram arrived within {LIMIT:?}: {error}"),
-        }
+        // A datagram is queued, so that no signal or freeze of the cgroup interrupts the receive: one with a time
+        // limit is not restarted (`sock_intr_errno`).
+        self.wait_queued();
+        let (size, from) = self.recv_from(&mut buffer).unwrap();
+        buffer.truncate(size);
+        buffer.shrink_to_fit();
+        (buffer, from)
     }
 
     #[track_caller]
@@ -363,7 +362,10 @@ impl Peer for UnixDatagram {
         let mut watched = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(LIMIT).unwrap();
         while poll(&mut watched, timeout) == Err(Errno::EINTR) {}
-        assert!(watched[0].any() == Some(true), "no datagram arrived");
+        assert!(
+            watched[0].any() == Some(true),
+            "no datagram arrived within {LIMIT:?}"
+        );
     }
 
     #[track_caller]
