@@ -112,7 +112,7 @@ impl Peek {
                 // datagram with a time does not show that the later ones have theirs from arrival.
                 keep_time_of_arrival(&mut datagram, called);
                 self.printer.print(&datagram);
-                TOTALS.received.add(1, datagram.size);
+                TOTALS.note_received(1, datagram.size);
             }
             let now = Instant::now();
             self.printer.output.flush_if_full(wake)?;

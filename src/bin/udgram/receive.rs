@@ -376,9 +376,7 @@ impl<H: Handler> Receiver<H> {
         let handled = handled.and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
-        TOTALS
-            .received
-            .add(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
+        TOTALS.note_received(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
         (taken, handled)
     }
 

@@ -8,78 +8,95 @@ use crate::signal::{in_thread, on_every};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The totals of this process.
 pub(crate) static TOTALS: Totals = Totals {
-    received: Total::zero(),
-    not_packets: AtomicU64::new(0),
-    refused: AtomicU64::new(0),
-    sent: Total::zero(),
-    dropped: AtomicU64::new(0),
-    missed: OnceLock::new(),
+    counts: Mutex::new(Counts::ZERO),
     round_trips: OnceLock::new(),
 };
 
 #[derive(Debug)]
 pub(crate) struct Totals {
-    pub(crate) received: Total,
-    not_packets: AtomicU64,
-    /// Received datagrams that were not accepted because of their sender.
-    refused: AtomicU64,
-    pub(crate) sent: Total,
-    /// Packets and answers that were not sent.
-    dropped: AtomicU64,
-    /// Datagrams that an observer could not record; empty if none observes.
-    missed: OnceLock<AtomicU64>,
+    /// Some 32-bit processors (ARMv5, MIPS, PowerPC) have no atomic numbers of 64 bits.
+    counts: Mutex<Counts>,
     /// The times from packets to their replies; empty if they are not measured.
     round_trips: OnceLock<Mutex<Histogram>>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    received: Total,
+    not_packets: u64,
+    /// Received datagrams that were not accepted because of their sender.
+    refused: u64,
+    sent: Total,
+    /// Packets and answers that were not sent.
+    dropped: u64,
+    /// Datagrams that an observer could not record; `None` if none observes.
+    missed: Option<u64>,
+}
+
+impl Counts {
+    const ZERO: Self = Self {
+        received: Total::ZERO,
+        not_packets: 0,
+        refused: 0,
+        sent: Total::ZERO,
+        dropped: 0,
+        missed: None,
+    };
+}
+
 /// Datagrams and their bytes.
-#[derive(Debug)]
-pub(crate) struct Total {
-    datagrams: AtomicU64,
-    bytes: AtomicU64,
+#[derive(Debug, Clone, Copy)]
+struct Total {
+    datagrams: u64,
+    bytes: u64,
 }
 
 impl Total {
-    const fn zero() -> Self {
-        Self {
-            datagrams: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        }
-    }
+    const ZERO: Self = Self {
+        datagrams: 0,
+        bytes: 0,
+    };
 
-    pub(crate) fn add(&self, datagrams: usize, bytes: usize) {
-        self.datagrams
-            .fetch_add(datagrams as u64, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    fn add(&mut self, datagrams: usize, bytes: usize) {
+        self.datagrams += datagrams as u64;
+        self.bytes += bytes as u64;
     }
 }
 
 impl Totals {
+    /// Counts received datagrams.
+    pub(crate) fn note_received(&self, datagrams: usize, bytes: usize) {
+        self.counts().received.add(datagrams, bytes);
+    }
+
+    /// Counts sent datagrams.
+    pub(crate) fn note_sent(&self, datagrams: usize, bytes: usize) {
+        self.counts().sent.add(datagrams, bytes);
+    }
+
     /// Counts a datagram that is not a valid packet.
     pub(crate) fn note_no_packet(&self) {
-        self.not_packets.fetch_add(1, Ordering::Relaxed);
+        self.counts().not_packets += 1;
     }
 
     /// Counts a received datagram that is not accepted.
     pub(crate) fn note_refused(&self) {
-        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.counts().refused += 1;
     }
 
     /// Counts packets or answers that are not sent.
     pub(crate) fn note_dropped(&self, count: usize) {
-        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+        self.counts().dropped += count as u64;
     }
 
     /// Sets how many datagrams an observer has missed. From the first call on, the totals have it.
     pub(crate) fn set_missed(&self, missed: u64) {
-        let total = self.missed.get_or_init(AtomicU64::default);
-        total.store(missed, Ordering::Relaxed);
+        self.counts().missed = Some(missed);
     }
 
     /// Records the round trip of a packet that was due then and is answered now, if round trips are measured.
@@ -88,10 +105,10 @@ impl Totals {
             round_trips.record(due.elapsed());
         }
     }
-}
 
-fn load(number: &AtomicU64) -> u64 {
-    number.load(Ordering::Relaxed)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reports the totals.
@@ -176,14 +193,15 @@ impl Stats {
 
     /// Prints a line. Returns what the next interval starts with.
     fn print(&self, start: Start, then: Then) -> Start {
+        let counts = *TOTALS.counts();
         let now = Start {
             at: Instant::now(),
-            received: load(&TOTALS.received.datagrams),
-            sent: load(&TOTALS.sent.datagrams),
+            received: counts.received.datagrams,
+            sent: counts.sent.datagrams,
         };
         match self.concluded.lock() {
             Ok(mut concluded) if !*concluded => {
-                self.report.total(self.line(start, now));
+                self.report.total(self.line(counts, start, now));
                 *concluded = then == Then::Conclude;
             }
             _ => {}
@@ -192,26 +210,26 @@ impl Stats {
     }
 
     /// Returns the totals, with the packets a second from `start` until `now`.
-    fn line(&self, start: Start, now: Start) -> String {
+    fn line(&self, counts: Counts, start: Start, now: Start) -> String {
         let seconds = (now.at - start.at).as_secs_f64().max(f64::MIN_POSITIVE);
         #[allow(clippy::cast_precision_loss)] // Rounded to a tenth.
         let per_second = |count: u64| count as f64 / seconds;
-        let missed = match TOTALS.missed.get() {
-            Some(missed) => format!("missed={} ", load(missed)),
+        let missed = match counts.missed {
+            Some(missed) => format!("missed={missed} "),
             None => String::new(),
         };
         let mut line = format!(
             "received={} received_bytes={} not_packets={} {missed}sent={} sent_bytes={} seconds={:.3} received_per_second={:.1} sent_per_second={:.1} refused={} dropped={}",
             now.received,
-            load(&TOTALS.received.bytes),
-            load(&TOTALS.not_packets),
+            counts.received.bytes,
+            counts.not_packets,
             now.sent,
-            load(&TOTALS.sent.bytes),
+            counts.sent.bytes,
             (now.at - self.since).as_secs_f64(),
             per_second(now.received - start.received),
             per_second(now.sent - start.sent),
-            load(&TOTALS.refused),
-            load(&TOTALS.dropped),
+            counts.refused,
+            counts.dropped,
         );
         if let Some(Ok(round_trips)) = TOTALS.round_trips.get().map(Mutex::lock) {
             let microseconds = |time: Duration| time.as_secs_f64() * 1e6;

@@ -326,7 +326,7 @@ impl<'t> Conversation<'t> {
             }
             Ok(count) => {
                 let bytes = outgoing[..count].iter().map(|sent| sent.bytes.len());
-                TOTALS.sent.add(count, bytes.sum());
+                TOTALS.note_sent(count, bytes.sum());
                 self.sent += count as u64;
                 self.lines.pending.drain(..count);
                 self.since = Instant::now();

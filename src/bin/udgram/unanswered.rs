@@ -23,7 +23,7 @@ impl Unanswered {
     /// clients whose answers were not.
     pub(crate) fn outcomes(&mut self, report: Report) -> impl FnMut(Outcome<'_>) {
         move |outcome| match outcome {
-            Outcome::Sent { bytes, .. } => TOTALS.sent.add(1, bytes),
+            Outcome::Sent { bytes, .. } => TOTALS.note_sent(1, bytes),
             Outcome::Undelivered(undelivered) => self.note(&undelivered, report),
         }
     }

@@ -123,7 +123,7 @@ impl Peek {
                 break;
             }
             self.printer.print_observed(&datagram);
-            TOTALS.received.add(1, datagram.size);
+            TOTALS.note_received(1, datagram.size);
             self.printed += 1;
             self.left = self.left.map(|left| left - 1);
             if let Some(wake) = wake {

@@ -137,7 +137,7 @@ impl CopyPeer {
             };
             match impersonator.send(socket, parcel, &mut self.identity) {
                 Ok(true) => {
-                    TOTALS.sent.add(1, parcel.bytes.len());
+                    TOTALS.note_sent(1, parcel.bytes.len());
                     return true;
                 }
                 Ok(false) => return false,

@@ -41,7 +41,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Prints a packet of a client, and passes it on or keeps it.
     pub(crate) fn take(&mut self, datagram: &mut Datagram<'_>, now: Instant) -> Result<()> {
-        TOTALS.received.add(1, datagram.size);
+        TOTALS.note_received(1, datagram.size);
         self.printer.print_passed(datagram, &self.first.address);
         if datagram.is_truncated() {
             self.first.note_dropped();
@@ -150,7 +150,7 @@ impl Exchange {
         let report = self.printer.report;
         let mut refused = false;
         for datagram in self.replies.datagrams() {
-            TOTALS.received.add(1, datagram.size);
+            TOTALS.note_received(1, datagram.size);
             let recipient = &client.recipient;
             self.printer.print_passed(&datagram, recipient.address());
             let descriptors = std::mem::take(&mut datagram.ancillary.descriptors);

@@ -153,7 +153,7 @@ impl FirstPeer {
             match sent {
                 Ok(true) => {
                     client.used = now;
-                    TOTALS.sent.add(1, parcel.bytes.len());
+                    TOTALS.note_sent(1, parcel.bytes.len());
                     self.full = None;
                     return Attempt::Passed;
                 }

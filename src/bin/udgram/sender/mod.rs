@@ -459,6 +459,6 @@ fn pace(options: &Send) -> Pace {
 /// Adds datagrams to the totals and returns how many they are.
 fn count(sent: &[Outgoing<'_>]) -> u64 {
     let bytes = sent.iter().map(|datagram| datagram.bytes.len()).sum();
-    TOTALS.sent.add(sent.len(), bytes);
+    TOTALS.note_sent(sent.len(), bytes);
     sent.len() as u64
 }
