@@ -3,10 +3,9 @@
 use crate::diagnose::file_type;
 use crate::sock_diag::{inode_of, unix_socket, unix_sockets};
 use crate::socket::DatagramSocket;
-use crate::sys;
+use crate::sys::{self, Status};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::libc::stat64;
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use std::ffi::OsStr;
@@ -21,10 +20,10 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(status: &stat64) -> Self {
+    pub(super) fn of(status: &Status) -> Self {
         Self {
-            device: status.st_dev,
-            inode: status.st_ino,
+            device: status.device,
+            inode: status.inode,
         }
     }
 }
@@ -53,14 +52,12 @@ impl SocketFile {
     }
 
     fn of(fd: OwnedFd) -> Result<Self, Errno> {
-        let status = sys::stat_at(fd.as_fd(), OsStr::new(""))?;
-        let since_epoch = Duration::from_secs(u64::try_from(status.st_ctime).unwrap_or(0))
-            + Duration::from_nanos(u64::try_from(status.st_ctime_nsec).unwrap_or(0));
+        let status = Status::of(fd.as_fd(), OsStr::new(""))?;
         Ok(Self {
-            fd,
             identity: Identity::of(&status),
-            mode: status.st_mode,
-            changed: SystemTime::UNIX_EPOCH + since_epoch,
+            mode: status.mode,
+            changed: status.changed,
+            fd,
         })
     }
 

@@ -8,10 +8,10 @@ use crate::diagnose::has_proc;
 use crate::error::{Error, Result, Subject, describe};
 use crate::holder::Holder;
 use crate::socket::DatagramSocket;
-use crate::sys::{self, SockAddr};
+use crate::sys::{self, SockAddr, Status};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::libc::{self, stat64};
+use nix::libc;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{LinkatFlags, UnlinkatFlags, linkat, unlinkat};
@@ -393,7 +393,7 @@ impl Place {
 
     /// Removes the socket file that has just been created and could not be opened.
     fn discard(&self) {
-        let is_socket = |status: &stat64| status.st_mode & libc::S_IFMT == libc::S_IFSOCK;
+        let is_socket = |status: &Status| status.mode & libc::S_IFMT == libc::S_IFSOCK;
         if let Some(status) = self.status(&self.name).ok().filter(is_socket) {
             self.clear(Identity::of(&status));
         }
@@ -406,8 +406,8 @@ impl Place {
         }
     }
 
-    fn status(&self, name: &OsStr) -> Result<stat64, Errno> {
-        sys::stat_at(self.directory.as_fd(), name)
+    fn status(&self, name: &OsStr) -> Result<Status, Errno> {
+        Status::of(self.directory.as_fd(), name)
     }
 
     fn is_same(&self, name: &OsStr, file: Identity) -> bool {

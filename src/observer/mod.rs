@@ -15,7 +15,7 @@ use crate::holder::Holder;
 use crate::sock_diag::unix_socket;
 use crate::socket::{DatagramSocket, Lock};
 use crate::sockopt;
-use crate::sys::{self, bpf};
+use crate::sys::{self, bpf, realtime_offset};
 use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use bpf::{Control, MapKind, Ring, Slot};
 use nix::errno::Errno;
@@ -327,11 +327,11 @@ impl Observer {
             return false;
         }
         self.clock_offset = match self.helpers.clock {
-            Clock::Monotonic => bpf::realtime_offset(libc::CLOCK_MONOTONIC).unwrap_or(0),
+            Clock::Monotonic => realtime_offset(libc::CLOCK_MONOTONIC).unwrap_or(0),
             Clock::Tai => {
                 // The clocks differ by whole seconds; they are read one after the other, so round.
                 const SECOND: i128 = 1_000_000_000;
-                let offset = bpf::realtime_offset(libc::CLOCK_TAI).unwrap_or(0);
+                let offset = realtime_offset(libc::CLOCK_TAI).unwrap_or(0);
                 (offset + SECOND / 2).div_euclid(SECOND) * SECOND
             }
         };

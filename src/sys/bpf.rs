@@ -380,21 +380,6 @@ pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> Result<()> {
     super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
 }
 
-/// Returns the nanoseconds from another clock to `CLOCK_REALTIME`; negative if that is behind.
-pub(crate) fn realtime_offset(clock: libc::clockid_t) -> Result<i128> {
-    let nanoseconds = |clock| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the pointer is to a live `timespec`.
-        Errno::result(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
-        Ok::<_, Errno>(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
-    };
-    let other = nanoseconds(clock)?;
-    Ok(nanoseconds(libc::CLOCK_REALTIME)? - other)
-}
-
 /// The memory of a map, shared with the kernel.
 #[derive(Debug)]
 struct Shared {

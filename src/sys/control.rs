@@ -96,10 +96,11 @@ fn numbers(data: &[u8]) -> impl Iterator<Item = c_int> {
 }
 
 /// Decodes a `timespec` (`unit` 1) or `timeval` (`unit` 1,000): two numbers of 64 bits or, from the options
-/// that are not `_NEW` on 32-bit targets, of 32 bits.
+/// that are not `_NEW` on 32-bit targets, of 32 bits: the kernel writes the lower half, which goes on without a sign
+/// from 2038 to 2106.
 fn time(data: &[u8], unit: u64) -> Option<SystemTime> {
     let number = |half: &[u8]| match half.len() {
-        4 => i32::from_ne_bytes(*half.first_chunk()?).try_into().ok(),
+        4 => Some(u32::from_ne_bytes(*half.first_chunk()?).into()),
         _ => i64::from_ne_bytes(*half.first_chunk()?).try_into().ok(),
     };
     let (seconds, fraction) = data.split_at(data.len() / 2);
@@ -166,10 +167,13 @@ mod tests {
 
     #[test]
     fn a_time_of_32_bits_is_decoded() {
-        let data = [1_i32, 5].map(i32::to_ne_bytes).concat();
-        let control = message(libc::SCM_TIMESTAMPNS, HEADER + 8, &data);
-        let time = SystemTime::UNIX_EPOCH + Duration::new(1, 5);
-        assert_eq!(Contents::of(&control).time, Some(time));
+        // The second one is in 2038.
+        for seconds in [1, 1 << 31] {
+            let data = [seconds, 5].map(u32::to_ne_bytes).concat();
+            let control = message(libc::SCM_TIMESTAMPNS, HEADER + 8, &data);
+            let time = SystemTime::UNIX_EPOCH + Duration::new(seconds.into(), 5);
+            assert_eq!(Contents::of(&control).time, Some(time));
+        }
     }
 
     #[test]

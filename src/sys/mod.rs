@@ -2,10 +2,13 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
+mod clock;
 mod control;
 mod mmsg;
 mod sockaddr;
+mod status;
 
+pub(crate) use clock::realtime_offset;
 #[cfg(fuzzing)]
 pub(crate) use control::Contents;
 pub(crate) use control::{
@@ -13,6 +16,7 @@ pub(crate) use control::{
 };
 pub(crate) use mmsg::{BATCH, MessageToSend, ReceiveBuffers, Received, send};
 pub(crate) use sockaddr::{SockAddr, SockAddrRef};
+pub(crate) use status::Status;
 
 use nix::NixPath;
 use nix::errno::Errno;
@@ -22,7 +26,7 @@ use nix::sys::time::TimeSpec;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
@@ -131,27 +135,6 @@ pub(crate) fn metadata(file: BorrowedFd<'_>) -> Result<Metadata> {
     // SAFETY: the descriptor is open as long as `file` is borrowed, and `ManuallyDrop` does not close it.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(file.as_raw_fd()) });
     file.metadata().map_err(|error| errno(&error))
-}
-
-/// Returns the status of a file without following a symbolic link; fstatat64(2). An empty name is the file
-/// that `directory` is open for.
-pub(crate) fn stat_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<libc::stat64> {
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
-    let mut status = MaybeUninit::uninit();
-    let done = name.with_nix_path(|name| {
-        // SAFETY: the path is a live C string, and `status` has room for the structure.
-        unsafe {
-            libc::fstatat64(
-                directory.as_raw_fd(),
-                name.as_ptr(),
-                status.as_mut_ptr(),
-                flags,
-            )
-        }
-    })?;
-    Errno::result(done)?;
-    // SAFETY: the call has succeeded, so it has written the structure.
-    Ok(unsafe { status.assume_init() })
 }
 
 /// Returns the errno of an error of the standard library.
