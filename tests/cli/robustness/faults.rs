@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, limited, peer, root, spawn};
+use crate::harness::{Peer, Sandbox, limited, peer, root, spawn};
 use crate::sys::pidfd;
 
 use super::scaled;
@@ -217,26 +217,30 @@ fn send_all(feed: &[&str], path: &Path) -> usize {
 
 /// Sends the datagrams when READY=1 arrives. An empty datagram ends the wait.
 fn await_ready(notify: &UnixDatagram, feed: &[&str], path: &Path) -> usize {
-    let mut buffer = [0; 4096];
-    while let Ok(size @ 1..) = notify.recv(&mut buffer) {
-        if buffer[..size].starts_with(b"READY=1") {
+    loop {
+        let notification = notify.take();
+        if notification.is_empty() {
+            return 0;
+        }
+        if notification.starts_with(b"READY=1") {
             return send_all(feed, path);
         }
     }
-    0
 }
 
 /// Echoes every datagram until an empty one, and returns them.
 fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
     let mut arrived = Vec::new();
-    let mut buffer = vec![0; 65536];
-    while let Ok((size @ 1.., from)) = peer.recv_from(&mut buffer) {
-        if let Some(path) = from.as_pathname() {
-            let _ = peer.send_to(&buffer[..size], directory.join(path));
+    loop {
+        let (bytes, from) = peer.take_from();
+        if bytes.is_empty() {
+            return arrived;
         }
-        arrived.push(String::from_utf8_lossy(&buffer[..size]).into_owned());
+        if let Some(path) = from.as_pathname() {
+            let _ = peer.send_to(&bytes, directory.join(path));
+        }
+        arrived.push(String::from_utf8_lossy(&bytes).into_owned());
     }
-    arrived
 }
 
 /// Returns the calls that udgram makes from `main` on, each with its number among those of its name.
