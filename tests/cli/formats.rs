@@ -293,7 +293,8 @@ fn fields_that_are_too_long_for_a_datagram_are_sent_in_a_sealed_memfd() {
     file.rewind().unwrap();
     let mut content = String::new();
     file.read_to_string(&mut content).unwrap();
-    assert!(content == format!("B={value}\n"));
+    let same = content == format!("B={value}\n");
+    assert!(same, "the content differs");
     assert_eq!(take_message(&receiver).bytes, b"A=2\n");
     close(receiver);
 

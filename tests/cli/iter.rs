@@ -480,7 +480,8 @@ fn the_peek_lock_reaches_across_network_namespaces() {
             1,
             "udgram: cannot peek: another udgram is peeking at this socket",
         );
-    assert!(held.read() == numbers(queued));
+    let same = held.read() == numbers(queued);
+    assert!(same, "other packets were printed");
 }
 
 #[test]
