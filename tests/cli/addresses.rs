@@ -159,7 +159,7 @@ fn a_relative_pathname_can_be_answered_from_another_directory() {
     sandbox.directory("dir");
     let _listen = sandbox.listen(["--echo", "s"]);
     sandbox
-        .shell("cd dir && exec udgram send --reply -t 20s --bind me ../s 1")
+        .shell("cd dir && exec udgram send --reply -t 100s --bind me ../s 1")
         .run()
         .succeeds("1\n");
     assert!(!sandbox.exists("dir/me"));

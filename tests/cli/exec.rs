@@ -21,7 +21,7 @@ fn one_address_serves_several_calls() {
     let app = sandbox.bind("app");
     let running = sandbox
         .udgram(["exec", "--bind", "me", "--connect", "app", "--", "sh", "-c"])
-        .arg("udgram send - '{\"op\":\"ping\"}'; udgram recv --timeout 20s")
+        .arg("udgram send - '{\"op\":\"ping\"}'; udgram recv --timeout 100s")
         .start();
     let (bytes, from) = app.take_from();
     assert_eq!(

@@ -35,7 +35,7 @@ fn every_notification_is_printed_and_the_status_is_that_of_the_service() {
     let sandbox = Sandbox::new();
     service(
         &sandbox,
-        &["--notify", "-t", "30s"],
+        &["--notify", "-t", "100s"],
         "say('STATUS=loading'); say('READY=1\\nSTATUS=up'); say('STOPPING=1'); sys.exit(7)",
     )
     .run()
@@ -173,7 +173,7 @@ fn systemd_notify_returns_after_its_barrier() {
     peer!("systemd-notify");
     let sandbox = Sandbox::new();
     sandbox
-        .udgram(["exec", "--notify", "-t", "30s", "--"])
+        .udgram(["exec", "--notify", "-t", "100s", "--"])
         .args(["systemd-notify", "--ready", "--status=42"])
         .run()
         .ends(
@@ -223,7 +223,7 @@ fn an_outer_service_manager_that_reads_nothing_holds_up_neither_readiness_nor_si
     // A second for each of them would be longer than the time to be ready.
     let mut running = service(
         &sandbox,
-        &["--notify", "-t", "30s"],
+        &["--notify", "-t", "100s"],
         "[say('STATUS=x') for _ in range(40)]; say('READY=1'); [say('STATUS=y') for _ in range(20)]
 signal.pause()",
     )
@@ -431,7 +431,7 @@ fn rsyslogd_is_a_service_that_reports_when_it_is_ready() {
         ),
     );
     let mut running = sandbox
-        .udgram(["exec", "--notify", "-t", "30s", "--", "rsyslogd", "-n"])
+        .udgram(["exec", "--notify", "-t", "100s", "--", "rsyslogd", "-n"])
         .args(["-i", text(&sandbox.path("pid")), "-f"])
         .arg(configuration)
         .start();

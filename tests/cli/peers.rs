@@ -271,7 +271,7 @@ fn a_python_server_answers_a_question_from_an_autobound_and_from_a_bound_socket(
     let server = sandbox.python(SERVER).start();
     server.wait_bound("s");
     sandbox
-        .udgram(["send", "--reply", "--timeout", "20s", "s", "{\"op\": [1]}"])
+        .udgram(["send", "--reply", "--timeout", "100s", "s", "{\"op\": [1]}"])
         .run()
         .succeeds("{\"echo\": {\"op\": [1]}, \"from\": \"b'\"}\n");
     sandbox

@@ -350,7 +350,7 @@ impl Session {
         let (question, answer) = (self.next(own, false), self.next(peer, false));
         let (asked, answered) = (question.number.to_string(), answer.number.to_string());
         let asking = self
-            .udgram(["send", "-r", "-t", "30s", "-", &asked])
+            .udgram(["send", "-r", "-t", "100s", "-", &asked])
             .start();
         let (_, socket) = self.peer.as_ref().unwrap();
         let mut taken = vec![number(&socket.take())];
@@ -382,7 +382,7 @@ impl Session {
             return Err("a peer that is away has received".to_owned());
         }
         let waiting = self
-            .udgram(["send", "--wait", "-t", "30s", "-", &packet])
+            .udgram(["send", "--wait", "-t", "100s", "-", &packet])
             .start();
         waiting.wait_watching();
         self.start_peer();

@@ -535,7 +535,7 @@ fn wpa_supplicant_reports_events_to_a_client_that_attaches() {
     assert_eq!(talk.line(), "PONG");
     assert_eq!(talk.line(), "OK");
     let ask = |command: &str| {
-        let asked = ["send", "-p", "text", "-r", "-t", "10s", "ctrl/lo", command];
+        let asked = ["send", "-p", "text", "-r", "-t", "100s", "ctrl/lo", command];
         sandbox.udgram(asked).run().one_line()
     };
     assert_eq!(ask("ADD_NETWORK"), "0");

@@ -317,7 +317,7 @@ fn a_peer_that_goes_away_in_the_middle_of_batches_again_and_again_gets_the_last_
     const ROUNDS: usize = 60;
     let sandbox = Sandbox::new();
     let mut running = sandbox
-        .udgram(["send", "--wait", "--timeout", "20s", "s"])
+        .udgram(["send", "--wait", "--timeout", "100s", "s"])
         .stdin_open()
         .start();
     let done = AtomicBool::new(false);

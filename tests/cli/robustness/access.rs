@@ -152,7 +152,7 @@ fn of_two_listeners_started_at_once_on_one_path_one_binds_it_and_the_other_fails
         let limit = PollTimeout::try_from(LIMIT).unwrap();
         assert!(poll(&mut ended, limit).unwrap() > 0, "both are bound");
         sandbox
-            .udgram(["send", "s", "1", "--wait", "--timeout", "20s"])
+            .udgram(["send", "s", "1", "--wait", "--timeout", "100s"])
             .run()
             .succeeds("");
         let mut outcomes = both.map(Running::finish);
@@ -274,7 +274,7 @@ fn packets_of_other_users_do_not_count_do_not_extend_the_timeout_and_are_not_ans
         .udgram(["send", "e", "1", "--reply", "--timeout", "100ms"])
         .run()
         .refuses(124, &["no reply"]);
-    let answered = ["send", "e", "2", "--reply", "--timeout", "20s"];
+    let answered = ["send", "e", "2", "--reply", "--timeout", "100s"];
     sandbox.udgram_as(1, answered).run().succeeds("2\n");
     let _ = echo.finish().ends(0, "2\n");
     let exec = sandbox.udgram([

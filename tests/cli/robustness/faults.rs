@@ -11,20 +11,17 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Peer, Sandbox, limited, peer, root, spawn};
+use crate::harness::{LIMIT, Peer, Sandbox, close, limited, peer, root, spawn};
 use crate::sys::pidfd;
 
 use super::scaled;
-
-/// The longest time that a run may take. udgram itself takes about a second.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// Returns the errnos that a call may return; the short form tries the first one only.
 fn errnos(call: &str) -> &'static [&'static str] {
@@ -117,8 +114,7 @@ struct Run {
 /// Runs udgram under strace; returns `None` if it does not end in time.
 fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run> {
     let _ = fs::remove_file(sandbox.path("peer"));
-    let peer = UnixDatagram::bind(sandbox.path("peer")).unwrap();
-    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    let peer = Arc::new(sandbox.bind("peer"));
     let mut command = Command::new("strace");
     command
         .args(["-qq", "-o", "trace", "-e", "signal=none"])
@@ -154,8 +150,8 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
     let stderr = thread::spawn(move || watch(stderr, early, &path));
     let path = sandbox.path(scenario.feed_to);
     let notified = notify.map(|notify| thread::spawn(move || await_ready(&notify, feed, &path)));
-    let echo = peer.try_clone().unwrap();
     let directory = sandbox.dir().to_owned();
+    let echo = Arc::clone(&peer);
     let echo = thread::spawn(move || answer(&echo, &directory));
     let ended = ends(&mut child);
     let status = child.wait().unwrap();
@@ -176,6 +172,8 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
         arrived: echo.join().unwrap(),
         fed: went,
     };
+    // A child of another test may have a copy of it, which `ls --all` would list in the next run.
+    close(Arc::into_inner(peer).unwrap());
     ended.then_some(run)
 }
 

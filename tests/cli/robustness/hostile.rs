@@ -239,7 +239,7 @@ fn a_sender_that_never_stops_delays_neither_other_clients_nor_sigterm() {
         });
         for _ in 0..3 {
             sandbox
-                .udgram(["send", "s", "1", "--reply", "--timeout", "20s"])
+                .udgram(["send", "s", "1", "--reply", "--timeout", "100s"])
                 .run()
                 .succeeds("1\n");
         }

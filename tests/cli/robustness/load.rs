@@ -212,7 +212,7 @@ fn valgrind_reports_no_error() {
     peer!("valgrind");
     let sandbox = Sandbox::new();
     let check = "valgrind -q --error-exitcode=99 --sim-hints=lax-ioctls --log-file=log.%p udgram";
-    let listen = format!("{check} listen s --envelope --creds --count 3 --timeout 25s");
+    let listen = format!("{check} listen s --envelope --creds --count 3 --timeout 100s");
     let listen = sandbox.shell(&listen).start_ready();
     for options in [
         "1 --fd 0",
