@@ -25,7 +25,7 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::outcome::Outcome;
 use crate::running::{Running, Stream};
-use crate::sys;
+use crate::{sys, wpa_supplicant};
 
 /// The longest any single wait may take before the test fails. A busy machine takes a hundred times as long as a
 /// quiet one.
@@ -60,6 +60,9 @@ pub(crate) fn skip(reason: &str) {
     );
     println!("skipped: {reason}");
 }
+
+/// The reason for a skip; see [`Sandbox::runs_wpa_supplicant`].
+pub(crate) const NO_WPA_SUPPLICANT: &str = "this wpa_supplicant needs nl80211 in the kernel";
 
 /// Returns the search path of the programs that tests run: the directory of `udgram` first, those of
 /// daemons last.
@@ -278,6 +281,14 @@ impl Sandbox {
             descriptor_limit: None,
             notify: None,
         }
+    }
+
+    /// Returns whether the installed wpa_supplicant runs on this kernel.
+    #[must_use]
+    #[track_caller]
+    pub(crate) fn runs_wpa_supplicant(&self) -> bool {
+        let version = self.command("wpa_supplicant", ["-v"]).run();
+        wpa_supplicant::runs(&String::from_utf8_lossy(version.stdout()))
     }
 
     /// Starts `udgram listen` with these arguments and waits until it reports that it is ready.

@@ -56,3 +56,4 @@ mod wait;
 mod watching;
 mod window;
 mod without_proc;
+mod wpa_supplicant;

@@ -88,12 +88,17 @@ fn packets_of_chronyc_to_chronyd_are_printed_and_answered() {
         .udgram(["send", "--wait", text(&socket)])
         .run()
         .succeeds("");
+    // From 4.8 on, it changes to the user of chronyd, which is root here.
+    let help = sandbox.command("chronyc", ["--help"]).run();
+    let has_user = String::from_utf8_lossy(help.stdout()).contains("-u USER");
+    let user: &[&str] = if has_user { &["-u", "root"] } else { &[] };
     let peek = peek(&sandbox, &["-p", "base64", "-n", "3", "-e", text(&socket)]).start_ready();
     let mut askers = Vec::new();
     for _ in 0..3 {
         // With its default timeout of a second, it would send the request again on a busy machine.
         let chronyc = sandbox
             .command("chronyc", ["-h", text(&socket), "-c", "-m"])
+            .args(user)
             .args(["timeout 60000", "tracking"])
             .start();
         askers.push(chronyc.pid());

@@ -16,7 +16,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{getegid, geteuid};
 
 use crate::harness::{
-    Peer, Sandbox, bind_abstract, close, content, limited, peer, root, text, timeless,
+    NO_WPA_SUPPLICANT, Peer, Sandbox, bind_abstract, close, content, limited, peer, root, skip,
+    text, timeless,
 };
 use crate::running::Running;
 use crate::sys;
@@ -954,6 +955,9 @@ fn wpa_cli_talks_to_wpa_supplicant_through_a_relay_and_gets_its_events() {
     peer!("wpa_supplicant", "wpa_cli");
     root!();
     let sandbox = Sandbox::new();
+    if !sandbox.runs_wpa_supplicant() {
+        return skip(NO_WPA_SUPPLICANT);
+    }
     sandbox.directory("real");
     let directory = sandbox.directory("relayed");
     sandbox.file(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, close, peer, text, timeless};
+use crate::harness::{NO_WPA_SUPPLICANT, Peer, Sandbox, close, peer, skip, text, timeless};
 use crate::running::Running;
 
 /// Starts a conversation at a terminal with the peer `s`.
@@ -520,6 +520,9 @@ fn wpa_supplicant_reports_events_to_a_client_that_attaches() {
     crate::harness::root!();
     peer!("wpa_supplicant");
     let sandbox = Sandbox::new();
+    if !sandbox.runs_wpa_supplicant() {
+        return skip(NO_WPA_SUPPLICANT);
+    }
     let directory = sandbox.path("ctrl");
     let supplicant = sandbox
         .command(

@@ -39,6 +39,7 @@ fn calls(sandbox: &Sandbox, umask: &str, options: &str) -> Vec<String> {
                 None => u32::from_str_radix(mode, 8),
             };
             let (_, result) = rest.rsplit_once(") ")?;
+            let result = result.trim_start();
             return Some(format!("fchmodat2(0{:o}) {result}", mode.ok()?));
         }
         let words: Vec<_> = rest.split_whitespace().collect();
