@@ -17,7 +17,7 @@ rustPlatform.buildRustPackage {
   cargoTestFlags = [ "--lib" ];
 
   postInstall = ''
-    installManPage man/*.1
+    installManPage man/*.1 man/*.7
     installShellCompletion completions/{udgram.bash,_udgram,udgram.fish}
     install -D -m 644 -t $out/share/doc/udgram/examples packaging/systemd/*
   '';
