@@ -38,7 +38,7 @@ pub(crate) struct Listen {
     ///
     /// Counts all datagrams, valid packets or not.
     ///
-    /// Without this option, listen ends by a signal, by the end of the reader of stdout or by --timeout.
+    /// Without this option, a signal, the exit of the reader of stdout or --timeout ends listen.
     #[arg(short = 'n', long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) count: Option<u64>,
 
