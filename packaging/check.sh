@@ -36,7 +36,7 @@ has_all() {
     local package=$1 file
     shift
     sed 's/\.gz$//' >"$work/list"
-    for file in bin/udgram man/* completions/udgram.fish docs/*.md docs/*.svg README.md CHANGELOG.md BENCHMARKS.md "$@"; do
+    for file in bin/udgram man/* completions/udgram.fish docs/*.md docs/*.svg README.md BENCHMARKS.md "$@"; do
         case $file in
             man/*) file=man${file##*.}/${file#man/} ;;
             completions/*) file=vendor_completions.d/${file#completions/} ;;
@@ -59,8 +59,8 @@ cp /bin/true "$work/src/udgram-$version/target/release/udgram"
     cd "udgram-$version"
     sh -euc 'srcdir=.. pkgdir=$1; . "$2"; package' - "$work/alpine" "$PWD/packaging/alpine/APKBUILD"
 )
-find "$work/arch" -type f | has_all 'Arch Linux' licenses/udgram/LICENSE-MIT examples/udgram-listen.service
-find "$work/alpine" -type f | has_all Alpine licenses/udgram/LICENSE-MIT
+find "$work/arch" -type f | has_all 'Arch Linux' CHANGELOG.md licenses/udgram/LICENSE-MIT examples/udgram-listen.service
+find "$work/alpine" -type f | has_all Alpine CHANGELOG.md licenses/udgram/LICENSE-MIT
 
 if command -v makepkg >/dev/null; then
     # makepkg refuses to run as root.
@@ -84,14 +84,14 @@ skipped "a build by abuild, which Alpine alone has"
 
 if command -v rpm >/dev/null && command -v cargo-generate-rpm >/dev/null && [[ -x target/release/udgram ]]; then
     cargo generate-rpm --output "$work/udgram.rpm"
-    rpm --query --list --package "$work/udgram.rpm" | has_all RPM licenses/udgram/LICENSE-MIT
+    rpm --query --list --package "$work/udgram.rpm" | has_all RPM CHANGELOG.md licenses/udgram/LICENSE-MIT
     [[ $(rpm --query --package --queryformat '%{VERSION}' "$work/udgram.rpm") == "$version" ]]
 else
     skipped "RPM needs rpm, cargo-generate-rpm, and target/release/udgram"
 fi
 if command -v cargo-deb >/dev/null && [[ -x target/release/udgram ]]; then
-    cargo deb --locked --quiet --no-build --no-strip --output "$work/udgram.deb"
-    dpkg-deb --fsys-tarfile "$work/udgram.deb" | tar --list | has_all Debian doc/udgram/copyright
+    cargo deb --locked --quiet --no-build --no-strip --output "$work/udgram.deb" >/dev/null
+    dpkg-deb --fsys-tarfile "$work/udgram.deb" | tar --list | has_all Debian udgram/changelog udgram/changelog.Debian udgram/copyright
 else
     skipped "Debian needs cargo-deb, and target/release/udgram"
 fi

@@ -67,5 +67,9 @@ for target; do
     rm -rf "$root"
 done
 
+if ! grep -q '^repository = ' Cargo.toml; then
+    echo "Cargo.toml has no 'repository': CONTRIBUTING.md has what the first publication needs" >&2
+fi
+
 cd "$dist"
 sha256sum -- *.tar.gz | tee SHA256SUMS
