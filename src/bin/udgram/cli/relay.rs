@@ -66,8 +66,8 @@ pub(crate) struct Relay {
     /// A bare number is seconds. By default, it stays open.
     ///
     /// A client is idle if no packet passes from it or to it. If it sends again, it gets another socket, and
-    /// another address for PEER. The socket of a client that no longer exists is closed in any case. none is
-    /// no limit.
+    /// another address for PEER. Sockets of clients that no longer exist are closed without this option, too.
+    /// none is no limit.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
