@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the files of packaging/ and the packages of Cargo.toml: that they have the version of Cargo.toml, and that
-# each installs the program, all manual pages, the completions and the pages of docs/. Names what it cannot check.
+# each installs the program, all manual pages, the completions, the pages of docs/ and the examples. Names what it
+# cannot check.
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,7 +37,7 @@ has_all() {
     local package=$1 file
     shift
     sed 's/\.gz$//' >"$work/list"
-    for file in bin/udgram man/* completions/udgram.fish docs/*.md docs/*.svg README.md BENCHMARKS.md "$@"; do
+    for file in bin/udgram man/* completions/udgram.fish docs/*.md docs/*.svg examples/*.rs README.md BENCHMARKS.md "$@"; do
         case $file in
             man/*) file=man${file##*.}/${file#man/} ;;
             completions/*) file=vendor_completions.d/${file#completions/} ;;
@@ -51,7 +52,7 @@ has_all() {
 
 # The functions that fill the packages of Arch Linux and Alpine, in a tree with a stand-in for the program.
 mkdir -p "$work/src/udgram-$version/target/release"
-cp -R README.md BENCHMARKS.md CHANGELOG.md LICENSE-* man completions docs packaging "$work/src/udgram-$version/"
+cp -R README.md BENCHMARKS.md CHANGELOG.md LICENSE-* man completions docs examples packaging "$work/src/udgram-$version/"
 cp /bin/true "$work/src/udgram-$version/target/release/udgram"
 (
     cd "$work/src"
@@ -133,8 +134,8 @@ fi
 for tarball in target/dist/*.tar.gz; do
     [[ -e $tarball ]] || { skipped "the tarballs, which packaging/release.sh writes"; break; }
     tar --list --file "$tarball" >"$work/tarball"
-    for file in udgram README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE man/udgram.1 man/udgram-protocols.7 \
-        completions/udgram.bash systemd/udgram-listen.socket; do
+    for file in udgram README.md BENCHMARKS.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE man/* completions/* docs/*.md \
+        docs/*.svg examples/*.rs systemd/udgram-listen.socket; do
         grep -q "^[^/]*/$file\$" "$work/tarball" || fail "$tarball lacks $file"
     done
     echo "ok: $tarball"
