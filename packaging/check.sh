@@ -124,7 +124,8 @@ for candidate in podman buildah docker; do
 done
 if [[ $builder ]]; then
     cp /bin/true "$work/udgram"
-    "$builder" build --file packaging/Containerfile --tag udgram-check "$work" >/dev/null
+    "$builder" build --file packaging/Containerfile --tag udgram-check "$work" >"$work/built" 2>&1 ||
+        fail "$(<"$work/built")"
     "$builder" rmi udgram-check >/dev/null
     echo "ok: $builder builds the container"
 else
