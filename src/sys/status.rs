@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
-/// What identifies a file, its type and permission bits, and the time of its last change.
+/// The identity of a file, its type and permission bits, and the time of its last change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Status {
     pub(crate) device: u64,

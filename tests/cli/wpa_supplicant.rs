@@ -1,4 +1,4 @@
-//! Whether wpa_supplicant runs on this kernel.
+//! Finds out whether wpa_supplicant runs on this kernel.
 
 use std::path::Path;
 
