@@ -133,7 +133,7 @@ impl SendBuffer {
     fn update(&mut self, socket: &DatagramSocket) {
         let number = |value: i32| usize::try_from(value).unwrap_or(0);
         // If the sum is unknown, send: the kernel refuses what does not fit (EAGAIN).
-        let unread = sockopt::queue(socket).map_or(0, |queue| number(queue.outq));
+        let unread = sockopt::unread(socket).map_or(0, number);
         self.size = size(socket);
         let mut excess = self.total.saturating_sub(unread);
         self.total -= excess;
@@ -193,7 +193,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(one.try_send(&[message]).unwrap(), 1);
-        usize::try_from(sockopt::queue(&one).unwrap().outq).unwrap()
+        usize::try_from(sockopt::unread(&one).unwrap()).unwrap()
     }
 
     #[test]
