@@ -188,7 +188,7 @@ impl Answers {
         let mut ready = Vec::new();
         for (recipient, bytes) in answers {
             let waits = self.waiting.contains_key(&recipient);
-            let to = if waits || !self.buffer.permits(socket, &recipient, bytes.len()) {
+            let to = if waits || !self.buffer.fits(&recipient, bytes.len()) {
                 None
             } else {
                 recipient.destination(socket, self.own).ok()
@@ -239,6 +239,9 @@ impl Answers {
             }
             let head = &mut ready[done];
             let bytes = head.bytes;
+            if !matches!(sent, Ok(1..)) {
+                self.buffer.take_back(&head.recipient, bytes.len());
+            }
             done += match sent {
                 Ok(0) => {
                     self.enqueue(head.recipient.clone(), bytes, Vec::new(), outcomes);

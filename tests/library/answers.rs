@@ -84,3 +84,49 @@ fn answers_sent_together_come_in_order_and_a_client_without_room_delays_no_other
         });
     });
 }
+
+#[test]
+fn clients_that_all_read_late_are_all_answered() {
+    if !nix::unistd::geteuid().is_root() {
+        assert!(
+            std::env::var_os("UDGRAM_FORBID_SKIPS").is_none_or(|value| value != "1"),
+            "skips are forbidden: this needs root"
+        );
+        println!("skipped: this needs root");
+        return;
+    }
+    const CLIENTS: usize = 300;
+    let (server, address) = named_socket();
+    let Address::Abstract(server_name) = address else {
+        panic!("{address:?} is not abstract");
+    };
+    let to = SocketAddr::from_abstract_name(&server_name).unwrap();
+    let unique = tempfile::tempdir().unwrap();
+    let mut batch = Batch::new(&server, ControlSpace::NoDescriptors, BATCH).unwrap();
+    let (mut clients, mut recipients) = (Vec::new(), Vec::new());
+    for number in 0..CLIENTS {
+        let client = client(&format!("{}/{number}", unique.path().display()));
+        client.send_to_addr(b"?", &to).unwrap();
+        server
+            .try_receive(&mut batch, 1, ReceiveMode::Remove)
+            .unwrap();
+        let users = Users::of_this_process();
+        recipients.extend(batch.datagrams().map(|asked| Recipient::of(&asked, users)));
+        clients.push(client);
+    }
+    // Together they take five times the size that the send buffer has at first.
+    let answer = [b'a'; 10_000];
+    let all = recipients.into_iter().map(|to| (to, &answer[..]));
+    let mut answers = Answers::new(Growth::Allowed);
+    let mut sent = 0;
+    let mut count = |outcome: Outcome<'_>| {
+        assert!(matches!(outcome, Outcome::Sent { .. }), "{outcome:?}");
+        sent += 1;
+    };
+    answers.send_all(&server, all, &mut count);
+    answers.finish(&server, Deadline::NEVER, &Wake::default(), &mut count);
+    assert_eq!(sent, CLIENTS);
+    for client in clients {
+        assert_eq!(client.recv(&mut [0; 20_000]).unwrap(), answer.len());
+    }
+}
