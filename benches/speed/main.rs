@@ -1,6 +1,6 @@
 //! Compares the speed of `udgram` with a minimal C program ("the floor") and with other tools:
 //!
-//!     cargo bench --bench speed                         # all parts; a quarter of an hour
+//!     cargo bench --bench speed                         # all parts; twenty minutes
 //!     cargo bench --bench speed -- --quick receive send # two parts, a tenth of the packets, three rounds
 //!
 //! Each round measures each contender once, and ratios are taken within a round, so that a machine
