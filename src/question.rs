@@ -33,5 +33,5 @@ impl Question {
 /// Returns the memory of the datagrams that were sent from `socket` and are unread (`SIOCOUTQ`); 1 if the
 /// kernel does not report it.
 pub(crate) fn unread(socket: &DatagramSocket) -> i32 {
-    sockopt::queue(socket).map_or(1, |queue| queue.outq)
+    sockopt::unread(socket).unwrap_or(1)
 }

@@ -79,17 +79,21 @@ pub(crate) struct Contender {
 }
 
 const fn contender(program: Program, work: &'static str, command: &'static str) -> Contender {
-    Contender {
-        program,
-        work,
-        command,
-        end: End::Exit,
-        share: 1,
-        note: None,
-    }
+    Contender::new(program, work, command)
 }
 
 impl Contender {
+    pub(crate) const fn new(program: Program, work: &'static str, command: &'static str) -> Self {
+        Self {
+            program,
+            work,
+            command,
+            end: End::Exit,
+            share: 1,
+            note: None,
+        }
+    }
+
     const fn noted(mut self, note: &'static str) -> Self {
         self.note = Some(note);
         self
@@ -152,6 +156,16 @@ pub(crate) const RECEIVE: &[Contender] = &[
         "{python} easynetwork receive {addr} {count}",
     )
     .slow(10),
+];
+
+/// The receiver with the most to ask the kernel for, beside a floor that asks for as much.
+pub(crate) const RECEIVE_SENDERS: &[Contender] = &[
+    contender(Program::Floor, "", "{floor} receive-senders {addr} {count}"),
+    contender(
+        Program::Udgram,
+        "receive, --envelope --creds, floor that asks for times and credentials",
+        "{udgram} listen --envelope --creds --count {count} {addr}",
+    ),
 ];
 
 /// Programs that send the lines of a file as datagrams.

@@ -12,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@ enum {
     WINDOW = 8,          /* the number of requests under way: they fit in the shortest queues */
     SEQUENCE = 8,        /* offset of the sequence number in a packet: {"seq":"000000000" */
     DIGITS = 9,
+    CONTROL = 128,       /* the bytes for a datagram's control data */
     RUN_LIMIT = 600      /* seconds; alarm(2) then ends a run that hangs */
 };
 
@@ -181,12 +184,38 @@ static void prepare(char *slots, size_t size)
     }
 }
 
+/* Asks for the time of each datagram and its sender's credentials. They and the sender's address are copied,
+ * not read. */
+static void ask_for_senders(int fd)
+{
+    int on = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) < 0)
+        die("setsockopt");
+}
+
+static void make_room_for_senders(void)
+{
+    static struct sockaddr_un names[BATCH];
+    static char control[BATCH][CONTROL] __attribute__((aligned(8)));
+    for (int i = 0; i < BATCH; i++) {
+        messages[i].msg_hdr.msg_name = &names[i];
+        messages[i].msg_hdr.msg_namelen = sizeof names[i];
+        messages[i].msg_hdr.msg_control = control[i];
+        messages[i].msg_hdr.msg_controllen = sizeof control[i];
+    }
+}
+
 /* Writes every datagram as a line to stdout. */
-static void receive(const char *path, unsigned long count)
+static void receive(const char *path, unsigned long count, int senders)
 {
     int fd = open_socket(path, NULL);
+    if (senders)
+        ask_for_senders(fd);
     prepare(map((size_t)BATCH * SLOT), SLOT);
     while (count > 0) {
+        if (senders)
+            make_room_for_senders();
         unsigned n = receive_batch(fd, count < BATCH ? (unsigned)count : BATCH);
         for (unsigned i = 0; i < n; i++)
             write_line(vectors[i].iov_base, messages[i].msg_len);
@@ -318,13 +347,80 @@ static void volley(const char *peer, unsigned long count, const char *packet)
             die("send");
 }
 
+/* Waits for a line on stdin, then sends copies of the packet from so many processes at once. */
+static void crowd(const char *peer, unsigned long count, unsigned long senders, const char *packet, const char *local)
+{
+    int gate[2], status;
+    char go;
+    open_socket(local, NULL);
+    if (pipe(gate) < 0)
+        die("pipe");
+    for (unsigned long i = 0; i < senders; i++) {
+        pid_t child = fork();
+        if (child < 0)
+            die("fork");
+        if (child > 0)
+            continue;
+        alarm(RUN_LIMIT);
+        close(gate[1]);
+        if (read(gate[0], &go, 1) != 0)
+            exit(1);
+        int fd = open_socket(NULL, peer);
+        /* send(2) sleeps while the queue is full, and a datagram that is read wakes one of those that sleep. */
+        for (unsigned long left = count / senders + (i < count % senders); left > 0; left--)
+            if (send(fd, packet, strlen(packet), 0) < 0)
+                die("send");
+        exit(0);
+    }
+    if (read(0, &go, 1) != 1)
+        exit(1);
+    close(gate[1]);
+    while (wait(&status) > 0)
+        if (status != 0)
+            exit(1);
+}
+
+/* Sends one request from each of many sockets, and reads no answer until all are there. Prints the average
+ * nanoseconds for one. */
+static void clients(const char *peer, unsigned long count, const char *packet, const char *local)
+{
+    struct rlimit files = {.rlim_cur = count + 64, .rlim_max = count + 64}, now_allowed;
+    if (getrlimit(RLIMIT_NOFILE, &now_allowed) < 0)
+        die("getrlimit");
+    if (files.rlim_max < now_allowed.rlim_max)
+        files.rlim_max = now_allowed.rlim_max;
+    if (files.rlim_cur > now_allowed.rlim_cur && setrlimit(RLIMIT_NOFILE, &files) < 0)
+        die("too few descriptors are allowed");
+    open_socket(local, NULL);
+    int *fds = map(count * sizeof *fds);
+    size_t size = strlen(packet);
+    char answer[4096], go;
+    if (read(0, &go, 1) != 1)
+        return;
+    for (unsigned long i = 0; i < count; i++)
+        fds[i] = open_socket("", peer);
+    double start = now();
+    for (unsigned long i = 0; i < count; i++)
+        if (send(fds[i], packet, size, 0) < 0)
+            die("send");
+    for (unsigned long i = 0; i < count; i++)
+        if (recv(fds[i], answer, sizeof answer, MSG_PEEK) < 0)
+            die("recv");
+    printf("%.0f\n", (now() - start) / (double)count);
+    fflush(stdout);
+    for (unsigned long i = 0; i < count; i++)
+        if (recv(fds[i], answer, sizeof answer, MSG_DONTWAIT) != (ssize_t)size || memcmp(answer, packet, size) != 0)
+            die("the answer is not what was asked");
+}
+
 /* Sends large packets: JSON strings of the given size. */
 static void burst(const char *peer, unsigned long count, size_t size)
 {
     int fd = open_socket("", peer), room = 16 << 20;
-    char *packet = map(size);
+    char *packet = map(size + 1);
     memset(packet, 'a', size);
-    packet[0] = packet[size - 1] = '"';
+    if (size >= 2)
+        packet[0] = packet[size - 1] = '"';
     if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
         setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     while (count-- > 0)
@@ -383,7 +479,9 @@ int main(int argc, char **argv)
     if (strcmp(mode, "receive") == 0 && argc == 5)
         deepen_queues(argv[4]);
     if (strcmp(mode, "receive") == 0 && (argc == 4 || argc == 5))
-        receive(path, count);
+        receive(path, count, 0);
+    else if (strcmp(mode, "receive-senders") == 0 && argc == 4)
+        receive(path, count, 1);
     else if (strcmp(mode, "sink") == 0 && argc == 4)
         sink(path, count);
     else if (strcmp(mode, "send") == 0 && argc == 3)
@@ -397,6 +495,10 @@ int main(int argc, char **argv)
         generate(path, count, argv[4], argv[5], send_batch);
     else if (strcmp(mode, "generate-singly") == 0 && argc == 6)
         generate(path, count, argv[4], argv[5], send_singly);
+    else if (strcmp(mode, "crowd") == 0 && argc == 7)
+        crowd(path, count, strtoul(argv[4], NULL, 10), argv[5], argv[6]);
+    else if (strcmp(mode, "clients") == 0 && argc == 6)
+        clients(path, count, argv[4], argv[5]);
     else if (strcmp(mode, "volley") == 0 && argc == 5)
         volley(path, count, argv[4]);
     else if (strcmp(mode, "ping") == 0 && argc == 6)
@@ -406,7 +508,7 @@ int main(int argc, char **argv)
     else if (strcmp(mode, "burst") == 0 && argc == 5)
         burst(path, count, strtoul(argv[4], NULL, 10));
     else {
-        fputs("floor one|receive|sink|send|echo|echo-spin|generate|generate-singly|volley|ping|ping-window|burst PATH … or filter\n", stderr);
+        fputs("floor one|receive|receive-senders|sink|send|echo|echo-spin|generate|generate-singly|crowd|clients|volley|ping|ping-window|burst PATH … or filter\n", stderr);
         return 2;
     }
     return 0;

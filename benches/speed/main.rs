@@ -1,6 +1,6 @@
 //! Compares the speed of `udgram` with a minimal C program ("the floor") and with other tools:
 //!
-//!     cargo bench --bench speed                         # all parts; a quarter of an hour
+//!     cargo bench --bench speed                         # all parts; twenty minutes
 //!     cargo bench --bench speed -- --quick receive send # two parts, a tenth of the packets, three rounds
 //!
 //! Each round measures each contender once, and ratios are taken within a round, so that a machine
@@ -14,11 +14,12 @@ mod contender;
 mod plot;
 mod report;
 mod runner;
+mod scale;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use contender::{Contender, Program};
-use report::{Cell, Report, Spread, Unit};
+use report::{Cell, Report, Spread, Unit, thousands};
 use runner::{Pin, Runner};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -82,6 +83,8 @@ enum Part {
     Observe,
     /// Datagrams, and requests and answers, that pass a relay
     Relay,
+    /// More senders, longer runs, larger datagrams, more clients: cost of a datagram, and memory
+    Scale,
     /// Size of the program
     Size,
 }
@@ -179,7 +182,10 @@ impl Run {
 
     fn part(&mut self, part: Part) {
         match part {
-            Part::Receive => self.throughput(contender::RECEIVE, "", Runner::receive),
+            Part::Receive => {
+                self.throughput(contender::RECEIVE, "", Runner::receive);
+                self.throughput(contender::RECEIVE_SENDERS, "", Runner::receive);
+            }
             Part::Singly => {
                 let suffix = ", sent singly";
                 self.throughput(contender::RECEIVE, suffix, Runner::receive_singly);
@@ -195,6 +201,7 @@ impl Run {
             Part::Window => self.window(),
             Part::Observe => self.observe(),
             Part::Relay => self.relay(),
+            Part::Scale => self.scale(),
             Part::Size => self.size(),
         }
         println!("{}", self.report.text().trim_end());
@@ -403,6 +410,45 @@ impl Run {
         });
     }
 
+    fn scale(&mut self) {
+        for load in scale::LOADS {
+            let load = if self.options.quick {
+                load.quick()
+            } else {
+                *load
+            };
+            // Round 0 warms up and is not counted, unless a round takes long.
+            let rounds = self.rounds().min(3);
+            let counted = if load.is_long() { 0..1 } else { 1..rounds + 1 };
+            let contenders = load.contenders();
+            let mut samples = vec![Ok((Vec::new(), Vec::new())); contenders.len()];
+            for round in 0..counted.end {
+                for (contender, samples) in contenders.iter().zip(&mut samples) {
+                    match (self.runner.scaled(contender, load), samples) {
+                        (Ok((time, peak)), Ok((times, peaks))) if counted.contains(&round) => {
+                            times.push(time);
+                            peaks.push(peak);
+                        }
+                        (Ok(_), _) => {}
+                        (Err(e), samples) => *samples = Err(format!("{e:#}")),
+                    }
+                }
+            }
+            for (contender, samples) in contenders.iter().zip(samples) {
+                let (times, peaks) = match samples {
+                    Ok((times, peaks)) => (Cell::Values(times), Cell::Values(peaks)),
+                    Err(e) => (Cell::Missing(e.clone()), Cell::Missing(e)),
+                };
+                let row = |what| format!("{}, {what}", load.name());
+                let program = contender.program;
+                self.report
+                    .enter(&row("each"), Unit::Seconds, program, times, None);
+                self.report
+                    .enter(&row("peak memory"), Unit::Bytes, program, peaks, None);
+            }
+        }
+    }
+
     fn size(&mut self) {
         let builds = [
             ("size, stripped", Some(&self.runner.udgram)),
@@ -419,14 +465,6 @@ impl Run {
                     .enter(work, Unit::Bytes, Program::Udgram, cell, None);
             }
         }
-    }
-}
-
-/// Formats 4000000 as 4,000,000.
-fn thousands(number: u32) -> String {
-    match number / 1000 {
-        0 => number.to_string(),
-        more => format!("{},{:03}", thousands(more), number % 1000),
     }
 }
 

@@ -226,3 +226,11 @@ impl Report {
         text
     }
 }
+
+/// Formats 4000000 as 4,000,000.
+pub(crate) fn thousands(number: u32) -> String {
+    match number / 1000 {
+        0 => number.to_string(),
+        more => format!("{},{:03}", thousands(more), number % 1000),
+    }
+}

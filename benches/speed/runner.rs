@@ -24,7 +24,7 @@ const NUMBERED: usize = 17;
 const LARGE: u32 = 4_000_000;
 const LARGE_COUNT: u32 = 32;
 /// The count for a receiver that must not exit.
-const ENDLESS: u32 = 4_000_000_000;
+pub(crate) const ENDLESS: u32 = 4_000_000_000;
 /// The timeout for a program to be ready, and to finish after the last packet is sent.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// The time without a new line after which a burst is over.
@@ -40,15 +40,15 @@ pub(crate) enum Pin {
 }
 
 /// A process, killed when dropped.
-struct Running {
-    child: Child,
+pub(crate) struct Running {
+    pub(crate) child: Child,
     name: &'static str,
     stderr: PathBuf,
 }
 
 impl Running {
     /// Starts the work of a waiting generator or client, and returns the time.
-    fn go(&mut self) -> Result<Instant> {
+    pub(crate) fn go(&mut self) -> Result<Instant> {
         let mut stdin = self.child.stdin.take().context("no stdin")?;
         let now = Instant::now();
         stdin.write_all(b"\n")?;
@@ -56,14 +56,14 @@ impl Running {
     }
 
     /// Waits for the exit, and fails if its status is not 0.
-    fn finish(&mut self) -> Result<()> {
+    pub(crate) fn finish(&mut self) -> Result<()> {
         let status = self.child.wait()?;
         ensure!(status.success(), self.message(&status.to_string()));
         Ok(())
     }
 
     /// Waits for a successful exit, or until `enough` returns true.
-    fn finish_soon(&mut self, enough: impl Fn() -> bool) -> Result<()> {
+    pub(crate) fn finish_soon(&mut self, enough: impl Fn() -> bool) -> Result<()> {
         let late = Instant::now() + TIMEOUT;
         while !enough() {
             if self.child.try_wait()?.is_some() {
@@ -85,7 +85,7 @@ impl Running {
     }
 
     /// Reads a field of `/proc/PID/status`, in bytes.
-    fn memory(&self, field: &str) -> Result<f64> {
+    pub(crate) fn memory(&self, field: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let kib = status
             .lines()
@@ -136,7 +136,7 @@ impl Runner {
         self.directory.join("a.behind")
     }
 
-    fn lines(&self) -> PathBuf {
+    pub(crate) fn lines(&self) -> PathBuf {
         self.directory.join("lines")
     }
 
@@ -179,7 +179,7 @@ impl Runner {
     }
 
     /// Returns the command of the process at the other end.
-    fn opposite(&self, template: &str, count: u32) -> Command {
+    pub(crate) fn opposite(&self, template: &str, count: u32) -> Command {
         self.pinned("0", template, count)
     }
 
@@ -199,7 +199,7 @@ impl Runner {
         }
     }
 
-    fn spawn(
+    pub(crate) fn spawn(
         &self,
         name: &'static str,
         mut command: Command,
@@ -220,7 +220,7 @@ impl Runner {
         })
     }
 
-    fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let _ = fs::remove_file(self.address());
         let _ = fs::remove_file(self.peer());
         let _ = fs::remove_file(self.behind());
@@ -243,7 +243,7 @@ impl Runner {
     }
 
     /// Starts the other end, which binds its address and waits for [`Running::go`].
-    fn counterpart(&self, template: &str, count: u32, end: End) -> Result<Running> {
+    pub(crate) fn counterpart(&self, template: &str, count: u32, end: End) -> Result<Running> {
         let mut command = self.opposite(template, count);
         let newline = if end == End::Size { "\n" } else { "" };
         command.arg(format!("{PACKET}{newline}")).arg(self.peer());
@@ -252,14 +252,24 @@ impl Runner {
         Ok(running)
     }
 
-    fn receiver(&self, contender: &Contender, count: u32, stdout: Stdio) -> Result<Running> {
+    pub(crate) fn receiver(
+        &self,
+        contender: &Contender,
+        count: u32,
+        stdout: Stdio,
+    ) -> Result<Running> {
         let command = self.contender(contender, count);
         let mut receiver = self.spawn(contender.program.name(), command, Stdio::null(), stdout)?;
         Self::wait_bound(&mut receiver, &self.address())?;
         Ok(receiver)
     }
 
-    fn line_count_reached(&self, bytes: u64) -> impl Fn() -> bool {
+    /// Returns the bytes of so many lines.
+    pub(crate) fn lines_len(count: u32) -> u64 {
+        u64::from(count) * (PACKET.len() as u64 + 1)
+    }
+
+    pub(crate) fn line_count_reached(&self, bytes: u64) -> impl Fn() -> bool {
         let path = self.lines();
         move || path.metadata().is_ok_and(|m| m.len() >= bytes)
     }

@@ -10,7 +10,8 @@ pub use recipient::Recipient;
 pub use send_buffer::Growth;
 
 use crate::ancillary::{Control, MAX_DESCRIPTORS};
-use crate::outgoing::Outgoing;
+use crate::batch::BATCH;
+use crate::outgoing::{Destination, Outgoing};
 use crate::socket::DatagramSocket;
 use crate::wait::{Deadline, Wake, pause};
 use outcome::{Cause, Failure};
@@ -73,6 +74,13 @@ struct Answer {
     bytes: Box<[u8]>,
     descriptors: Vec<OwnedFd>,
     deadline: Instant,
+}
+
+/// An answer that is sent together with others.
+struct Ready<'b> {
+    recipient: Recipient,
+    to: Option<Destination>,
+    bytes: &'b [u8],
 }
 
 /// An attempt to send an answer.
@@ -166,6 +174,102 @@ impl Answers {
                 }
             }
         }
+        self.enqueue(recipient, bytes, descriptors, outcomes);
+    }
+
+    /// Sends answers in order, as [`send`](Self::send) does, up to [`BATCH`](crate::BATCH) of them with one
+    /// system call.
+    pub fn send_all<'b>(
+        &mut self,
+        socket: &DatagramSocket,
+        answers: impl IntoIterator<Item = (Recipient, &'b [u8])>,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        let mut ready = Vec::new();
+        for (recipient, bytes) in answers {
+            let waits = self.waiting.contains_key(&recipient);
+            let to = if waits || !self.buffer.fits(&recipient, bytes.len()) {
+                None
+            } else {
+                recipient.destination(socket, self.own).ok()
+            };
+            let Some(to) = to else {
+                self.send_ready(socket, &mut ready, outcomes);
+                self.send(socket, recipient, bytes, outcomes);
+                continue;
+            };
+            self.buffer.add(&recipient, bytes.len());
+            // At most one file is open at a time.
+            let is_last = to.as_ref().is_some_and(Destination::needs_proc);
+            ready.push(Ready {
+                recipient,
+                to,
+                bytes,
+            });
+            if is_last || ready.len() == BATCH {
+                self.send_ready(socket, &mut ready, outcomes);
+            }
+        }
+        self.send_ready(socket, &mut ready, outcomes);
+    }
+
+    /// Sends the answers that are ready. Those for which there is no room wait.
+    fn send_ready(
+        &mut self,
+        socket: &DatagramSocket,
+        ready: &mut Vec<Ready<'_>>,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) {
+        let mut done = 0;
+        while done < ready.len() {
+            let rest = &ready[done..];
+            let waits = |answer: &Ready<'_>| self.waiting.contains_key(&answer.recipient);
+            let messages: Vec<_> = rest
+                .iter()
+                .take_while(|answer| !waits(answer))
+                .map(|answer| Outgoing {
+                    bytes: answer.bytes,
+                    to: answer.to.as_ref(),
+                    control: None,
+                })
+                .collect();
+            let sent = socket.try_send_some(&messages);
+            for answer in &rest[..*sent.as_ref().unwrap_or(&0)] {
+                outcomes(Outcome::sent(&answer.recipient, answer.bytes));
+            }
+            let head = &mut ready[done];
+            let bytes = head.bytes;
+            if !matches!(sent, Ok(1..)) {
+                self.buffer.take_back(&head.recipient, bytes.len());
+            }
+            done += match sent {
+                Ok(0) => {
+                    self.enqueue(head.recipient.clone(), bytes, Vec::new(), outcomes);
+                    1
+                }
+                Ok(count) => count,
+                Err(error) => {
+                    let cause = Cause::Failure {
+                        failure: Failure::System(head.to.take(), error),
+                        socket,
+                        bytes,
+                    };
+                    outcomes(Outcome::undelivered(&head.recipient, 1, cause));
+                    1
+                }
+            };
+        }
+        ready.clear();
+    }
+
+    /// Lets an answer wait for room, unless too many wait already.
+    fn enqueue(
+        &mut self,
+        recipient: Recipient,
+        bytes: &[u8],
+        descriptors: Vec<OwnedFd>,
+        outcomes: &mut dyn FnMut(Outcome<'_>),
+    ) {
         let queue = self.waiting.get(&recipient);
         let (answers, held) = queue.map_or((0, 0), |queue| (queue.answers.len(), queue.bytes));
         if answers >= MAX_OF_CLIENT.0

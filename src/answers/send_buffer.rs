@@ -71,6 +71,11 @@ impl SendBuffer {
         }
     }
 
+    /// Returns whether an answer of `len` bytes surely may be sent to the client now, by the estimates alone.
+    pub(super) fn fits(&self, recipient: &Recipient, len: usize) -> bool {
+        self.fits_share(recipient, charge(len))
+    }
+
     /// Returns whether an answer of `len` bytes may be sent to the client now: if the client has read
     /// all earlier ones, or if its unread answers take a small part of the free memory.
     pub(super) fn permits(
@@ -94,15 +99,18 @@ impl SendBuffer {
         if self.unread(recipient) > 0 {
             return false;
         }
-        // Make room for several answers of this size.
-        self.grow(socket, self.total + self.rest + 2 * SHARE_DIVISOR * charge);
+        // Make room for several answers of this size. Double the size, so that many clients that do not read cost
+        // few updates, each of which sorts all shares.
+        let several = self.total + self.rest + 2 * SHARE_DIVISOR * charge;
+        self.grow(socket, several.max(2 * self.size));
         // The kernel accepts a datagram while anything is free (`sock_alloc_send_pskb`), even one that
         // is larger than that, and then no client could be answered. Send such a one only into an empty
         // buffer.
         charge <= self.free() || self.total + self.rest == 0
     }
 
-    /// Counts an answer of `len` bytes that was sent.
+    /// Counts an answer of `len` bytes that was sent, or will be before the next call of
+    /// [`permits`](Self::permits).
     pub(super) fn add(&mut self, recipient: &Recipient, len: usize) {
         let charge = charge(len);
         self.answers += 1;
@@ -113,6 +121,15 @@ impl SendBuffer {
         share.unread += charge;
         share.last = self.answers;
         self.total += charge;
+    }
+
+    /// Forgets an answer of `len` bytes that was counted last for this client, and could not be sent.
+    pub(super) fn take_back(&mut self, recipient: &Recipient, len: usize) {
+        if let Some(share) = self.shares.get_mut(recipient) {
+            let counted = charge(len).min(share.unread);
+            share.unread -= counted;
+            self.total -= counted;
+        }
     }
 
     fn unread(&self, recipient: &Recipient) -> usize {
@@ -133,7 +150,7 @@ impl SendBuffer {
     fn update(&mut self, socket: &DatagramSocket) {
         let number = |value: i32| usize::try_from(value).unwrap_or(0);
         // If the sum is unknown, send: the kernel refuses what does not fit (EAGAIN).
-        let unread = sockopt::queue(socket).map_or(0, |queue| number(queue.outq));
+        let unread = sockopt::unread(socket).map_or(0, number);
         self.size = size(socket);
         let mut excess = self.total.saturating_sub(unread);
         self.total -= excess;
@@ -193,7 +210,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(one.try_send(&[message]).unwrap(), 1);
-        usize::try_from(sockopt::queue(&one).unwrap().outq).unwrap()
+        usize::try_from(sockopt::unread(&one).unwrap()).unwrap()
     }
 
     #[test]

@@ -208,8 +208,11 @@ fn specials_from(bytes: &[u8], start: usize) -> Option<u64> {
 /// Returns a bit for each byte of a block, the lowest for the first: 1 for a quote, a backslash or a
 /// control character.
 fn specials(block: &[u8; BLOCK]) -> u64 {
+    let mut flags = [0; BLOCK];
     // The compiler turns this into a few vector instructions.
-    let flags = block.map(|byte| u8::from(byte == b'"' || byte == b'\\' || byte < b' '));
+    for (flag, byte) in flags.iter_mut().zip(block) {
+        *flag = u8::from(*byte == b'"') | u8::from(*byte == b'\\') | u8::from(*byte < b' ');
+    }
     let eights = flags.chunks_exact(8).filter_map(<[u8]>::first_chunk);
     eights.enumerate().fold(0, |mask, (index, eight)| {
         // Gather the lowest bits of eight bytes in the highest byte.

@@ -74,6 +74,17 @@ impl DatagramSocket {
         }
     }
 
+    /// Sends messages as [`try_send`](Self::try_send) does. Fails with the errno of the system call.
+    pub(crate) fn try_send_some(&self, messages: &[Outgoing<'_>]) -> io::Result<usize> {
+        let Some(head) = messages.first() else {
+            return Ok(0);
+        };
+        Ok(match self.send_bare(head, messages)? {
+            Sent::Count(count) => count,
+            Sent::NoRoom | Sent::TooManyInFlight => 0,
+        })
+    }
+
     /// Sends one message as [`try_send`](Self::try_send) does. Returns whether there was room for it.
     ///
     /// Fails with the errno of the system call; [`explain`](Self::explain) finds its cause.

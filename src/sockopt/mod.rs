@@ -169,14 +169,22 @@ pub struct Queue {
 
 /// Returns how much is queued in and out of a socket; unix(7), `SIOCINQ`, `SIOCOUTQ`.
 pub fn queue(socket: impl AsFd) -> Result<Queue> {
-    let queued = |direction| {
-        sys::queued(socket.as_fd(), direction)
-            .map_err(|errno| Error::system("get the length of the queue", Subject::None, errno))
-    };
     Ok(Queue {
-        inq: queued(sys::Direction::In)?,
-        outq: queued(sys::Direction::Out)?,
+        inq: queued(&socket, sys::Direction::In)?,
+        outq: queued(&socket, sys::Direction::Out)?,
     })
+}
+
+/// Returns [`Queue::outq`] alone: whether datagrams sent from the socket are unread. It takes one system
+/// call.
+#[doc(alias = "SIOCOUTQ")]
+pub fn unread(socket: impl AsFd) -> Result<i32> {
+    queued(&socket, sys::Direction::Out)
+}
+
+fn queued(socket: &impl AsFd, direction: sys::Direction) -> Result<i32> {
+    sys::queued(socket.as_fd(), direction)
+        .map_err(|errno| Error::system("get the length of the queue", Subject::None, errno))
 }
 
 /// Returns the option with this name: `SO_PASSCRED`, in which case does not matter and `SO_` may be

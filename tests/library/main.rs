@@ -2,6 +2,7 @@
 //! as its peer in both directions.
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
+mod answers;
 #[cfg(feature = "async")]
 mod asynchronous;
 #[cfg(feature = "async")]

@@ -47,6 +47,19 @@ impl Answers {
         Ok(())
     }
 
+    /// Sends answers in order, as [`send`](Self::send) does, with few system calls.
+    pub(crate) fn send_all<'b>(
+        &mut self,
+        client: &Client,
+        answers: impl Iterator<Item = (Recipient, &'b [u8])>,
+        report: Report,
+    ) -> Result<()> {
+        let outcomes = &mut self.unanswered.outcomes(report);
+        let socket = client.socket()?;
+        self.answers.send_all(&socket, answers, outcomes);
+        Ok(())
+    }
+
     /// Sends an answer with descriptors, as [`send`](Self::send) does.
     pub(crate) fn pass(
         &mut self,

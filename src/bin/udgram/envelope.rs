@@ -24,6 +24,7 @@ pub(crate) struct EnvelopeWriter {
     /// The names of the senders' commands; `None` if envelopes do not have the sender's credentials.
     pub(crate) commands: Option<Commands>,
     clock: Clock,
+    last: LastSender,
 }
 
 /// A formatter of times. It keeps the text of the last second, for more times in the same one.
@@ -56,6 +57,52 @@ impl Clock {
     }
 }
 
+/// The JSON of the last sender's address and credentials: most datagrams come from the same sender as the
+/// one before.
+#[derive(Debug)]
+struct LastSender {
+    address: Address<'static>,
+    /// The member `from`, and `from_raw` if there is one; empty before the first datagram.
+    from: Vec<u8>,
+    credentials: Option<Credentials>,
+    command: Option<Vec<u8>>,
+    /// The value of `creds`.
+    creds: Vec<u8>,
+}
+
+impl LastSender {
+    fn new() -> Self {
+        Self {
+            address: Address::Unnamed,
+            from: Vec::new(),
+            credentials: None,
+            command: None,
+            creds: Vec::new(),
+        }
+    }
+
+    /// Returns the members for a sender's address.
+    fn from(&mut self, address: Address<'_>) -> &[u8] {
+        if self.from.is_empty() || self.address != address {
+            self.from.clear();
+            Object::within(&mut self.from).address("from", &address);
+            self.address = address.into_owned();
+        }
+        &self.from
+    }
+
+    /// Returns the value of `creds` for a sender's credentials and the name of its command.
+    fn creds(&mut self, credentials: Credentials, command: Option<&[u8]>) -> &[u8] {
+        if self.credentials != Some(credentials) || self.command.as_deref() != command {
+            self.creds.clear();
+            write_credentials(credentials, command, &mut self.creds);
+            self.credentials = Some(credentials);
+            self.command = command.map(<[u8]>::to_vec);
+        }
+        &self.creds
+    }
+}
+
 /// The time of a packet relative to the question that it may answer, and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival<'a> {
@@ -73,6 +120,7 @@ impl EnvelopeWriter {
             protocol,
             commands: credentials.then(Commands::new),
             clock: Clock::default(),
+            last: LastSender::new(),
         }
     }
 
@@ -92,11 +140,11 @@ impl EnvelopeWriter {
         if let Some(time) = datagram.ancillary.time {
             self.write_time(time, object.member("time"));
         }
-        object.address("from", &datagram.sender());
+        object.members(self.last.from(datagram.sender()));
         if let Arrival::Passing(to) = arrival {
             object.address("to", to);
         }
-        object.literal("size", datagram.size);
+        object.number("size", datagram.size);
         self.write_packet(&mut object, bytes, datagram.size, packet);
         if arrival == Arrival::Late {
             object.literal("late", true);
@@ -104,8 +152,8 @@ impl EnvelopeWriter {
         if let (Some(credentials), Some(commands)) =
             (datagram.ancillary.credentials, &mut self.commands)
         {
-            let name = commands.name(datagram);
-            write_credentials(credentials, name, object.member("creds"));
+            let creds = self.last.creds(credentials, commands.name(datagram));
+            object.member("creds").extend_from_slice(creds);
         }
         let descriptors = &datagram.ancillary.descriptors;
         if !descriptors.is_empty() {
@@ -127,7 +175,7 @@ impl EnvelopeWriter {
     ) {
         let mut object = Object::begin(json, Layout::Compact);
         self.write_time(datagram.time, object.member("time"));
-        object.literal("size", datagram.size);
+        object.number("size", datagram.size);
         self.write_packet(&mut object, datagram.bytes, datagram.size, packet);
         if let Some(sender) = datagram.sender {
             let json = object.member("creds");

@@ -42,6 +42,17 @@ pub(crate) trait Handler {
         wake: &Wake<'_>,
     ) -> Result<()>;
 
+    /// Ends a batch. `handled` are its datagrams that were handled, if the handler [`answers`](Self::answers).
+    fn end_batch(
+        &mut self,
+        client: &Client,
+        handled: &[Datagram<'_>],
+        report: Report,
+    ) -> Result<()> {
+        let _ = (client, handled, report);
+        Ok(())
+    }
+
     /// Does pending work; called before each receive. Returns the time until the next call; `None` if nothing
     /// is pending.
     fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {

@@ -12,8 +12,15 @@ pub(crate) enum Patience {
     Each(Option<Duration>),
     /// So long for all of them, and until all that was queued at the start is printed.
     Total(Option<Duration>),
-    /// Until then for the first ones.
+    /// Until then for the first ones. More are received at once, so the caller writes the lines, before it
+    /// waits for anything.
     First(Deadline),
+}
+
+impl Patience {
+    pub(crate) fn is_for_first(self) -> bool {
+        matches!(self, Self::First(_))
+    }
 }
 
 /// The limits at which a receiver ends.
@@ -50,10 +57,6 @@ impl Allowance {
 
     pub(crate) fn is_total(&self) -> bool {
         matches!(self.patience, Patience::Total(_))
-    }
-
-    pub(crate) fn is_for_first(&self) -> bool {
-        matches!(self.patience, Patience::First(_))
     }
 
     pub(crate) fn deadline(&self, printer: &Printer) -> Deadline {

@@ -45,6 +45,7 @@ mod signal;
 mod socket_file;
 mod stats;
 mod stderr;
+mod strangers;
 mod table;
 mod talk;
 mod terminal;

@@ -186,14 +186,6 @@ impl Printer {
         ));
     }
 
-    /// Reports a packet that is dropped because another socket than the peer sent it.
-    pub(crate) fn note_stranger(&self, datagram: &Datagram<'_>) {
-        self.report.warning(format_args!(
-            "dropped a packet from {}, which is not the peer",
-            datagram.sender().quoted()
-        ));
-    }
-
     /// Appends `datagram` to the output, escaped and coloured.
     fn show(&mut self, datagram: &Datagram<'_>, arrival: Arrival<'_>) {
         let start = self.output.lines.len();

@@ -13,13 +13,14 @@ use crate::report::Report;
 use crate::signal::Signals;
 use crate::socket_file::WatchedFile;
 use crate::stats::TOTALS;
+use crate::strangers::Strangers;
 use anyhow::Result;
 use nix::libc;
 use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 use udgram::wait::{self, Deadline, Ready, Until, Wake};
-use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, PeerName, ReceiveMode, sockopt};
+use udgram::{BATCH, Batch, Binding, Datagram, ErrorKind, ReceiveMode, sockopt};
 
 /// The interval at which a receiver that never has to wait checks for a signal.
 pub(crate) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(1);
@@ -64,16 +65,16 @@ pub(crate) struct Receiver<H> {
     pub(crate) admission: Admission,
     pub(crate) handler: H,
     origin: Origin,
-    /// The only peer that datagrams are taken of.
-    pub(crate) only_from: Option<PeerName>,
+    pub(crate) strangers: Strangers,
     /// The descriptors of senders that the kernel supplies now; `None` if that is not to be changed.
     senders: Option<Descriptors>,
-    /// The number of dropped datagrams of other senders.
-    strangers: u64,
     /// True if each datagram has its time of arrival from now on.
     stamped: bool,
     /// The time at which the last receive began.
     called: SystemTime,
+    /// The time of the last check for a signal, also in an earlier run: one that answers a single question may
+    /// never sleep.
+    checked: Instant,
     /// The number of datagrams that were taken in, valid or not.
     pub(crate) received: u64,
     /// The number of those that were printed and not handled.
@@ -108,11 +109,11 @@ impl<H: Handler> Receiver<H> {
             admission: Admission::default(),
             handler,
             origin: opened.origin,
-            only_from: opened.only_from,
+            strangers: Strangers::to(opened.only_from),
             senders: supplied.then_some(Descriptors::Wanted),
-            strangers: 0,
             stamped: opened.stamped,
             called: SystemTime::UNIX_EPOCH,
+            checked: Instant::now(),
             received: 0,
             unhandled: 0,
             left: None,
@@ -156,7 +157,9 @@ impl<H: Handler> Receiver<H> {
         self.left = limits.count;
         let exit = self.receive(client, limits, intake).and_then(|exit| {
             let wake = Wake::new(stop, None);
-            self.printer.output.flush(&wake)?;
+            if !limits.patience.is_for_first() {
+                self.printer.output.flush(&wake)?;
+            }
             let report = self.printer.report;
             let ended = self.handler.has_ended();
             self.handler
@@ -196,7 +199,6 @@ impl<H: Handler> Receiver<H> {
     fn receive(&mut self, client: &Client, limits: &Limits, intake: Intake<'_>) -> Result<Exit> {
         let began = SystemTime::now();
         let mut time = Allowance::new(limits.patience, &self.printer);
-        let mut checked = Instant::now();
         while self.left != Some(0) && !self.handler.has_ended() {
             let until = time.deadline(&self.printer);
             let over = until.passed();
@@ -207,7 +209,14 @@ impl<H: Handler> Receiver<H> {
                 // All that was queued at the start is printed, or it cannot be distinguished from later datagrams.
                 return Ok(limits.expired);
             }
-            let count = self.take_batch(client, until, intake.wake)?;
+            let count = if over && limits.patience.is_for_first() {
+                // Nothing is waited for, so the lines stay collected.
+                self.called = SystemTime::now();
+                let max = self.max();
+                client.try_receive(&mut self.batch, max, ReceiveMode::Remove)?
+            } else {
+                self.take_batch(client, until, intake.wake)?
+            };
             if count == 0 {
                 if self.handler.max() == 0 {
                     // It waits for the handler, not for a packet.
@@ -231,19 +240,34 @@ impl<H: Handler> Receiver<H> {
                 // Datagrams that are not admitted do not extend the time.
                 return Ok(limits.expired);
             }
-            if taken > 0 && time.is_for_first() {
-                return Ok(Exit::Done);
-            }
             let now = Instant::now();
             self.printer.output.flush_if_stale(now, intake.wake)?;
-            if now.duration_since(checked) >= STOP_CHECK_INTERVAL {
+            if now.duration_since(self.checked) >= STOP_CHECK_INTERVAL {
                 if intake.wake.check()? {
                     self.report_loss();
                 }
-                checked = now;
+                self.checked = now;
+            }
+            if taken > 0 && limits.patience.is_for_first() {
+                return Ok(Exit::Done);
             }
         }
         Ok(Exit::Done)
+    }
+
+    /// Writes the lines that a caller with [`Patience::First`](crate::limits::Patience::First) has left.
+    pub(crate) fn write_lines(&mut self, signals: Option<&Signals>) -> Result<Exit> {
+        let wake = Wake::new(signals.map(Signals::stop), None);
+        match (self.printer.output.flush(&wake), signals) {
+            (Err(error), Some(signals)) if has_kind(&error, ErrorKind::Stopped) => {
+                let signal = signals.take();
+                if signal != Signal::SIGPIPE {
+                    self.printer.flush_after_signal()?;
+                }
+                Ok(Exit::Signal(signal))
+            }
+            (written, _) => written.map(|()| Exit::Done),
+        }
     }
 
     /// Returns whether a queue that never looks empty is left: the deadline passed long ago, and
@@ -328,7 +352,9 @@ impl<H: Handler> Receiver<H> {
             Replies::Late => true,
         };
         self.stamped |= self.batch.has_been_empty();
-        let connected = self.only_from.is_none() || is_connected(client);
+        self.strangers.begin_batch(client);
+        let answers = self.handler.answers();
+        let mut to_answer = Vec::with_capacity(if answers { BATCH } else { 0 });
         let (mut taken, mut bytes, mut handled) = (0_u64, 0, Ok(()));
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
@@ -337,15 +363,7 @@ impl<H: Handler> Receiver<H> {
             if !self.stamped {
                 self.stamped = keep_time_of_arrival(&mut datagram, self.called);
             }
-            let from_peer =
-                (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
-            if !from_peer {
-                self.strangers += 1;
-                TOTALS.note_refused();
-                if self.strangers == 1 {
-                    printer.note_stranger(&datagram);
-                }
-                datagram.ancillary.descriptors.clear();
+            if !self.strangers.admits(&mut datagram, printer.report) {
                 continue;
             }
             if !self.admission.admits(&mut datagram, printer.report) {
@@ -372,8 +390,12 @@ impl<H: Handler> Receiver<H> {
                 // A batch of large datagrams must not be held in memory twice.
                 handled = printer.output.flush_if_full(intake.wake);
             }
+            if answers {
+                to_answer.push(datagram);
+            }
         }
-        let handled = handled.and_then(|()| self.end_batch(client));
+        let answered = self.handler.end_batch(client, &to_answer, printer.report);
+        let handled = handled.and(answered).and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
         TOTALS.note_received(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
@@ -449,12 +471,7 @@ impl<H: Handler> Receiver<H> {
                 }
             }
         }
-        if self.strangers > 1 {
-            self.printer.report.warning(format_args!(
-                "{} packets of others than the peer were dropped",
-                self.strangers
-            ));
-        }
+        self.strangers.conclude(self.printer.report);
         Ok(self.printer.conclude(exit))
     }
 
@@ -572,13 +589,6 @@ pub(crate) fn keep_time_of_arrival(datagram: &mut Datagram<'_>, called: SystemTi
 fn question_is_unread(client: &Client) -> bool {
     client
         .socket()
-        .and_then(sockopt::queue)
-        .is_ok_and(|queue| queue.outq > 0)
-}
-
-fn is_connected(client: &Client) -> bool {
-    client
-        .socket()
-        .and_then(|socket| socket.peer_name())
-        .is_ok_and(|name| name.is_some())
+        .and_then(sockopt::unread)
+        .is_ok_and(|unread| unread > 0)
 }

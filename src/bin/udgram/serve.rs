@@ -72,11 +72,8 @@ impl Handler for Server<'_> {
         let answers = &mut self.answers;
         let report = printer.report;
         match &mut self.action {
-            Action::Nothing => Ok(()),
-            Action::Echo => {
-                let recipient = Recipient::of(datagram, self.users);
-                answers.send(client, recipient, datagram.bytes, report)
-            }
+            // All of a batch are sent back at its end.
+            Action::Nothing | Action::Echo => Ok(()),
             Action::Run(command) => {
                 let mut meanwhile = || answers.retry(client, report);
                 let Finished { reply, stopped } =
@@ -93,6 +90,21 @@ impl Handler for Server<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn end_batch(
+        &mut self,
+        client: &Client,
+        handled: &[Datagram<'_>],
+        report: Report,
+    ) -> Result<()> {
+        if !matches!(self.action, Action::Echo) {
+            return Ok(());
+        }
+        let echoes = handled
+            .iter()
+            .map(|datagram| (Recipient::of(datagram, self.users), datagram.bytes));
+        self.answers.send_all(client, echoes, report)
     }
 
     fn retry(&mut self, client: &Client, report: Report) -> Result<Option<Duration>> {

@@ -418,7 +418,7 @@ impl<'t> Conversation<'t> {
         if let Err(error) = socket.establish(&mut self.peer) {
             return Ok(Some(error));
         }
-        self.receiver.only_from = self.peer.peer_name();
+        self.receiver.strangers.peer = self.peer.peer_name();
         self.checked = Instant::now();
         if !self.is_connected() {
             self.link = Link::Connected;

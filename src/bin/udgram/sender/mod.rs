@@ -135,7 +135,7 @@ impl<'s> Sender<'s> {
         let socket = self.client.socket()?;
         if let Some(receiver) = &mut self.receiver {
             let to = self.destination.as_ref();
-            receiver.only_from = to.and_then(Destination::peer_name);
+            receiver.strangers.peer = to.and_then(Destination::peer_name);
             receiver.handler.connected = to.is_some_and(Destination::is_connected);
             match (target, socket.peer_address()?) {
                 (Target::Each(Some(to)), Some(peer)) if *to != peer => {
@@ -399,7 +399,7 @@ impl<'s> Sender<'s> {
         };
         if let Some(receiver) = &mut self.receiver {
             // The socket that has the peer's address now may be bound with another name.
-            receiver.only_from = shared.as_ref().and_then(Destination::peer_name);
+            receiver.strangers.peer = shared.as_ref().and_then(Destination::peer_name);
         }
         self.destination = shared;
         recovered

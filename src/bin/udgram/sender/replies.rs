@@ -20,7 +20,7 @@ impl Sender<'_> {
         };
         receiver.set_late_aside(&self.client, &self.wake)?;
         // Of a socket that is shared, others may have sent what is unread.
-        let unread = sockopt::queue(self.client.socket()?)?.outq > 0;
+        let unread = sockopt::unread(self.client.socket()?)? > 0;
         self.alone = !unread && !receiver.is_shared();
         Ok(())
     }

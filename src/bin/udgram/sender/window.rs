@@ -35,6 +35,13 @@ impl Sender<'_> {
                     Err(error) => refused = Some((number, packet, error)),
                 }
             }
+            if self.under_way() == 0 {
+                // It may wait until the next question is due, or for room.
+                let written = self.write_replies()?;
+                if written != Exit::Done {
+                    return Ok(written);
+                }
+            }
             let next = self.ask_some(origin, &mut pending)?;
             if let Some(progress) = &mut self.progress {
                 progress.show(self.sent, self.read);
@@ -63,6 +70,14 @@ impl Sender<'_> {
                 // closed its own (`unix_dgram_disconnected`): first take what is queued.
                 next = Some(Deadline::after(Some(Duration::ZERO)));
             }
+        }
+    }
+
+    /// Writes the replies that have been received.
+    fn write_replies(&mut self) -> Result<Exit> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.write_lines(self.signals),
+            None => Ok(Exit::Done),
         }
     }
 
@@ -197,6 +212,10 @@ impl Sender<'_> {
         let error = match exit {
             Ok(Exit::TimedOut) if !deadline.passed() => return Ok(Exit::Done),
             Ok(Exit::TimedOut) => {
+                let written = self.write_replies()?;
+                if written != Exit::Done {
+                    return Ok(written);
+                }
                 let wanted = self.options.reply.unwrap_or(Wanted::Count(1));
                 let came = match wanted {
                     Wanted::Count(count) => count - left,

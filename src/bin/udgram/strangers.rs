@@ -1,0 +1,65 @@
+//! Drops the datagrams of other sockets than the peer, and reports them.
+
+use crate::protocol::Client;
+use crate::report::Report;
+use crate::stats::TOTALS;
+use udgram::{Datagram, PeerName};
+
+/// The filter of a socket that has one peer.
+#[derive(Debug)]
+pub(crate) struct Strangers {
+    /// The peer; `None` if datagrams of every socket are taken.
+    pub(crate) peer: Option<PeerName>,
+    /// True if the socket was connected to the peer when the batch at hand had been received. If the peer
+    /// goes away, the kernel disconnects the socket, and another socket may send with the peer's name.
+    connected: bool,
+    dropped: u64,
+}
+
+impl Strangers {
+    /// Makes the filter that takes only the datagrams of `peer`, or all if there is none.
+    pub(crate) fn to(peer: Option<PeerName>) -> Self {
+        Self {
+            peer,
+            connected: false,
+            dropped: 0,
+        }
+    }
+
+    /// Begins a batch.
+    pub(crate) fn begin_batch(&mut self, client: &Client) {
+        let is_connected = || {
+            let socket = client.socket()?;
+            socket.peer_name().map(|name| name.is_some())
+        };
+        self.connected = self.peer.is_some() && is_connected().unwrap_or(false);
+    }
+
+    /// Returns whether `datagram` is taken. Closes the descriptors of one that is not, and reports the first.
+    pub(crate) fn admits(&mut self, datagram: &mut Datagram<'_>, report: Report) -> bool {
+        let from_peer =
+            (self.peer.as_ref()).is_none_or(|peer| self.connected && peer.has_sent(datagram));
+        if !from_peer {
+            self.dropped += 1;
+            if self.dropped == 1 {
+                report.warning(format_args!(
+                    "dropped a packet from {}, which is not the peer",
+                    datagram.sender().quoted()
+                ));
+            }
+            datagram.ancillary.descriptors.clear();
+            TOTALS.note_refused();
+        }
+        from_peer
+    }
+
+    /// Reports how many datagrams were dropped, unless the one was reported.
+    pub(crate) fn conclude(&self, report: Report) {
+        if self.dropped > 1 {
+            report.warning(format_args!(
+                "{} packets of others than the peer were dropped",
+                self.dropped
+            ));
+        }
+    }
+}
