@@ -148,11 +148,14 @@ impl<'t> Conversation<'t> {
                 self.exit
             }
             Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-                let left = self.lines.count_unsent();
-                if left > 0 {
-                    self.report.warning(format_args!(
+                match self.lines.count_unsent() {
+                    0 => {}
+                    1 => self
+                        .report
+                        .warning("stopped: 1 line that was read was not sent"),
+                    left => self.report.warning(format_args!(
                         "stopped: {left} lines that were read were not sent"
-                    ));
+                    )),
                 }
                 let limits = Limits {
                     count: None,
