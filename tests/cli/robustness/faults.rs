@@ -1,8 +1,8 @@
 //! Failures of system calls: `strace -e inject` makes each system call of udgram fail once with each
-//! errno that it may return. Each time, udgram must end in time with a documented status, report the
-//! cause, leave no socket file, and report lost packets.
+//! errno that it may return, and twice in a row. Each time, udgram must end in time with a documented status,
+//! report the cause, leave no socket file, and report lost packets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
@@ -15,10 +15,10 @@ use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Sandbox, limited, peer, root, spawn};
+use crate::harness::{Sandbox, close, coverage, limited, peer, root, spawn};
 use crate::sys::pidfd;
 
 use super::scaled;
@@ -75,8 +75,9 @@ fn errnos(call: &str) -> &'static [&'static str] {
         "poll" | "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "wait4" | "waitid" => &["EINTR"],
         "getdents64" | "readlink" | "readlinkat" | "lseek" => &["EIO", "ENOENT"],
         "prlimit64" | "madvise" | "ioctl" => &["EINVAL"],
-        // These cannot fail with these arguments (getpid, rt_sigprocmask), end Rust programs (mmap, brk),
-        // or fail without an effect on udgram (close, munmap).
+        "mmap" => &["ENOMEM"],
+        // These cannot fail with these arguments (getpid, rt_sigprocmask), or fail without an effect on udgram
+        // (close, munmap; after brk, the allocator calls mmap).
         _ => &[],
     }
 }
@@ -95,6 +96,26 @@ struct Scenario {
     normalize: fn(String) -> String,
     /// Datagrams that the peer at `peer` must receive.
     arrived: &'static [&'static str],
+    end: End,
+    traced: Traced,
+}
+
+/// The end of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// udgram ends by itself.
+    Own,
+    /// It gets SIGTERM when the peer has received everything, or nothing for this time.
+    Signal(Duration),
+}
+
+/// The calls that fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Traced {
+    /// Those of the main thread.
+    Main,
+    /// Those of each thread, which must not run commands.
+    Threads,
 }
 
 /// The sign that udgram is ready.
@@ -118,15 +139,21 @@ struct Run {
 fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run> {
     let _ = fs::remove_file(sandbox.path("peer"));
     let peer = UnixDatagram::bind(sandbox.path("peer")).unwrap();
-    peer.set_read_timeout(Some(LIMIT)).unwrap();
+    peer.set_read_timeout(Some(match scenario.end {
+        End::Own => LIMIT,
+        End::Signal(idle) => idle,
+    }))
+    .unwrap();
     let mut command = Command::new("strace");
     command
         .args(["-qq", "-o", "trace", "-e", "signal=none"])
+        .args((scenario.traced == Traced::Threads).then_some("-f"))
         .args(strace)
         .args(["--", env!("CARGO_BIN_EXE_udgram"), "-v"])
         .args(&scenario.arguments)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
+        .envs(coverage())
         .current_dir(sandbox.dir())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -156,7 +183,16 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
     let notified = notify.map(|notify| thread::spawn(move || await_ready(&notify, feed, &path)));
     let echo = peer.try_clone().unwrap();
     let directory = sandbox.dir().to_owned();
-    let echo = thread::spawn(move || answer(&echo, &directory));
+    let (most, id) = (scenario.arrived.len(), child.id());
+    let most = (scenario.end != End::Own).then_some(most);
+    let echo = thread::spawn(move || {
+        let arrived = answer(&echo, &directory, most.unwrap_or(usize::MAX));
+        if most.is_some() {
+            terminate_child(id);
+        }
+        close(echo);
+        arrived
+    });
     let ended = ends(&mut child);
     let status = child.wait().unwrap();
     let (said, mut went) = stderr.join().unwrap();
@@ -176,6 +212,8 @@ fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run>
         arrived: echo.join().unwrap(),
         fed: went,
     };
+    // `ls` finds a socket that a child of another test has, too.
+    close(peer);
     ended.then_some(run)
 }
 
@@ -226,11 +264,22 @@ fn await_ready(notify: &UnixDatagram, feed: &[&str], path: &Path) -> usize {
     0
 }
 
-/// Echoes every datagram until an empty one, and returns them.
-fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
+/// Sends SIGTERM to the child of strace, if there is one.
+fn terminate_child(strace: u32) {
+    let children = fs::read_to_string(format!("/proc/{strace}/task/{strace}/children"));
+    for child in children.unwrap_or_default().split_whitespace() {
+        let _ = kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGTERM);
+    }
+}
+
+/// Echoes datagrams until an empty one or `most` have arrived, and returns them.
+fn answer(peer: &UnixDatagram, directory: &Path, most: usize) -> Vec<String> {
     let mut arrived = Vec::new();
     let mut buffer = vec![0; 65536];
-    while let Ok((size @ 1.., from)) = peer.recv_from(&mut buffer) {
+    while arrived.len() < most {
+        let Ok((size @ 1.., from)) = peer.recv_from(&mut buffer) else {
+            break;
+        };
         if let Some(path) = from.as_pathname() {
             let _ = peer.send_to(&buffer[..size], directory.join(path));
         }
@@ -239,27 +288,45 @@ fn answer(peer: &UnixDatagram, directory: &Path) -> Vec<String> {
     arrived
 }
 
-/// Returns the calls that udgram makes from `main` on, each with its number among those of its name.
+/// Returns the calls that udgram makes from `main` on, each with its number among those of its name in its
+/// thread.
 fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
     let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
-    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
     let mut calls = Vec::new();
+    let mut early: HashMap<&str, usize> = HashMap::new();
     // `main` begins by restoring SIGPIPE. Calls before that are those of the loader and of Rust.
     let mut in_main = false;
     for line in trace.lines() {
-        let Some((name, rest)) = line.split_once('(') else {
+        // Where threads are traced, their numbers come first.
+        let call = line.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let thread = &line[..line.len() - call.len()];
+        let Some((name, rest)) = call.trim_start().split_once('(') else {
             continue;
         };
-        let count = counts.entry(name).or_default();
+        if name.starts_with('<') {
+            // The end of a call whose beginning has a line of its own.
+            continue;
+        }
+        let count = counts.entry((thread, name)).or_default();
         *count += 1;
-        if in_main {
-            calls.push((name.to_owned(), *count));
+        // strace counts the calls of each thread: a small number would be a call of the loader, too.
+        let first = early.get(name).copied().unwrap_or_default();
+        let numbered = (name.to_owned(), *count);
+        if in_main && *count > first && !calls.contains(&numbered) {
+            calls.push(numbered);
         }
         if in_main && name == "execve" && rest.ends_with(" = 0") {
             // The calls that follow are those of CMD.
             break;
         }
-        in_main |= name == "rt_sigaction" && rest.starts_with("SIGPIPE, {sa_handler=SIG_DFL");
+        if !in_main && name == "rt_sigaction" && rest.starts_with("SIGPIPE, {sa_handler=SIG_DFL") {
+            in_main = true;
+            early = counts
+                .iter()
+                .map(|((_, name), count)| (*name, *count))
+                .collect();
+        }
     }
     calls
 }
@@ -267,7 +334,7 @@ fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
 /// Leaves out calls of a name that is called very often, as those that look through /proc are. The others
 /// are spread over the run.
 fn spread(calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
-    let most = scaled(20, 200);
+    let most = scaled(15, 200);
     let mut of_name: HashMap<String, (usize, usize)> = HashMap::new();
     for (name, _) in &calls {
         of_name.entry(name.clone()).or_default().0 += 1;
@@ -280,6 +347,26 @@ fn spread(calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
         *count <= most || (*index * most) / *count > ((*index - 1) * most) / *count
     });
     chosen
+}
+
+/// Returns the calls that fail, as strace counts them: each once, and two calls of a name in a row, so that what
+/// follows a failure fails, too. The short form has the first two of each name.
+fn faults(calls: Vec<(String, usize)>) -> Vec<(String, String)> {
+    let mut numbers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (call, number) in &calls {
+        numbers.entry(call.clone()).or_default().push(*number);
+    }
+    let mut faults: Vec<_> = spread(calls)
+        .into_iter()
+        .map(|(call, number)| (call, number.to_string()))
+        .collect();
+    for (call, numbers) in numbers {
+        // A call that a failure repeats follows the last one.
+        for number in numbers.iter().take(scaled(1, 50)) {
+            faults.push((call.clone(), format!("{number}..{}", number + 1)));
+        }
+    }
+    faults
 }
 
 /// Returns what is wrong with the end of a run with a failure, or `None`.
@@ -298,6 +385,11 @@ fn judge(
     for name in &files {
         fs::remove_file(sandbox.path(name)).unwrap();
     }
+    let aborted = run.status.signal() == Some(Signal::SIGABRT as i32);
+    if call == "mmap" && aborted && run.stderr.contains("memory allocation of") {
+        // The allocator has no memory for the program: Rust ends it.
+        return None;
+    }
     if !files.is_empty() && !call.starts_with("unlink") {
         return Some(format!("left behind: {files:?}"));
     }
@@ -307,6 +399,7 @@ fn judge(
     let code = match (run.status.code(), run.status.signal()) {
         // EPIPE means that the reader of stdout is gone: udgram dies of SIGPIPE.
         (_, Some(13)) if errno == "EPIPE" => return None,
+        (_, Some(15)) if scenario.end != End::Own => 0,
         (Some(code), _) if [0, 1, 2, 3, 4, 124, 126, 127].contains(&code) => code,
         _ => return Some("not a status of the table".to_owned()),
     };
@@ -332,8 +425,12 @@ fn every_call_fails(scenario: &Scenario) {
     let sandbox = Sandbox::new();
     let all = run(&sandbox, scenario, &[]).expect("it does not end");
     let shown = scenario.arguments.join(" ");
+    let ended = match scenario.end {
+        End::Own => all.status.success(),
+        End::Signal(_) => all.status.signal() == Some(Signal::SIGTERM as i32),
+    };
     assert!(
-        all.status.success() && all.stdout == scenario.stdout && all.arrived == scenario.arrived,
+        ended && all.stdout == scenario.stdout && all.arrived == scenario.arrived,
         "udgram {shown}: {}\n{}{}{:?}",
         all.status,
         all.stdout,
@@ -345,15 +442,15 @@ fn every_call_fails(scenario: &Scenario) {
     assert!(calls.len() > 10, "{calls:?}");
     let mut wrong = String::new();
     let mut runs = 0;
-    for (call, number) in &spread(calls) {
-        let errnos = errnos(call);
+    for (call, when) in faults(calls) {
+        let errnos = errnos(&call);
         for errno in &errnos[..scaled(1, errnos.len()).min(errnos.len())] {
-            let inject = format!("inject={call}:error={errno}:when={number}");
+            let inject = format!("inject={call}:error={errno}:when={when}");
             let strace = ["-e".to_owned(), inject.clone()];
             runs += 1;
             let verdict = match run(&sandbox, scenario, &strace) {
                 None => Some("it does not end".to_owned()),
-                Some(run) => judge(&sandbox, scenario, call, errno, &run).map(|verdict| {
+                Some(run) => judge(&sandbox, scenario, &call, errno, &run).map(|verdict| {
                     format!(
                         "{verdict}: {}\n{}{}{:?}",
                         run.status, run.stdout, run.stderr, run.arrived
@@ -379,6 +476,8 @@ fn scenario(arguments: &[&'static str]) -> Scenario {
         stdout: "",
         normalize: |stdout| stdout,
         arrived: &[],
+        end: End::Own,
+        traced: Traced::Main,
     }
 }
 
@@ -604,5 +703,41 @@ fn send_with_a_memfd_handles_a_failure_of_each_system_call() {
     every_call_fails(&Scenario {
         stdin: format!("{{\"A\":\"{value}\"}}\n"),
         ..scenario(&["send", "-p", "fields", "peer", "--timeout", "1s"])
+    });
+}
+
+#[test]
+fn listen_with_a_longer_queue_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    root!();
+    every_call_fails(&Scenario {
+        feed: &["1", "[2]"],
+        stdout: "1\n[2]\n",
+        // A thread makes the socket.
+        traced: Traced::Threads,
+        ..scenario(&["listen", "s", "--queue", "50", "-n", "2", "-t", "1s"])
+    });
+}
+
+#[test]
+fn a_copy_of_the_socket_of_a_process_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        stdout: "off\n",
+        ..scenario(&["sockopt", "--socket-fd", "./peer", "passcred"])
+    });
+}
+
+#[test]
+fn relay_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    every_call_fails(&Scenario {
+        feed: &["1", "2"],
+        arrived: &["1", "2"],
+        ready: Ready::Notification,
+        end: End::Signal(Duration::from_secs(3)),
+        stdout: "2",
+        normalize: |envelopes| envelopes.lines().count().to_string(),
+        ..scenario(&["relay", "s", "peer"])
     });
 }
