@@ -83,8 +83,8 @@ fn errnos(call: &str) -> &'static [&'static str] {
 }
 
 /// A command line of udgram, and what it prints without a failure.
-struct Scenario {
-    arguments: Vec<&'static str>,
+struct Scenario<'s> {
+    arguments: Vec<&'s str>,
     stdin: String,
     /// Datagrams to send when udgram is ready.
     feed: &'static [&'static str],
@@ -136,7 +136,7 @@ struct Run {
 }
 
 /// Runs udgram under strace; returns `None` if it does not end in time.
-fn run(sandbox: &Sandbox, scenario: &Scenario, strace: &[String]) -> Option<Run> {
+fn run(sandbox: &Sandbox, scenario: &Scenario<'_>, strace: &[String]) -> Option<Run> {
     let _ = fs::remove_file(sandbox.path("peer"));
     let peer = UnixDatagram::bind(sandbox.path("peer")).unwrap();
     peer.set_read_timeout(Some(match scenario.end {
@@ -334,7 +334,7 @@ fn calls(sandbox: &Sandbox) -> Vec<(String, usize)> {
 /// Leaves out calls of a name that is called very often, as those that look through /proc are. The others
 /// are spread over the run.
 fn spread(calls: Vec<(String, usize)>) -> Vec<(String, usize)> {
-    let most = scaled(15, 200);
+    let most = scaled(10, 200);
     let mut of_name: HashMap<String, (usize, usize)> = HashMap::new();
     for (name, _) in &calls {
         of_name.entry(name.clone()).or_default().0 += 1;
@@ -372,7 +372,7 @@ fn faults(calls: Vec<(String, usize)>) -> Vec<(String, String)> {
 /// Returns what is wrong with the end of a run with a failure, or `None`.
 fn judge(
     sandbox: &Sandbox,
-    scenario: &Scenario,
+    scenario: &Scenario<'_>,
     call: &str,
     errno: &str,
     run: &Run,
@@ -421,7 +421,7 @@ fn judge(
 
 /// Runs a scenario once for each of its calls and errnos, with that call failing.
 #[track_caller]
-fn every_call_fails(scenario: &Scenario) {
+fn every_call_fails(scenario: &Scenario<'_>) {
     let sandbox = Sandbox::new();
     let all = run(&sandbox, scenario, &[]).expect("it does not end");
     let shown = scenario.arguments.join(" ");
@@ -466,7 +466,7 @@ fn every_call_fails(scenario: &Scenario) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-fn scenario(arguments: &[&'static str]) -> Scenario {
+fn scenario<'s>(arguments: &[&'s str]) -> Scenario<'s> {
     Scenario {
         arguments: arguments.to_vec(),
         stdin: String::new(),
@@ -739,5 +739,16 @@ fn relay_handles_a_failure_of_each_system_call() {
         stdout: "2",
         normalize: |envelopes| envelopes.lines().count().to_string(),
         ..scenario(&["relay", "s", "peer"])
+    });
+}
+
+#[test]
+fn a_socket_file_with_a_long_name_handles_a_failure_of_each_system_call() {
+    peer!("strace");
+    // The kernel binds a hidden file, which gets its name by link(2).
+    let name = "n".repeat(150);
+    every_call_fails(&Scenario {
+        arguments: vec!["iter", &name, "--timeout", "10ms"],
+        ..scenario(&[])
     });
 }
