@@ -373,7 +373,7 @@ fn faults(calls: Vec<(String, usize)>) -> Vec<(String, String)> {
 fn judge(
     sandbox: &Sandbox,
     scenario: &Scenario<'_>,
-    call: &str,
+    (call, when): (&str, &str),
     errno: &str,
     run: &Run,
 ) -> Option<String> {
@@ -390,7 +390,9 @@ fn judge(
         // The allocator has no memory for the program: Rust ends it.
         return None;
     }
-    if !files.is_empty() && !call.starts_with("unlink") {
+    // udgram looks twice whether the file is its own, and leaves it if it cannot know.
+    let unknown = call == "newfstatat" && when.contains("..");
+    if !files.is_empty() && !unknown && !call.starts_with("unlink") {
         return Some(format!("left behind: {files:?}"));
     }
     if run.stderr.contains("panicked") {
@@ -450,12 +452,14 @@ fn every_call_fails(scenario: &Scenario<'_>) {
             runs += 1;
             let verdict = match run(&sandbox, scenario, &strace) {
                 None => Some("it does not end".to_owned()),
-                Some(run) => judge(&sandbox, scenario, &call, errno, &run).map(|verdict| {
-                    format!(
-                        "{verdict}: {}\n{}{}{:?}",
-                        run.status, run.stdout, run.stderr, run.arrived
-                    )
-                }),
+                Some(run) => {
+                    judge(&sandbox, scenario, (&call, &when), errno, &run).map(|verdict| {
+                        format!(
+                            "{verdict}: {}\n{}{}{:?}",
+                            run.status, run.stdout, run.stderr, run.arrived
+                        )
+                    })
+                }
             };
             if let Some(verdict) = verdict {
                 writeln!(wrong, "udgram {shown}, {inject}: {verdict}").unwrap();
