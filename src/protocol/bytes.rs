@@ -113,6 +113,23 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_padded_and_white_space_in_it_is_ignored() {
+        for (bytes, written) in [
+            (&b""[..], ""),
+            (b"a", "YQ=="),
+            (b"ab", "YWI="),
+            (&[0, 255, 122], "AP96"),
+        ] {
+            assert_eq!(Base64.build_packet(bytes).unwrap(), written);
+            assert_eq!(Base64.make_datagram(written).unwrap(), bytes);
+        }
+        assert_eq!(
+            Base64.make_datagram(" YW\r\n I= ").unwrap(),
+            b"ab".as_slice()
+        );
+    }
+
+    #[test]
     fn an_error_has_the_offset_of_the_first_wrong_byte() {
         for (digits, offset) in [("0g", 1), (" 00 zz", 4), ("000", 3), ("é", 0)] {
             assert_eq!(

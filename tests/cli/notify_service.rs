@@ -421,7 +421,7 @@ fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let running = service(
         &sandbox,
         &["--notify", "-t", "3s"],
-        "[say('STATUS=' + 60000 * 'x') for _ in range(200)]; say('READY=1')",
+        "[say('STATUS=' + 60000 * 'x') for _ in range(30)]; say('READY=1')",
     )
     .stdout_to(OwnedFd::from(writer))
     .start();
