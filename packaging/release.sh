@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes the tarballs of a release and SHA256SUMS into target/dist: the static program, the manual pages, the
-# completions and the example units.
+# completions, the example units, and README.md with the pages and examples that it refers to.
 #
 # Usage: packaging/release.sh [TARGET...]     by default x86-64 and arm64
 #
@@ -55,9 +55,11 @@ for target; do
     name=udgram-$version-$target
     root=$dist/$name
     # Its modes do not depend on the umask.
-    install -d -m 755 "$root" "$root"/{completions,man,systemd}
+    install -d -m 755 "$root" "$root"/{completions,docs,examples,man,systemd}
     install -m 755 "$program" "$root/"
-    install -m 644 README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root/"
+    install -m 644 README.md BENCHMARKS.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT "$root/"
+    install -m 644 docs/*.md docs/*.svg "$root/docs/"
+    install -m 644 examples/*.rs "$root/examples/"
     install -m 644 completions/* "$root/completions/"
     install -m 644 man/* "$root/man/"
     install -m 644 packaging/systemd/* "$root/systemd/"
@@ -66,6 +68,10 @@ for target; do
         gzip --best --no-name >"$dist/$name.tar.gz"
     rm -rf "$root"
 done
+
+if ! grep -q '^repository = ' Cargo.toml; then
+    echo "Cargo.toml has no 'repository': CONTRIBUTING.md has what the first publication needs" >&2
+fi
 
 cd "$dist"
 sha256sum -- *.tar.gz | tee SHA256SUMS

@@ -17,9 +17,11 @@ rustPlatform.buildRustPackage {
   cargoTestFlags = [ "--lib" ];
 
   postInstall = ''
-    installManPage man/*.1
+    installManPage man/*.1 man/*.7
     installShellCompletion completions/{udgram.bash,_udgram,udgram.fish}
-    install -D -m 644 -t $out/share/doc/udgram/examples packaging/systemd/*
+    install -D -m 644 -t $out/share/doc/udgram README.md BENCHMARKS.md CHANGELOG.md
+    install -D -m 644 -t $out/share/doc/udgram/docs docs/*.md docs/*.svg
+    install -D -m 644 -t $out/share/doc/udgram/examples packaging/systemd/* examples/*.rs
   '';
 
   meta = {

@@ -174,6 +174,16 @@ const DESCRIPTORS: &str =
     "for n in 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] && printf %s $n; done; echo \" $UDGRAM_FDS\"";
 
 #[test]
+fn a_command_that_begins_with_a_hyphen_is_no_option_of_the_shell() {
+    let sandbox = Sandbox::new();
+    let server = sandbox.listen(["--exec=-x; echo answer", "-n", "1", "s"]);
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b"answer");
+    server.finish().ends(0, "1\n");
+}
+
+#[test]
 fn a_command_has_the_descriptors_of_its_packet_and_no_other() {
     let sandbox = Sandbox::new();
     let null = File::open("/dev/null").unwrap();

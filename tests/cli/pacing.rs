@@ -159,7 +159,7 @@ fn a_time_that_is_none_is_refused_only_if_it_counts() {
         sandbox
             .udgram(["send", "-e", "--pace", "s", &line])
             .run()
-            .refuses(3, &["argument 1", "column 9", "a time in RFC 3339"]);
+            .refuses(3, &["argument 1", "column 9", "a time of RFC 3339 in UTC, from 1970 on"]);
     }
     peer.has_nothing_more();
 }

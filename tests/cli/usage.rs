@@ -399,6 +399,7 @@ fn a_command_that_is_missing_or_unknown_says_which_there_are() {
         "recv",
         "listen",
         "iter",
+        "talk",
         "relay",
         "ls",
         "sockopt",
@@ -408,6 +409,11 @@ fn a_command_that_is_missing_or_unknown_says_which_there_are() {
     ] {
         let help = sandbox.udgram([command, "--help"]).run().lines();
         assert_eq!(sandbox.udgram(["help", command]).run().lines(), help);
+        // Two screens, and one.
+        assert!(help.len() <= 100, "{help:?}");
+        assert!(help.last().unwrap().starts_with("Manual: man udgram"));
+        let short = sandbox.udgram([command, "-h"]).run().lines();
+        assert!(short.len() <= 50, "{short:?}");
     }
     for (arguments, message, hint) in [
         (

@@ -352,7 +352,8 @@ fn fish() -> String {
         "complete -c udgram -n \"__fish_udgram_wants_address send talk\" -f -a \"(__fish_udgram_peers)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_address recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
-         complete -c udgram -n \"__fish_udgram_using_subcommand relay\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_wants_address relay\" -a \"(__fish_udgram_addresses)\"\n\
+         complete -c udgram -n \"__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_address relay\" -f -a \"(__fish_udgram_peers)\"\n\
          complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
          complete -c udgram -n \"__fish_udgram_wants_program\" -f -a \"(__fish_udgram_program)\"\n",
     );

@@ -377,7 +377,8 @@ fn describe(argument: &Arg, roff: &mut String) {
         .unwrap_or(&long)
         .trim_start_matches('.')
         .trim();
-    let _ = writeln!(roff, "{}.", text(help.trim_end_matches('.')));
+    let stop = if help.ends_with('.') { "" } else { "." };
+    let _ = writeln!(roff, "{}{stop}", text(&help));
     for paragraph in rest.split("\n\n").filter(|paragraph| !paragraph.is_empty()) {
         for sentence in sentences(paragraph) {
             let _ = writeln!(roff, "{}", text(sentence));

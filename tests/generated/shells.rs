@@ -87,6 +87,9 @@ impl World {
             question("udgram send da", &["datagram"]),
             question("udgram send --to da", &["datagram"]),
             question("udgram listen da", &["data-stale", "datagram", "dataset"]),
+            question("udgram relay da", &["data-stale", "datagram", "dataset"]),
+            question("udgram relay -p text new da", &["datagram"]),
+            question("udgram relay new datagram da", &["datagram"]),
             (
                 format!("udgram exec -- udgram send -w @{prefix}-"),
                 abstracts.clone(),

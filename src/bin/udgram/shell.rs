@@ -146,7 +146,8 @@ impl<'l> ShellLine<'l> {
         } else {
             plain_words(text)
         };
-        let shell = [OsStr::new("sh"), OsStr::new("-c"), text];
+        // Without `--` the shell takes a command line that begins with a hyphen for options.
+        let shell = ["sh", "-c", "--"].map(OsStr::new).into_iter().chain([text]);
         Ok(Self {
             text,
             words: strings(words)?,

@@ -18,16 +18,16 @@ Examples:
 pub(crate) struct Exec {
     /// The program to run, with its arguments
     ///
-    /// The socket is descriptor 3 of CMD. Its environment has UDGRAM_SOCKET_FD=3,
-    /// UDGRAM_SOCKET_INODE, LISTEN_FDS=1, LISTEN_PID, LISTEN_FDNAMES and, with --connect,
-    /// UDGRAM_PEER (the absolute address of the peer). udgram forwards signals to CMD and exits
-    /// with its status.
+    /// Its descriptor 3 is the socket. udgram exits with its status.
+    ///
+    /// Its environment has UDGRAM_SOCKET_FD=3, UDGRAM_SOCKET_INODE, LISTEN_FDS=1, LISTEN_PID, LISTEN_FDNAMES
+    /// and, with --connect, UDGRAM_PEER (the absolute address of the peer). udgram forwards signals to CMD.
     #[arg(value_name = "CMD", last = true, required = true)]
     pub(crate) command: Vec<OsString>,
 
     /// Local address; '' for none
     ///
-    /// With --connect alone, the kernel chooses an abstract name, so that the peer can answer.
+    /// With --connect alone, the kernel chooses an abstract name.
     #[arg(short, long, value_name = "ADDR", value_parser = address(), help_heading = "Socket")]
     pub(crate) bind: Option<Address<'static>>,
 
@@ -54,23 +54,26 @@ pub(crate) struct Exec {
 pub(crate) struct ServiceManager {
     /// Take CMD's notifications; tell FD that it is ready
     ///
-    /// CMD gets a NOTIFY_SOCKET (sd_notify(3)). Each notification is printed on stdout as a packet, its
-    /// descriptors are closed, and it is passed on to the NOTIFY_SOCKET of udgram, if there is one.
-    /// Descriptor FD of udgram gets a line break at READY=1; CMD does not inherit it. Without --bind,
-    /// --connect and --socket-fd, no other socket is opened.
+    /// CMD gets a NOTIFY_SOCKET; FD gets a line break at READY=1.
+    ///
+    /// The protocol is that of sd_notify(3). Each notification is printed on stdout as a packet, its descriptors are closed, and it is passed on to
+    /// the NOTIFY_SOCKET of udgram, if there is one. FD is a descriptor of udgram that CMD does not inherit.
+    /// Without --bind, --connect and --socket-fd, no other socket is opened.
     #[arg(long, value_name = "FD", value_parser = ready_report, num_args = 0..=1, require_equals = true, default_missing_value = "none")]
     pub(crate) notify: Option<ReadyReport>,
 
     /// Longest time to READY=1 (250ms, '1m 30s')
     ///
-    /// When it expires, CMD is ended with SIGTERM, ten seconds later with SIGKILL, and the exit status is
-    /// 124. EXTEND_TIMEOUT_USEC of CMD extends the time. A bare number is seconds, none is no limit.
+    /// A bare number is seconds. When it expires, CMD is ended: status 124.
+    ///
+    /// CMD is ended with SIGTERM, and ten seconds later with SIGKILL. EXTEND_TIMEOUT_USEC of CMD extends the
+    /// time. The default, none, is no limit.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Timeout>,
 
     /// Protocol of notifications: fields (default), text, ...
     ///
-    /// Convert each notification to a line, as with the other commands; see udgram(1).
+    /// Converts each notification to a line, as with the other commands.
     #[arg(
         short,
         long,
@@ -82,7 +85,9 @@ pub(crate) struct ServiceManager {
 
     /// One JSON object a line: packet, sender, time, ...
     ///
-    /// An envelope also has the credentials, and describes the descriptors, which are closed.
+    /// Envelopes have the credentials, too, and describe the descriptors.
+    ///
+    /// The descriptors are closed.
     #[arg(short, long)]
     pub(crate) envelope: bool,
 

@@ -17,11 +17,11 @@ Examples:
 pub(crate) struct Iter {
     /// Address to bind; with --peek, of a bound socket
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
-    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
-    /// socket.
-    /// With --peek nothing is bound: the command shows the queue of the socket that is bound to ADDR,
-    /// whichever process holds it.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
+    ///
+    /// A relative pathname is bound in its absolute form. Without ADDR, the command uses --socket-fd or the
+    /// inherited socket. With --peek nothing is bound: the command shows the queue of the socket that is bound
+    /// to ADDR, whichever process holds it.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
@@ -36,15 +36,19 @@ pub(crate) struct Iter {
 
     /// Time for all packets together (250ms; default 0)
     ///
-    /// A bare number is seconds, none is no limit; 0 prints everything that was queued at the start.
-    /// The time to write output does not count. Timing out is normal here: status 0.
+    /// A bare number is seconds. Timing out is normal here: status 0.
+    ///
+    /// 0 prints everything that was queued at the start, none is no limit. The time to write output does not
+    /// count.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, help_heading = "Packets")]
     pub(super) timeout: Option<Timeout>,
 
     /// Leave the packets in the queue
     ///
-    /// Uses SO_PEEK_OFF (socket(7)), and restores it: the program that owns the socket notices
-    /// nothing, unless it peeks, too. The kernel shows an empty packet to the first peek only.
+    /// The program that owns the socket notices nothing.
+    ///
+    /// This uses SO_PEEK_OFF (socket(7)), and restores it; a program that peeks, too, may notice. The kernel
+    /// shows an empty packet to the first peek only.
     #[arg(long, conflicts_with_all = ["timeout", "creds"], help_heading = "Packets")]
     pub(crate) peek: bool,
 }

@@ -17,15 +17,18 @@ Examples:
 pub(crate) struct Ls {
     /// List the sockets bound to ADDR [default: all with a name]
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. If no socket is bound to
-    /// it, the exit status is 4.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
+    ///
+    /// If no socket is bound to it, the exit status is 4.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) addresses: Vec<Address<'static>>,
 
     /// Count each queue; list sockets without a name, too
     ///
-    /// udgram looks through each queue in a copy of the socket (pidfd_getfd(2), which needs the right to
-    /// trace a process that holds it). If that is refused, 'queued' is absent. No packet is removed.
+    /// No packet is removed. Needs the right to trace the socket's process.
+    ///
+    /// udgram looks through each queue in a copy of the socket (pidfd_getfd(2)). If that is refused, 'queued'
+    /// is absent.
     #[arg(short, long, help_heading = "Output")]
     pub(crate) all: bool,
 

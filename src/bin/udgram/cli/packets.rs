@@ -12,8 +12,9 @@ use udgram::Address;
 pub(crate) struct Receive {
     /// Exchange packets with this peer only
     ///
-    /// The kernel then refuses packets of other senders (connect(2)). Packets that had arrived
-    /// before are dropped and reported.
+    /// The kernel then refuses packets of other senders (connect(2)).
+    ///
+    /// Packets that had arrived before are dropped and reported.
     #[arg(short, long, value_name = "ADDR", value_parser = peer(), help_heading = "Socket")]
     pub(crate) connect: Option<Address<'static>>,
 
@@ -28,15 +29,19 @@ pub(crate) struct Receive {
 
     /// Ask for credentials; implies --envelope
     ///
-    /// Prints the sender's process, user and group, verified by the kernel (SO_PASSCRED). A packet
-    /// that was queued before the socket asked for credentials has none.
+    /// Prints the sender's process, user, group and command.
+    ///
+    /// The kernel verifies them (SO_PASSCRED), except for the command's name. A packet that was queued before
+    /// the socket asked for credentials has none.
     #[arg(long, help_heading = "Descriptors and credentials")]
     pub(crate) creds: bool,
 
     /// Buffer size for ancillary data in bytes
     ///
-    /// The default is CMSG_SPACE(8192), which holds everything that one message can carry.
-    /// Descriptors that do not fit are lost, and the envelope reports this (ancillary_truncated).
+    /// The default holds everything that one message can carry.
+    ///
+    /// It is CMSG_SPACE(8192). Descriptors that do not fit are lost, and the envelope reports this
+    /// (ancillary_truncated).
     /// Without --envelope, --creds or a CMD, the option is a usage error.
     #[arg(long, value_name = "BYTES", value_parser = room, allow_negative_numbers = true, hide_short_help = true, help_heading = "Descriptors and credentials")]
     pub(crate) ancillary_bufsize: Option<u32>,
@@ -51,8 +56,10 @@ pub(crate) struct Receive {
 pub(crate) struct Packets {
     /// json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog
     ///
-    /// Convert each datagram to a line of text, and back; udgram-protocols(7). Bytes that the protocol does
-    /// not accept are a parse error, reported with their position: status 3.
+    /// Converts each datagram to a line of text, and back.
+    ///
+    /// Bytes that the protocol does not accept are a parse error, reported with their position: status 3.
+    /// udgram-protocols(7) describes the protocols.
     #[arg(
         short,
         long,
@@ -66,14 +73,18 @@ pub(crate) struct Packets {
 
     /// One JSON object a line: packet, sender, time, ...
     ///
-    /// An envelope also has the credentials and the descriptors; udgram-protocols(7) describes its fields.
+    /// The object is an envelope; udgram-protocols(7) describes its fields.
+    ///
+    /// It also has the credentials and the descriptors.
     #[arg(short, long)]
     pub(crate) envelope: bool,
 
     /// Packets end with a NUL instead of a line break
     ///
-    /// Applies to input and output, as in xargs -0: a packet may contain line breaks. JSON may be written
-    /// over several lines. Without --envelope, -p raw has no line ends, and the option is a usage error.
+    /// On stdin and stdout, so that a packet may contain line breaks.
+    ///
+    /// The option is that of xargs(1). JSON may be written over several lines. Without --envelope, -p raw has no line
+    /// ends, and the option is a usage error.
     #[arg(short = '0', long)]
     pub(crate) null: bool,
 }
@@ -170,7 +181,9 @@ pub(crate) enum When {
 pub(crate) struct Shown {
     /// Colour JSON: auto (default), always, never
     ///
-    /// With auto, JSON is coloured on a terminal, unless NO_COLOR is not empty, CLICOLOR is 0 or TERM is dumb.
+    /// With auto, JSON is coloured on a terminal; NO_COLOR prevents it.
+    ///
+    /// CLICOLOR=0 and TERM=dumb prevent it, too. An empty NO_COLOR has no effect.
     #[arg(
         long,
         value_enum,
@@ -192,11 +205,13 @@ pub(crate) struct Counting {
 
     /// Print totals at the end, on SIGUSR1, each INTERVAL
     ///
-    /// Prints one line on stderr: the datagrams received and their bytes, those that were not valid
-    /// packets, the datagrams sent and their bytes, the seconds since the start, the packets a second, and
-    /// the packets that were refused or dropped. With send --reply, also the median, the 99th percentile
-    /// and the maximum of the round trips in microseconds, each from the time at which the packet was due.
-    /// The packets a second in the lines of an INTERVAL (1s, 500ms) are those of that interval.
+    /// One line on stderr. INTERVAL is a duration such as 1s or 500ms.
+    ///
+    /// The line has the datagrams received and their bytes, those that were not valid packets, the datagrams
+    /// sent and their bytes, the seconds since the start, the packets a second, and the packets that were
+    /// refused or dropped. With send --reply, it also has the median, the 99th percentile and the maximum of
+    /// the round trips in microseconds, each from the time at which the packet was due. The packets a second
+    /// in the lines of an INTERVAL are those of that interval.
     #[arg(long, value_name = "INTERVAL", value_parser = reporting, num_args = 0..=1, require_equals = true, default_missing_value = "end", display_order = 899)]
     pub(crate) stats: Option<Reporting>,
 }

@@ -19,17 +19,19 @@ Examples:
 pub(crate) struct Recv {
     /// The address to bind
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
-    /// is bound in its absolute form. Without ADDR, the command uses --socket-fd or the inherited
-    /// socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
+    ///
+    /// A relative pathname is bound in its absolute form. Without ADDR, the command uses --socket-fd or the
+    /// inherited socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
 
     /// Run CMD with the packet and its descriptors
     ///
-    /// CMD replaces udgram (execve(2)). It has the packet in UDGRAM_PACKET, the sender in
-    /// UDGRAM_FROM and the received descriptors from 3 up, announced as sd_listen_fds(3) reads
-    /// them. A packet with a NUL cannot be passed in a variable; -p hex and base64 avoid NULs.
+    /// UDGRAM_PACKET is the packet, UDGRAM_FROM the sender; descriptors from 3 up.
+    ///
+    /// CMD replaces udgram (execve(2)). The received descriptors are announced as sd_listen_fds(3) reads them.
+    /// A packet with a NUL cannot be passed in a variable; -p hex and base64 avoid NULs.
     #[arg(value_name = "CMD", last = true)]
     pub(crate) command: Vec<OsString>,
 
@@ -41,23 +43,27 @@ pub(crate) struct Recv {
 
     /// End after N packets
     ///
-    /// Counts all datagrams. One that is not a valid packet is reported, and the exit status is 3;
-    /// the command still waits for the rest.
+    /// Counts all datagrams, valid packets or not.
+    ///
+    /// One that is not a valid packet is reported, and the exit status is 3; the command still waits for the
+    /// rest.
     #[arg(short = 'n', long, value_name = "N", default_value = "1", value_parser = count, allow_negative_numbers = true, conflicts_with = "command", help_heading = "Packets")]
     pub(crate) count: u64,
 
     /// Longest wait for each packet (250ms, '1m 30s')
     ///
-    /// A bare number is seconds, none is no limit. When it expires before all packets have arrived,
-    /// the exit status is 124.
+    /// A bare number is seconds. When it expires, the exit status is 124.
+    ///
+    /// The default, none, is no limit.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 
     /// Number of a received descriptor in CMD; may repeat
     ///
-    /// The first descriptor gets the first number; the default is 3, 4, and so on. Fewer descriptors
-    /// than numbers are an error. Surplus descriptors are closed, with a warning. A number given
-    /// twice is a usage error.
+    /// The default is 3, 4, and so on.
+    ///
+    /// The first descriptor gets the first number. Fewer descriptors than numbers are an error. Surplus
+    /// descriptors are closed, with a warning. A number given twice is a usage error.
     #[arg(long, value_name = "N", value_parser = number, allow_negative_numbers = true, help_heading = "Descriptors and credentials")]
     pub(crate) fd: Vec<RawFd>,
 }

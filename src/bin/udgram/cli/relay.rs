@@ -17,23 +17,26 @@ Examples:
 pub(crate) struct Relay {
     /// The address to bind, for clients
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. A relative pathname
-    /// is bound in its absolute form.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
+    ///
+    /// A relative pathname is bound in its absolute form.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Address<'static>,
 
     /// The peers that get the packets; the first one answers
     ///
-    /// Each packet is sent to the first PEER from a socket of its client, so that answers, also later
-    /// ones, find their way back. The other peers get a copy, and cannot answer. All must exist at the
-    /// start.
+    /// The others get a copy of each packet. All must exist at the start.
+    ///
+    /// Each packet is sent to the first PEER from a socket of its own client, so that answers, also later
+    /// ones, find their way back.
     #[arg(value_name = "PEER", value_parser = peer(), required = true)]
     pub(crate) peers: Vec<Address<'static>>,
 
     /// Set an option of the socket of ADDR; may repeat
     ///
-    /// NAME is SO_RCVBUF or rcvbuf; VALUE is an integer, on or off, a size (1MiB) or a duration.
-    /// udgram-sockopt(1) lists the options.
+    /// NAME is rcvbuf or SO_RCVBUF; udgram-sockopt(1) lists the options.
+    ///
+    /// VALUE is an integer, on or off, a size (1MiB) or a duration.
     #[arg(short = 'o', long, value_name = "NAME=VALUE", help_heading = "Socket")]
     pub(crate) sockopt: Vec<String>,
 
@@ -42,8 +45,10 @@ pub(crate) struct Relay {
 
     /// json (default), text, raw, hex, base64, cbor, msgpack
     ///
-    /// The form of a packet in the envelopes that are printed; udgram-protocols(7). Datagrams are passed on
-    /// unchanged, valid packets or not; one that is not valid is reported, and printed with its bytes.
+    /// The form of a packet in the envelopes that are printed.
+    ///
+    /// Datagrams are passed on unchanged, valid packets or not; one that is not valid is reported, and printed
+    /// with its bytes. udgram-protocols(7) describes the protocols.
     #[arg(
         short,
         long,
@@ -58,9 +63,11 @@ pub(crate) struct Relay {
 
     /// Close the socket of a client that is idle so long
     ///
-    /// A client is idle if no packet passes from it or to it. If it sends again, it gets another
-    /// socket, and another address for PEER. By default, the sockets of clients that still exist stay
-    /// open. A bare number is seconds, none is no limit.
+    /// A bare number is seconds. By default, it stays open.
+    ///
+    /// A client is idle if no packet passes from it or to it. If it sends again, it gets another socket, and
+    /// another address for PEER. Sockets of clients that no longer exist are closed without this option, too.
+    /// none is no limit.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, default_value = "none", hide_default_value = true, help_heading = "Packets")]
     pub(crate) timeout: Timeout,
 

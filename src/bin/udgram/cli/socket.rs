@@ -12,8 +12,9 @@ pub(crate) struct Socket {
 
     /// Set a socket option before use; may repeat
     ///
-    /// NAME is SO_RCVBUF or rcvbuf; VALUE is an integer, on or off, a size (1MiB) or a duration.
-    /// udgram-sockopt(1) lists the options.
+    /// NAME is rcvbuf or SO_RCVBUF; udgram-sockopt(1) lists the options.
+    ///
+    /// VALUE is an integer, on or off, a size (1MiB) or a duration.
     #[arg(short = 'o', long, value_name = "NAME=VALUE")]
     pub(crate) sockopt: Vec<String>,
 }
@@ -23,11 +24,15 @@ pub(crate) struct Socket {
 pub(crate) struct Inherited {
     /// Use this open socket, or the one bound to ADDR
     ///
-    /// Uses descriptor FD of udgram; with PID:FD, a copy of descriptor FD of process PID; or a copy of the
-    /// socket that is bound to ADDR now, whichever process holds it (pidfd_getfd(2), which needs the right
-    /// to trace that process). An ADDR contains a letter, /, . or @. Packets received from the socket of
-    /// another process are lost for it. A descriptor that is not a Unix datagram socket is a usage error. Without this option and an address (send: with PEER -), commands other than
-    /// sockopt use the descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
+    /// With PID:FD or ADDR, a copy of the socket of another process.
+    ///
+    /// FD is a descriptor of udgram, and PID:FD is descriptor FD of process PID. ADDR is the socket that is
+    /// bound to this address now, whichever process holds it; it contains a letter, '.', '/' or '@'. The copy
+    /// (pidfd_getfd(2)) needs the right to trace the process, and packets received from it are lost for
+    /// that process. A descriptor that is not a Unix datagram socket is a usage error.
+    ///
+    /// Without this option and an address (send and talk: with PEER -), commands other than sockopt use the
+    /// descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
     #[arg(short, long, value_name = "FD|ADDR", value_parser = open_socket())]
     pub(crate) socket_fd: Option<OpenSocket>,
 }
@@ -38,11 +43,12 @@ pub(crate) struct Inherited {
 pub(crate) struct Depth {
     /// Room for N datagrams in the queue (needs root)
     ///
-    /// The kernel's queue holds net.unix.max_dgram_qlen (10) datagrams; a sender then waits, or loses its
-    /// packet. With this option it holds N, for this socket alone: the socket is made in a network namespace
-    /// of its own, which needs CAP_SYS_ADMIN, and to write that setting there, root or CAP_NET_ADMIN. If
-    /// the setting of the system is N already, this needs nothing. Such a socket cannot reach an abstract
-    /// name nor have one, so that ADDR is a pathname; ss(8) and 'udgram ls' do not list it.
+    /// Replaces net.unix.max_dgram_qlen (10); for pathnames only.
+    ///
+    /// When the kernel's queue is full, a sender waits, or loses its packet. The socket is made in a network
+    /// namespace of its own, which needs CAP_SYS_ADMIN, and to write that setting there, root or
+    /// CAP_NET_ADMIN. If the setting of the system is N already, this needs nothing. Such a socket cannot
+    /// reach an abstract name nor have one; ss(8) and 'udgram ls' do not list it.
     #[arg(long, value_name = "N", value_parser = queue, allow_negative_numbers = true)]
     pub(crate) queue: Option<u32>,
 }
@@ -53,9 +59,10 @@ pub(crate) struct Depth {
 pub(crate) struct SocketFile {
     /// Permission bits of the socket file [default: 0600]
     ///
-    /// Created with exactly these bits; the umask is ignored. Sending to a socket needs write
-    /// permission on its file: a daemon that has dropped its privileges can answer to
-    /// 'send --bind PATH --mode 0666'.
+    /// A process that sends to the socket needs write permission on it.
+    ///
+    /// The file is created with exactly these bits; the umask is ignored. A daemon that has dropped its
+    /// privileges can answer to 'send --bind PATH --mode 0666'.
     #[arg(short, long, value_name = "OCTAL", value_parser = mode, allow_negative_numbers = true)]
     pub(crate) mode: Option<u32>,
 
@@ -67,8 +74,9 @@ pub(crate) struct SocketFile {
 
     /// Take over a pathname that a live socket holds
     ///
-    /// Without this option, that is an error. A stale socket file, which no process has bound, is
-    /// always replaced; a file that is not a socket is never replaced.
+    /// A stale socket file is replaced without this option.
+    ///
+    /// A socket file is stale if no process has it bound. A file that is not a socket is never replaced.
     #[arg(long)]
     pub(crate) replace: bool,
 }

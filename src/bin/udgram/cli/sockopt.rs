@@ -17,10 +17,11 @@ Examples:
 pub(crate) struct Sockopt {
     /// Options to print (NAME) or set (NAME=VALUE) [default: print all]
     ///
-    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for an option that udgram does not know; local, peer
-    /// and queue print these parts of the listing. VALUE
-    /// depends on the option: an integer, on or off, a size (1MiB), a duration, or hex:BYTES. After
-    /// setting an option, its value is read back from the kernel and printed.
+    /// VALUE is an integer, on or off, a size (1MiB), a duration, or hex:BYTES.
+    ///
+    /// NAME is SO_RCVBUF, rcvbuf, or LEVEL:NUMBER for an option that udgram does not know; local, peer and
+    /// queue print these parts of the listing. After setting an option, its value is read back from the
+    /// kernel and printed.
     #[arg(value_name = "NAME[=VALUE]")]
     pub(crate) options: Vec<String>,
 

@@ -20,9 +20,10 @@ Examples:
 pub(crate) struct Talk {
     /// The address to talk to; - for the inherited socket
     ///
-    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME. The PEER - is the
-    /// inherited socket (UDGRAM_SOCKET_FD, socket activation) and the peer that it is connected to.
-    /// With --socket-fd there is no PEER. Only the peer can answer.
+    /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
+    ///
+    /// The PEER - is the socket of UDGRAM_SOCKET_FD or socket activation, and the peer that it is connected
+    /// to. With --socket-fd there is no PEER. Only the peer can answer.
     #[arg(value_name = "PEER")]
     pub(crate) peer: Option<OsString>,
 
@@ -31,10 +32,11 @@ pub(crate) struct Talk {
 
     /// Wait for a peer that does not exist, or goes away
     ///
-    /// Waits without a time limit, and connects to the new socket at the address of the peer. The
-    /// current packet is sent again; none is lost. Without this option, a peer that does not exist
-    /// is status 4. A peer that goes away is reported on a terminal, where the next line connects to its
-    /// address again; otherwise it is status 4.
+    /// Waits without a time limit. The current packet is sent again.
+    ///
+    /// The command connects to the new socket at the address of the peer; no packet is lost. Without this
+    /// option, a peer that does not exist is status 4. A peer that goes away is reported on a terminal, where
+    /// the next line connects to its address again; otherwise it is status 4.
     #[arg(short, long, help_heading = "Socket")]
     pub(crate) wait: bool,
 
@@ -43,9 +45,10 @@ pub(crate) struct Talk {
 
     /// Time to go on after stdin ends [default: 1s]
     ///
-    /// After the end of stdin, exits when no packet has arrived for this time. On a terminal, the
-    /// default is 0: Ctrl-D ends the command at once. A bare number is seconds; with none, only a
-    /// signal ends the command.
+    /// A bare number is seconds. On a terminal, the default is 0.
+    ///
+    /// After the end of stdin, the command exits when no packet has arrived for this time. On a terminal,
+    /// Ctrl-D ends it at once. With none, only a signal ends it.
     #[arg(short, long, value_name = "DURATION", value_parser = timeout, allow_negative_numbers = true, help_heading = "Packets")]
     pub(crate) timeout: Option<Timeout>,
 
