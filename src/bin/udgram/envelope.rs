@@ -274,7 +274,8 @@ impl OutgoingEnvelope {
             }
         }
         if let Some(time) = raw.time.filter(|_| times == Times::Count) {
-            let expected = || ParseError::new(at(time), "expected a time of RFC 3339 in UTC, from 1970 on");
+            let expected =
+                || ParseError::new(at(time), "expected a time of RFC 3339 in UTC, from 1970 on");
             let parsed = string(time).and_then(|time| humantime::parse_rfc3339(&time).ok());
             envelope.time = Some(parsed.ok_or_else(expected)?);
         }
