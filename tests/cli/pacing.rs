@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox};
+use crate::harness::{Peer, Sandbox, close};
 
 #[test]
 fn a_rate_sets_the_time_between_packets() {
@@ -159,7 +159,14 @@ fn a_time_that_is_none_is_refused_only_if_it_counts() {
         sandbox
             .udgram(["send", "-e", "--pace", "s", &line])
             .run()
-            .refuses(3, &["argument 1", "column 9", "a time of RFC 3339 in UTC, from 1970 on"]);
+            .refuses(
+                3,
+                &[
+                    "argument 1",
+                    "column 9",
+                    "a time of RFC 3339 in UTC, from 1970 on",
+                ],
+            );
     }
     peer.has_nothing_more();
 }
@@ -251,7 +258,7 @@ fn a_peer_that_comes_back_gets_packets_again() {
     assert_eq!(peer.take(), b"2");
     fs::remove_file(sandbox.path("s")).unwrap();
     let other = sandbox.bind("s");
-    drop(peer);
+    close(peer);
     running.write("3\n");
     assert_eq!(other.take(), b"3");
     let outcome = running.finish();

@@ -497,6 +497,45 @@ fn the_inherited_socket_is_a_peer() {
 }
 
 #[test]
+fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--connect",
+            text(&sandbox.path("s")),
+        ])
+        .args(["--", "sh", "-c"])
+        .arg("echo up; read x; udgram send - 1; udgram talk -p text --wait -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    // The kernel has forgotten the peer: anybody can send to the socket.
+    session.wait_stderr("cannot send to");
+    let stranger = sandbox.bind("stranger");
+    stranger.send_to(b"x", sandbox.path("me")).unwrap();
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let peer = sandbox.bind("s");
+    session.write("2\n");
+    let (packet, from) = next(&peer);
+    assert_eq!(packet, "2");
+    answer(&peer, &from, "answer");
+    let outcome = session.finish().ends(0, "up\nanswer\n");
+    assert!(
+        outcome
+            .stderr_text()
+            .ends_with("/stranger', which is not the peer\n"),
+        "{}",
+        outcome.stderr_text()
+    );
+}
+
+#[test]
 fn peer_is_named_once() {
     let sandbox = Sandbox::new();
     sandbox

@@ -186,12 +186,17 @@ impl Printer {
         ));
     }
 
-    /// Reports a packet that is dropped because another socket than the peer sent it.
-    pub(crate) fn note_stranger(&self, datagram: &Datagram<'_>) {
-        self.report.warning(format_args!(
-            "dropped a packet from {}, which is not the peer",
-            datagram.sender().quoted()
-        ));
+    /// Drops a packet that another socket than the peer has sent, and reports the first one.
+    pub(crate) fn refuse(&self, datagram: &mut Datagram<'_>, strangers: &mut u64) {
+        *strangers += 1;
+        TOTALS.note_refused();
+        if *strangers == 1 {
+            self.report.warning(format_args!(
+                "dropped a packet from {}, which is not the peer",
+                datagram.sender().quoted()
+            ));
+        }
+        datagram.ancillary.descriptors.clear();
     }
 
     /// Appends `datagram` to the output, escaped and coloured.

@@ -340,12 +340,7 @@ impl<H: Handler> Receiver<H> {
             let from_peer =
                 (self.only_from.as_ref()).is_none_or(|peer| connected && peer.has_sent(&datagram));
             if !from_peer {
-                self.strangers += 1;
-                TOTALS.note_refused();
-                if self.strangers == 1 {
-                    printer.note_stranger(&datagram);
-                }
-                datagram.ancillary.descriptors.clear();
+                printer.refuse(&mut datagram, &mut self.strangers);
                 continue;
             }
             if !self.admission.admits(&mut datagram, printer.report) {
@@ -406,6 +401,20 @@ impl<H: Handler> Receiver<H> {
         {
             self.accept_batch(client, intake).1?;
             intake.wake.check()?;
+        }
+        Ok(())
+    }
+
+    /// Drops what is queued while the kernel has forgotten the peer: it is of others.
+    pub(crate) fn drop_queued(&mut self, client: &Client) -> Result<()> {
+        // A sender that never stops does not keep the peer from being connected again.
+        let until = Deadline::after(Some(DRAIN_TIMEOUT));
+        while !until.passed()
+            && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
+        {
+            for mut datagram in self.batch.datagrams() {
+                self.printer.refuse(&mut datagram, &mut self.strangers);
+            }
         }
         Ok(())
     }

@@ -415,8 +415,8 @@ impl<'t> Conversation<'t> {
     fn establish(&mut self) -> Result<Option<Error>> {
         let socket = self.client.socket()?;
         if let (true, None) = (self.receiver.is_shared(), socket.peer_name()?) {
-            // The kernel has forgotten the peer, and packets of others may be queued: they are dropped.
-            while self.receiver.take_queued(&self.client, &self.wake)? > 0 {}
+            // The kernel has forgotten the peer, and packets of others may be queued.
+            self.receiver.drop_queued(&self.client)?;
         }
         if let Err(error) = socket.establish(&mut self.peer) {
             return Ok(Some(error));
