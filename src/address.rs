@@ -418,6 +418,34 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_its_structure_has_exactly_its_bytes() {
+        let decode = Address::from_sun_path;
+        assert_eq!(decode(b""), Address::Unnamed);
+        assert_eq!(decode(b"\0ab"), Address::Abstract(b"ab".into()));
+        assert_eq!(decode(b"/s\0\0"), Address::Pathname(b"/s".into()));
+        let name = [b'p'; SUN_PATH_LEN + 1];
+        let cut = name[..SUN_PATH_LEN].into();
+        assert_eq!(decode(&name), Address::Pathname(cut));
+    }
+
+    #[test]
+    fn a_pathname_shows_replacement_characters_and_keeps_its_bytes() {
+        let written = b"@a\xff/\xc3\xa4";
+        let address = Address::Pathname(written.as_slice().into());
+        assert_eq!(address.to_string(), "./@a\u{fffd}/\u{e4}");
+        assert_eq!(
+            address.to_os_string().as_bytes(),
+            [&b"./"[..], written].concat()
+        );
+        assert_eq!(
+            address.as_path(),
+            Some(Path::new(OsStr::from_bytes(written)))
+        );
+        assert_eq!(Address::Abstract(b"a".into()).as_path(), None);
+        assert_eq!(Address::Unnamed.as_path(), None);
+    }
+
+    #[test]
     fn a_name_of_108_bytes_without_nul_is_read_no_further() {
         let name = [b'p'; SUN_PATH_LEN];
         assert_eq!(raw(&name, 110), Address::Pathname(name.as_slice().into()));

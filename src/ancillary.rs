@@ -234,3 +234,62 @@ impl ControlSpace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_space_has_room_for_as_many_descriptors_as_fit_behind_its_header() {
+        for (len, count) in [
+            (0, 0),
+            (HEADER, 0),
+            (HEADER + 3, 0),
+            (HEADER + 4, 1),
+            (HEADER + 11, 2),
+            (DEFAULT_CONTROL_LEN, MAX_DESCRIPTORS),
+        ] {
+            assert_eq!(ControlSpace::Bytes(len).max_descriptors(), count, "{len}");
+        }
+        assert_eq!(ControlSpace::NoDescriptors.max_descriptors(), 0);
+    }
+
+    #[test]
+    fn a_limited_space_has_room_for_exactly_that_many() {
+        let space = ControlSpace::Bytes(HEADER + 8);
+        for (limit, count) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            assert_eq!(space.within(limit).max_descriptors(), count, "{limit}");
+        }
+        // A space that is not reduced keeps its length.
+        assert_eq!(space.within(2), space);
+        let none = ControlSpace::NoDescriptors;
+        assert_eq!(none.within(0), none);
+    }
+
+    #[test]
+    fn only_a_space_longer_than_the_limit_is_refused() {
+        for len in [0, DEFAULT_CONTROL_LEN, MAX_CONTROL_LEN] {
+            assert!(ControlSpace::Bytes(len).check().is_ok(), "{len}");
+        }
+        let error = ControlSpace::Bytes(MAX_CONTROL_LEN + 1).check();
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unusable);
+        assert!(ControlSpace::NoDescriptors.check().is_ok());
+    }
+
+    #[test]
+    fn control_data_knows_what_it_carries() {
+        let stdin = std::io::stdin();
+        let credentials = Credentials {
+            pid: 1,
+            uid: 2,
+            gid: 3,
+        };
+        let both = Control::new(&[stdin.as_fd()], Some(credentials)).unwrap();
+        assert!(both.has_descriptors());
+        assert_eq!(both.credentials(), Some(credentials));
+        let neither = Control::new(&[], None).unwrap();
+        assert!(!neither.has_descriptors());
+        assert_eq!(neither.credentials(), None);
+    }
+}

@@ -420,4 +420,49 @@ mod tests {
             "cannot send to '@s': its queue is still full after 20ms"
         );
     }
+
+    #[test]
+    fn an_error_of_descriptors_in_flight_names_the_time_waited_and_the_limit() {
+        let address = Address::parse(b"@s").unwrap();
+        let error = |timeout| Error::too_many_in_flight(address.clone(), timeout);
+        assert_eq!(
+            error(None).to_string(),
+            "cannot send to '@s': too many descriptors are in flight"
+        );
+        let waited = error(Some(Duration::from_millis(20)));
+        assert_eq!(
+            waited.to_string(),
+            "cannot send to '@s': too many descriptors are still in flight after 20ms"
+        );
+        assert!(waited.hint().unwrap().contains("RLIMIT_NOFILE"));
+    }
+
+    #[test]
+    fn an_error_number_has_the_words_of_glibc() {
+        // Those of musl and of the crate nix differ.
+        assert_eq!(strerror(111), "Connection refused");
+        assert_eq!(strerror(90), "Message too long");
+        assert_eq!(strerror(2), "No such file or directory");
+    }
+
+    #[test]
+    fn an_io_error_has_the_nearest_kind() {
+        let kind_of = |kind| io::Error::from(Error::new(kind, "use", Subject::None, "x")).kind();
+        for (kind, expected) in [
+            (ErrorKind::NobodyThere, io::ErrorKind::ConnectionRefused),
+            (ErrorKind::TimedOut, io::ErrorKind::TimedOut),
+            (ErrorKind::Unusable, io::ErrorKind::InvalidInput),
+            (ErrorKind::TooLong, io::ErrorKind::InvalidInput),
+            (ErrorKind::InUse, io::ErrorKind::AddrInUse),
+            (ErrorKind::Parse, io::ErrorKind::InvalidData),
+            (ErrorKind::OutputGone, io::ErrorKind::BrokenPipe),
+            (ErrorKind::Closed, io::ErrorKind::NotConnected),
+            (ErrorKind::Stopped, io::ErrorKind::Other),
+        ] {
+            assert_eq!(kind_of(kind), expected, "{kind:?}");
+        }
+        // That of the system is more exact.
+        let missing = Error::system("use", Subject::None, Errno::ENOENT);
+        assert_eq!(io::Error::from(missing).kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -299,3 +299,57 @@ impl MemfdDatagram {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(written: &[u8]) -> PeerName {
+        PeerName::new(SockAddr::new(&Address::parse(written).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn only_a_peer_with_a_name_that_means_the_same_everywhere_can_be_found_again() {
+        assert!(Destination::found(name(b"/run/s")).can_be_found());
+        assert!(Destination::found(name(b"@s")).can_be_found());
+        assert!(!Destination::found(name(b"./s")).can_be_found());
+        assert!(!Destination::found_elsewhere(name(b"/run/s")).can_be_found());
+    }
+
+    #[test]
+    fn a_new_name_of_a_peer_leaves_the_way_to_it() {
+        let mut found = Destination::found(name(b"/run/s"));
+        found.set_peer_name(name(b"@t"));
+        assert_eq!(found.peer_name().unwrap().address().to_string(), "@t");
+        assert!(found.is_connected() && found.can_be_found());
+        let mut elsewhere = Destination::found_elsewhere(name(b"/run/s"));
+        elsewhere.set_peer_name(name(b"@t"));
+        assert_eq!(elsewhere.peer_name().unwrap().address().to_string(), "@t");
+        assert!(!elsewhere.can_be_found());
+        let mut named = Destination::named("@s").unwrap();
+        assert!(!named.is_connected() && named.raw().is_some());
+        named.set_peer_name(name(b"@t"));
+        assert!(named.is_connected() && named.raw().is_none());
+    }
+
+    #[test]
+    fn a_memfd_replaces_only_a_packet_that_is_too_long_and_has_no_descriptors() {
+        let too_long = || Error::new(ErrorKind::TooLong, "send", Subject::None, "too long");
+        let refused = Outgoing {
+            bytes: b"A=1\n",
+            ..Outgoing::default()
+        };
+        let replacing = MemfdDatagram::replacing;
+        assert!(replacing(&refused, too_long(), Carrier::DatagramOrMemfd).is_ok());
+        assert!(replacing(&refused, too_long(), Carrier::Datagram).is_err());
+        let gone = Error::new(ErrorKind::NobodyThere, "send", Subject::None, "gone");
+        assert!(replacing(&refused, gone, Carrier::DatagramOrMemfd).is_err());
+        let stdin = std::io::stdin();
+        let control = Control::new(&[stdin.as_fd()], None).unwrap();
+        let with_descriptor = Outgoing {
+            control: Some(&control),
+            ..refused
+        };
+        assert!(replacing(&with_descriptor, too_long(), Carrier::DatagramOrMemfd).is_err());
+    }
+}

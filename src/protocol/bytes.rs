@@ -95,12 +95,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn raw_bytes_are_unchanged_in_both_directions() {
+        let bytes: Vec<u8> = (0..=u8::MAX).collect();
+        for bytes in [&[][..], &bytes] {
+            assert_eq!(Raw.make_datagram(bytes).unwrap(), bytes);
+            assert_eq!(Raw.build_packet(bytes).unwrap(), bytes);
+        }
+    }
+
+    #[test]
     fn hex_takes_either_case_and_white_space_anywhere() {
         for digits in ["00ff7a", " 00 FF 7a\r\n", "0 0f F7\tA"] {
             assert_eq!(Hex.make_datagram(digits).unwrap(), [0, 255, 122].as_slice());
         }
         assert_eq!(Hex.build_packet(&[0, 255, 122]).unwrap(), "00ff7a");
         assert_eq!(Hex.make_datagram("").unwrap().len(), 0);
+    }
+
+    #[test]
+    fn base64_is_padded_and_white_space_in_it_is_ignored() {
+        for (bytes, written) in [
+            (&b""[..], ""),
+            (b"a", "YQ=="),
+            (b"ab", "YWI="),
+            (&[0, 255, 122], "AP96"),
+        ] {
+            assert_eq!(Base64.build_packet(bytes).unwrap(), written);
+            assert_eq!(Base64.make_datagram(written).unwrap(), bytes);
+        }
+        assert_eq!(
+            Base64.make_datagram(" YW\r\n I= ").unwrap(),
+            b"ab".as_slice()
+        );
     }
 
     #[test]

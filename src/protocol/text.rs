@@ -20,3 +20,17 @@ impl DatagramProtocol for Text {
         utf8(datagram)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_unchanged_and_other_bytes_are_refused_with_their_place() {
+        for text in ["", "a\n", "é\0"] {
+            assert_eq!(Text.make_datagram(text).unwrap(), text.as_bytes());
+            assert_eq!(Text.build_packet(text.as_bytes()).unwrap(), text);
+        }
+        assert_eq!(Text.build_packet(b"ab\xff").unwrap_err().offset(), 2);
+    }
+}

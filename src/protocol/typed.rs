@@ -228,6 +228,23 @@ mod tests {
         round_trip(Json);
     }
 
+    #[test]
+    fn a_value_that_the_format_cannot_express_is_refused() {
+        let protocol = Json.typed::<std::collections::BTreeMap<Vec<u8>, u8>>();
+        let packet = [(vec![1], 2)].into();
+        let error = protocol.make_datagram(&packet).unwrap_err();
+        assert_eq!(error.offset(), 0);
+        assert!(error.to_string().contains("key"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_of_a_typed_protocol_is_the_same_protocol() {
+        let protocol = Json.typed::<Request>();
+        assert_eq!(format!("{:?}", protocol.clone()), "Typed(Json)");
+        let datagram = protocol.clone().make_datagram(&Request::Ping).unwrap();
+        assert_eq!(protocol.build_packet(&datagram).unwrap(), Request::Ping);
+    }
+
     #[cfg(feature = "typed")]
     #[test]
     fn typed_packets_go_both_ways_in_cbor_and_messagepack() {

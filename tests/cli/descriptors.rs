@@ -593,3 +593,35 @@ fn a_file_goes_from_send_to_a_command_of_recv() {
         .succeeds("");
     running.finish().succeeds("handed over\n");
 }
+
+#[test]
+fn fd_that_names_fewer_or_more_descriptors_than_came_is_reported() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", "content");
+    let receive = |numbers: &[&str]| {
+        let running = sandbox
+            .udgram(["recv", "s"])
+            .args(numbers)
+            .args([
+                "--",
+                "sh",
+                "-c",
+                "cat <&5; readlink /proc/$$/fd/* | grep -c /file",
+            ])
+            .start();
+        running.wait_bound("s");
+        sandbox
+            .udgram(["send", "s", "1", "--fd", "7", "--fd", "7"])
+            .descriptor(File::open(&file).unwrap(), 7)
+            .run()
+            .succeeds("");
+        running.finish()
+    };
+    receive(&["--fd", "5"])
+        .ends(0, "content1\n")
+        .says("udgram: warning: 2 descriptors came and --fd names 1: the others are closed");
+    receive(&["--fd", "5", "--fd", "6", "--fd", "7"]).fails(
+        1,
+        "udgram: the packet carried 2 descriptors, but --fd asks for 3",
+    );
+}

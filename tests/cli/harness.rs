@@ -77,6 +77,12 @@ fn search_path() -> OsString {
     path
 }
 
+/// Returns the variable that names the profile of a program built to measure its coverage, if it is set.
+pub(crate) fn coverage() -> Option<(&'static str, OsString)> {
+    let name = "LLVM_PROFILE_FILE";
+    std::env::var_os(name).map(|file| (name, file))
+}
+
 /// Locked for reading while a child is made: until execve(2), a child has a copy of every descriptor
 /// of this process, including those of other tests.
 static FORKING: RwLock<()> = RwLock::new(());
@@ -269,6 +275,7 @@ impl Sandbox {
             .env_clear()
             .env("PATH", search_path())
             .env("LC_ALL", "C")
+            .envs(coverage())
             .current_dir(&self.dir)
             .process_group(0);
         Invocation {

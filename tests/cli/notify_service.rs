@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Invocation, Peer, Sandbox, close, limited, peer, text, timeless};
+use crate::harness::{
+    Invocation, Peer, Sandbox, at, bind_abstract, close, limited, peer, text, timeless,
+};
 
 /// A service in Python: the function `say` sends a notification, with descriptors if given.
 const SERVICE: &str = "\
@@ -250,6 +252,59 @@ signal.pause()",
         .finish()
         .dies_of(Signal::SIGTERM, printed)
         .says_nothing();
+}
+
+#[test]
+fn notifications_that_an_outer_service_manager_does_not_read_before_the_end_are_counted() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let _outer = sandbox.bind("outer");
+    sandbox.fill("outer");
+    for (script, printed, left) in [
+        (
+            "say('READY=1')",
+            "{\"READY\":\"1\"}\n",
+            "1 notification was",
+        ),
+        (
+            "say('READY=1'); say('STOPPING=1')",
+            "{\"READY\":\"1\"}\n{\"STOPPING\":\"1\"}\n",
+            "2 notifications were",
+        ),
+    ] {
+        service(&sandbox, &["--notify"], script)
+            .env("NOTIFY_SOCKET", sandbox.path("outer"))
+            .run()
+            .ends(0, printed)
+            .says(format!(
+                "udgram: warning: {left} not passed on to the service manager (NOTIFY_SOCKET): its queue is full"
+            ));
+    }
+}
+
+#[test]
+fn an_outer_service_manager_may_have_an_abstract_name() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let outer = bind_abstract(sandbox.unique());
+    service(&sandbox, &["--notify"], "say('READY=1')")
+        .env("NOTIFY_SOCKET", at(&sandbox.unique()))
+        .run()
+        .succeeds("{\"READY\":\"1\"}\n");
+    assert_eq!(outer.take(), b"READY=1");
+}
+
+#[test]
+fn a_directory_for_the_socket_that_does_not_exist_is_named() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .udgram(["exec", "--notify", "--", "true"])
+        .env("TMPDIR", "/nonexistent")
+        .run()
+        .fails(
+            1,
+            "udgram: cannot make a directory in '/nonexistent': No such file or directory",
+        );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox};
+use crate::harness::{Peer, Sandbox, close};
 
 #[test]
 fn a_rate_sets_the_time_between_packets() {
@@ -192,6 +192,25 @@ fn values_that_are_no_rate_no_factor_or_no_window_are_refused() {
 }
 
 #[test]
+fn with_drop_fields_too_long_for_a_datagram_are_sent_in_a_memfd() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let value = "x".repeat(5 << 20);
+    sandbox
+        .udgram(["send", "s", "--drop", "-p", "fields"])
+        .stdin(format!(
+            "{{\"A\":\"1\"}}\n{{\"A\":\"{value}\"}}\n{{\"A\":\"3\"}}\n"
+        ))
+        .run()
+        .succeeds("");
+    assert_eq!(peer.take(), b"A=1\n");
+    let message = crate::sys::take_message(&peer);
+    assert_eq!((message.bytes.len(), message.descriptors.len()), (0, 1));
+    assert_eq!(peer.take(), b"A=3\n");
+    peer.has_nothing_more();
+}
+
+#[test]
 fn packets_that_cannot_be_sent_at_once_are_dropped_and_counted() {
     let sandbox = Sandbox::new();
     sandbox
@@ -239,7 +258,7 @@ fn a_peer_that_comes_back_gets_packets_again() {
     assert_eq!(peer.take(), b"2");
     fs::remove_file(sandbox.path("s")).unwrap();
     let other = sandbox.bind("s");
-    drop(peer);
+    close(peer);
     running.write("3\n");
     assert_eq!(other.take(), b"3");
     let outcome = running.finish();

@@ -383,6 +383,61 @@ fn a_signal_closes_the_input_of_the_command_and_sends_the_remaining_answers() {
 }
 
 #[test]
+fn after_a_signal_queued_packets_are_handled_as_soon_as_the_command_has_room_for_them() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let server = listen(&sandbox, "read x <fifo; cat");
+    let client = sandbox.bind("client");
+    for number in 0..100 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.wait_asleep();
+    // 100 packets are under way: these stay in the queue.
+    for number in 100..105 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.signal(Signal::SIGTERM);
+    fifo.write_all(b"\n").unwrap();
+    for number in 0..105 {
+        assert_eq!(client.take(), number.to_string().as_bytes());
+    }
+    let lines: Vec<String> = (0..105).map(|number| number.to_string()).collect();
+    server
+        .finish()
+        .dies_of(Signal::SIGTERM, lines.join("\n") + "\n")
+        .says_nothing();
+}
+
+#[test]
+fn packets_that_the_command_has_no_room_for_after_a_signal_are_printed_and_counted() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let server = listen(&sandbox, "cat fifo");
+    let client = sandbox.bind("client");
+    for number in 0..100 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.wait_asleep();
+    for number in 100..105 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.signal(Signal::SIGTERM);
+    let lines: Vec<String> = (0..105).map(|number| number.to_string()).collect();
+    let outcome = server
+        .finish()
+        .dies_of(Signal::SIGTERM, lines.join("\n") + "\n");
+    // One more line, before these, if the command answers nothing for a second.
+    let reported = outcome.diagnostics();
+    assert_eq!(
+        reported[reported.len() - 2..],
+        [
+            "udgram: warning: packets 1 to 100 were not answered: 'cat fifo' was ended",
+            "udgram: warning: stopped: 5 more of the packets printed were not answered",
+        ]
+    );
+}
+
+#[test]
 fn answers_are_awaited_after_the_last_packet() {
     let sandbox = Sandbox::new();
     let mut fifo = fifo(&sandbox, "fifo");

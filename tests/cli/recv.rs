@@ -476,6 +476,23 @@ fn packets_queued_after_the_last_one_received_are_reported_as_lost() {
 }
 
 #[test]
+fn a_single_packet_queued_after_the_last_one_received_is_reported_as_lost() {
+    let sandbox = Sandbox::new();
+    let running = sandbox.udgram(["recv", "s"]).start();
+    running.wait_bound("s");
+    running.stop();
+    let sender = UnixDatagram::unbound().unwrap();
+    for packet in [b"1", b"2"] {
+        sender.send_to(packet, sandbox.path("s")).unwrap();
+    }
+    running.resume();
+    running
+        .finish()
+        .ends(0, "1\n")
+        .says("udgram: warning: 1 more packet was queued and is lost (hint: --count, or listen)");
+}
+
+#[test]
 fn packets_queued_after_the_one_of_the_command_are_reported_as_lost() {
     let sandbox = Sandbox::new();
     let running = sandbox

@@ -391,14 +391,61 @@ fn a_further_peer_that_reads_slowly_misses_nothing() {
     let sandbox = Sandbox::new();
     let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
     let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
-    let sender = send_numbers(&sandbox, sandbox.bind("client"), 500);
+    // Each copy has a second, so they are not many.
+    let sender = send_numbers(&sandbox, sandbox.bind("client"), 100);
     for peer in [&first, &second] {
-        for number in 0..500 {
+        for number in 0..100 {
             assert_eq!(peer.take(), number.to_string().as_bytes());
         }
     }
     sender.join().unwrap();
     ends_silently(relay);
+}
+
+#[test]
+fn copies_wait_for_a_further_peer_that_restarts() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    let client = sandbox.bind("client");
+    let pass = |packet: &[u8]| {
+        client.send_to(packet, sandbox.path("s")).unwrap();
+        assert_eq!(first.take(), packet);
+    };
+    pass(b"1");
+    assert_eq!(second.take(), b"1");
+    fs::remove_file(sandbox.path("second")).unwrap();
+    close(second);
+    pass(b"2");
+    let second = sandbox.bind("second");
+    pass(b"3");
+    assert_eq!([second.take(), second.take()], [b"2", b"3"]);
+    ends_silently(relay);
+}
+
+#[test]
+fn copies_for_a_further_peer_that_stays_away_are_dropped_after_a_second_and_counted() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    fs::remove_file(sandbox.path("second")).unwrap();
+    close(second);
+    let client = sandbox.bind("client");
+    for packet in [b"1", b"2"] {
+        client.send_to(packet, sandbox.path("s")).unwrap();
+        assert_eq!(first.take(), packet);
+    }
+    let cause = "'second' misses a copy: no socket has been there for 1s";
+    relay.wait_stderr(cause);
+    relay.signal(Signal::SIGTERM);
+    let outcome = relay.finish().dies_of(Signal::SIGTERM, "");
+    assert_eq!(
+        outcome.diagnostics(),
+        [
+            format!("udgram: warning: {cause}"),
+            "udgram: warning: 'second' has missed 2 copies".to_owned(),
+        ]
+    );
 }
 
 #[test]

@@ -190,6 +190,15 @@ impl Running {
         })
     }
 
+    /// Waits until the program has read what was written to its standard input.
+    #[track_caller]
+    pub(crate) fn wait_read(&self) -> &Self {
+        let stdin = self.stdin.as_ref().unwrap();
+        self.wait_yielding("it does not read stdin", || {
+            sys::bytes_in_pipe(stdin.as_fd()) == 0
+        })
+    }
+
     /// Waits until the program waits for a change in a directory, as `--wait` does.
     #[track_caller]
     pub(crate) fn wait_watching(&self) -> &Self {

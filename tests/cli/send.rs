@@ -234,6 +234,40 @@ fn an_invalid_line_after_a_hundred_thousand_valid_ones_is_reported() {
 }
 
 #[test]
+fn a_stdin_that_is_a_directory_is_reported() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    sandbox
+        .udgram(["send", "s"])
+        .stdin_from(std::fs::File::open(sandbox.dir()).unwrap())
+        .run()
+        .fails(1, "udgram: cannot read stdin: Is a directory");
+    peer.has_nothing_more();
+}
+
+#[test]
+fn a_stdin_that_does_not_block_is_waited_for() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use std::io::Write as _;
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (reader, mut writer) = crate::harness::pipe();
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    // It watches nothing else with an unnamed socket, and reads at once.
+    let running = sandbox
+        .udgram(["send", "s", "--bind", ""])
+        .stdin_from(reader)
+        .start();
+    running.wait_asleep();
+    for packet in ["1\n", "2\n"] {
+        writer.write_all(packet.as_bytes()).unwrap();
+        assert_eq!(peer.take(), packet.trim_end().as_bytes());
+    }
+    crate::harness::close(writer);
+    running.finish().succeeds("");
+}
+
+#[test]
 fn a_datagram_of_four_mebibytes_is_sent_whole() {
     root!(); // SO_SNDBUFFORCE
     let sandbox = Sandbox::new();

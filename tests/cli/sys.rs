@@ -263,3 +263,12 @@ pub(crate) fn wait_received(socket: &UnixDatagram) {
         std::thread::yield_now();
     }
 }
+
+/// Returns the number of bytes in a pipe; ioctl_pipe(2).
+pub(crate) fn bytes_in_pipe(pipe: BorrowedFd<'_>) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the call writes one number into a variable of its type.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    assert_eq!(result, 0);
+    usize::try_from(count).unwrap()
+}

@@ -391,6 +391,65 @@ fn a_signal_ends_it_after_what_is_queued_was_printed() {
 }
 
 #[test]
+fn lines_that_a_signal_leaves_unsent_are_counted() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let queued = sandbox.fill("s");
+    for (lines, warning) in [
+        ("1\n", "1 line that was read was not sent"),
+        ("1\n2\n3\n", "3 lines that were read were not sent"),
+    ] {
+        let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
+        talk.write(lines);
+        // It has read them when the pipe is empty, and waits for room.
+        talk.wait_read().wait_asleep();
+        talk.signal(Signal::SIGTERM);
+        talk.finish()
+            .dies_of(Signal::SIGTERM, "")
+            .says(format!("udgram: warning: stopped: {warning}"));
+    }
+    for _ in 0..queued {
+        assert_eq!(peer.take(), b"0");
+    }
+    peer.has_nothing_more();
+}
+
+#[test]
+fn fields_too_long_for_a_datagram_are_sent_in_a_memfd() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let value = "x".repeat(5 << 20);
+    sandbox
+        .udgram(["talk", "-p", "fields", "-t", "0", "s"])
+        .stdin(format!("{{\"A\":\"{value}\"}}\n{{\"B\":\"2\"}}\n"))
+        .run()
+        .succeeds("");
+    let message = crate::sys::take_message(&peer);
+    assert_eq!((message.bytes.len(), message.descriptors.len()), (0, 1));
+    assert_eq!(peer.take(), b"B=2\n");
+}
+
+#[test]
+fn a_socket_whose_reading_side_is_shut_down_is_refused() {
+    let sandbox = Sandbox::new();
+    let (own, peer) = UnixDatagram::pair().unwrap();
+    own.shutdown(std::net::Shutdown::Read).unwrap();
+    sandbox
+        .udgram(["talk", "--socket-fd", "5"])
+        .descriptor(&own, 5)
+        .stdin("1\n")
+        .run()
+        .refuses(
+            1,
+            &[
+                "cannot receive",
+                "the reading side of the socket is shut down",
+            ],
+        );
+    drop(peer);
+}
+
+#[test]
 fn envelopes_go_both_ways_and_to_the_peer_alone() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -435,6 +494,45 @@ fn the_inherited_socket_is_a_peer() {
         .udgram(["talk", "-"])
         .run()
         .refuses(2, &["PEER '-' is the inherited socket"]);
+}
+
+#[test]
+fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--connect",
+            text(&sandbox.path("s")),
+        ])
+        .args(["--", "sh", "-c"])
+        .arg("echo up; read x; udgram send - 1; udgram talk -p text --wait -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    // The kernel has forgotten the peer: anybody can send to the socket.
+    session.wait_stderr("cannot send to");
+    let stranger = sandbox.bind("stranger");
+    stranger.send_to(b"x", sandbox.path("me")).unwrap();
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let peer = sandbox.bind("s");
+    session.write("2\n");
+    let (packet, from) = next(&peer);
+    assert_eq!(packet, "2");
+    answer(&peer, &from, "answer");
+    let outcome = session.finish().ends(0, "up\nanswer\n");
+    assert!(
+        outcome
+            .stderr_text()
+            .ends_with("/stranger', which is not the peer\n"),
+        "{}",
+        outcome.stderr_text()
+    );
 }
 
 #[test]

@@ -282,6 +282,35 @@ fn options_of_other_tools_are_answered_with_those_of_udgram() {
 }
 
 #[test]
+fn a_value_too_many_or_missing_is_named_with_what_the_option_takes() {
+    let sandbox = Sandbox::new();
+    for (arguments, message) in [
+        (
+            &["listen", "--echo=1", "s"][..],
+            "--echo takes no value (hint: try 'udgram listen --help')",
+        ),
+        (
+            &["listen", "s", "--timeout"],
+            "--timeout needs a value (hint: try 'udgram listen --help')",
+        ),
+        (
+            &["listen", "s", "--color"],
+            "--color needs a value: auto, always, never (hint: try 'udgram listen --help')",
+        ),
+        (
+            &["listen", "s", "t"],
+            "unexpected argument 't': there is one ADDR (hint: try 'udgram listen --help')",
+        ),
+    ] {
+        sandbox
+            .udgram(arguments)
+            .run()
+            .fails(2, format!("udgram: {message}"));
+    }
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
 fn commands_to_run_go_after_two_dashes() {
     let sandbox = Sandbox::new();
     for (arguments, message, hint) in [

@@ -4,15 +4,18 @@ use crate::{LIMIT, bound_socket, named_socket, nobody_forks, within_limit};
 use futures_lite::{Stream, StreamExt, future};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use udgram::ancillary::{Control, Credentials};
 use udgram::protocol::{Json, Raw, Text};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
-    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, Binding, DatagramSocket, Error, ErrorKind,
+    AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, BindOptions, Binding, DatagramSocket,
+    Destination, Error, ErrorKind, Outgoing,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -423,6 +426,59 @@ fn descriptors_and_credentials_come_with_packets() {
         let message = peer.recv_message_with_space(16 + 4).await.unwrap();
         assert_eq!(message.ancillary.descriptors.len(), 1);
         assert!(message.ancillary.truncated);
+    });
+}
+
+#[test]
+fn a_question_and_its_answer_have_descriptors() {
+    under_every_runtime(async |_| {
+        let (client, server) = client_and_server();
+        client.socket().unwrap().autobind().unwrap();
+        let null = File::open("/dev/null").unwrap();
+        let control = Control::new(&[null.as_fd()], None).unwrap();
+        let serve = async {
+            let question = server.recv_message_with_space(16 + 8).await.unwrap();
+            assert_eq!(question.ancillary.descriptors.len(), 1);
+            let socket = server.socket().unwrap();
+            let to = Destination::named(&question.sender).unwrap();
+            let answer = Outgoing {
+                bytes: b"answer",
+                to: Some(&to),
+                control: Some(&control),
+            };
+            assert_eq!(socket.try_send(&[answer]).unwrap(), 1);
+        };
+        let ask = client.request_message("question", &control);
+        let answer = future::zip(ask, serve).await.0.unwrap();
+        assert_eq!(answer.packet, "answer");
+        assert_eq!(answer.ancillary.descriptors.len(), 1);
+    });
+}
+
+#[test]
+fn options_set_the_mode_of_the_socket_file_and_the_socket_can_be_taken_out() {
+    under_every_runtime(async |_| {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, other] = ["endpoint", "client"].map(|name| directory.path().join(name));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let options = |mode| BindOptions {
+            mode,
+            ..BindOptions::default()
+        };
+        let endpoint = AsyncUnixDatagramEndpoint::bind_with(&path, options(0o640), Text).unwrap();
+        assert_eq!(mode(&path), 0o640);
+        assert!(!endpoint.is_closed());
+        let client = Client::connect_from_with(&other, options(0o600), &path, Text).unwrap();
+        assert_eq!(mode(&other), 0o600);
+        client.send_packet("queued").await.unwrap();
+        let (socket, binding) = endpoint.into_socket().unwrap();
+        assert!(path.exists());
+        let again = AsyncUnixDatagramEndpoint::new(socket, Text).unwrap();
+        assert_eq!(again.recv_packet().await.unwrap(), "queued");
+        drop(binding);
+        assert!(!path.exists());
+        again.close();
+        assert!(again.is_closed());
     });
 }
 

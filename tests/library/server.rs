@@ -135,14 +135,17 @@ fn clients_that_do_not_read_delay_no_other_client() {
                 connected.local_address().unwrap(),
             ];
             assert_eq!(dropped, HashSet::from(both));
-            // What it had room for is there, in order.
-            let first: Vec<_> = connected
+            // What it had room for is there, in order. On a slow machine, answers to late questions find room that
+            // was not there when earlier ones were dropped.
+            let answered: Vec<u32> = connected
                 .iter_received_packets(Duration::ZERO)
-                .map(Result::unwrap)
+                .map(|packet| packet.unwrap().parse().unwrap())
                 .collect();
-            let numbers: Vec<_> = (0..first.len()).map(|number| number.to_string()).collect();
-            assert_eq!(first, numbers);
-            assert!(!first.is_empty());
+            assert_eq!(answered.first(), Some(&0));
+            assert!(
+                answered.is_sorted_by(|one, next| one < next),
+                "{answered:?}"
+            );
             server.stop();
             serving.join().unwrap().unwrap();
         });

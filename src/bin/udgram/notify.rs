@@ -126,12 +126,14 @@ impl Forwarding {
     /// Waits a second for room before the end.
     pub(crate) fn finish(&mut self) {
         self.send_until(Deadline::after(Some(SEND_TIMEOUT)));
-        let left = self.held.len();
-        if left > 0 {
-            self.service.report.warning(format_args!(
-                "{left} notifications were not passed on to the service manager (NOTIFY_SOCKET): its queue is full"
-            ));
-        }
+        let left = match self.held.len() {
+            0 => return,
+            1 => "1 notification was".to_owned(),
+            left => format!("{left} notifications were"),
+        };
+        self.service.report.warning(format_args!(
+            "{left} not passed on to the service manager (NOTIFY_SOCKET): its queue is full"
+        ));
     }
 
     fn send_until(&mut self, deadline: Deadline) {

@@ -430,6 +430,20 @@ impl<H: Handler> Receiver<H> {
         Ok(())
     }
 
+    /// Drops what is queued while the kernel has forgotten the peer: it is of others.
+    pub(crate) fn drop_queued(&mut self, client: &Client) -> Result<()> {
+        // A sender that never stops does not keep the peer from being connected again.
+        let until = Deadline::after(Some(DRAIN_TIMEOUT));
+        while !until.passed()
+            && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
+        {
+            for mut datagram in self.batch.datagrams() {
+                self.strangers.refuse(&mut datagram, self.printer.report);
+            }
+        }
+        Ok(())
+    }
+
     /// Prints one batch of what is queued; does not wait, not even for stdout. Returns how many datagrams
     /// were queued.
     pub(crate) fn take_queued(&mut self, client: &Client, wake: &Wake<'_>) -> Result<usize> {

@@ -35,22 +35,28 @@ impl Strangers {
         self.connected = self.peer.is_some() && is_connected().unwrap_or(false);
     }
 
-    /// Returns whether `datagram` is taken. Closes the descriptors of one that is not, and reports the first.
+    /// Returns whether `datagram` is taken; refuses it otherwise.
     pub(crate) fn admits(&mut self, datagram: &mut Datagram<'_>, report: Report) -> bool {
         let from_peer =
             (self.peer.as_ref()).is_none_or(|peer| self.connected && peer.has_sent(datagram));
         if !from_peer {
-            self.dropped += 1;
-            if self.dropped == 1 {
-                report.warning(format_args!(
-                    "dropped a packet from {}, which is not the peer",
-                    datagram.sender().quoted()
-                ));
-            }
-            datagram.ancillary.descriptors.clear();
-            TOTALS.note_refused();
+            self.refuse(datagram, report);
         }
         from_peer
+    }
+
+    /// Closes the descriptors of a datagram that another socket than the peer has sent, and reports the first
+    /// such datagram.
+    pub(crate) fn refuse(&mut self, datagram: &mut Datagram<'_>, report: Report) {
+        self.dropped += 1;
+        if self.dropped == 1 {
+            report.warning(format_args!(
+                "dropped a packet from {}, which is not the peer",
+                datagram.sender().quoted()
+            ));
+        }
+        datagram.ancillary.descriptors.clear();
+        TOTALS.note_refused();
     }
 
     /// Reports how many datagrams were dropped, unless the one was reported.

@@ -148,11 +148,14 @@ impl<'t> Conversation<'t> {
                 self.exit
             }
             Err(error) if has_kind(&error, ErrorKind::Stopped) => {
-                let left = self.lines.count_unsent();
-                if left > 0 {
-                    self.report.warning(format_args!(
+                match self.lines.count_unsent() {
+                    0 => {}
+                    1 => self
+                        .report
+                        .warning("stopped: 1 line that was read was not sent"),
+                    left => self.report.warning(format_args!(
                         "stopped: {left} lines that were read were not sent"
-                    ));
+                    )),
                 }
                 let limits = Limits {
                     count: None,
@@ -412,8 +415,8 @@ impl<'t> Conversation<'t> {
     fn establish(&mut self) -> Result<Option<Error>> {
         let socket = self.client.socket()?;
         if let (true, None) = (self.receiver.is_shared(), socket.peer_name()?) {
-            // The kernel has forgotten the peer, and packets of others may be queued: they are dropped.
-            while self.receiver.take_queued(&self.client, &self.wake)? > 0 {}
+            // The kernel has forgotten the peer, and packets of others may be queued.
+            self.receiver.drop_queued(&self.client)?;
         }
         if let Err(error) = socket.establish(&mut self.peer) {
             return Ok(Some(error));

@@ -78,3 +78,87 @@ pub(super) fn rfc3339_len(bytes: &[u8]) -> Option<usize> {
 pub(super) fn is_rfc5424_time(time: &[u8]) -> bool {
     rfc3339_len(time) == Some(time.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_rfc_5424_has_a_date_a_time_of_day_and_a_zone() {
+        for time in [
+            "2026-01-31T00:00:00Z",
+            "2026-02-29T23:59:59Z",
+            "2026-04-30T08:41:00.1Z",
+            "2026-12-31T08:41:00.123456Z",
+            "2026-11-02T08:41:00+00:00",
+            "2026-11-02T08:41:00.5-23:59",
+        ] {
+            assert!(is_rfc5424_time(time.as_bytes()), "{time}");
+            // It is found before other text, and no part of it is a time.
+            let longer = format!("{time} x");
+            assert_eq!(rfc3339_len(longer.as_bytes()), Some(time.len()), "{time}");
+            for len in 0..time.len() {
+                assert_eq!(rfc3339_len(&time.as_bytes()[..len]), None, "{time} {len}");
+            }
+        }
+        for time in [
+            "x026-01-31T00:00:00Z",
+            "2026x01-31T00:00:00Z",
+            "2026-01x31T00:00:00Z",
+            "2026-00-31T00:00:00Z",
+            "2026-13-31T00:00:00Z",
+            "2026-01-00T00:00:00Z",
+            "2026-01-32T00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-06-31T00:00:00Z",
+            "2026-09-31T00:00:00Z",
+            "2026-11-31T00:00:00Z",
+            "2026-01-31 00:00:00Z",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31T00:60:00Z",
+            "2026-01-31T00:00:60Z",
+            "2026-01-31T00x00:00Z",
+            "2026-01-31T00:00x00Z",
+            "2026-01-31T00:00:00.Z",
+            "2026-01-31T00:00:00.1234567Z",
+            "2026-01-31T00:00:00z",
+            "2026-01-31T00:00:00+24:00",
+            "2026-01-31T00:00:00+00:60",
+            "2026-01-31T00:00:00+00x00",
+            "2026-01-31T00:00:00Z ",
+        ] {
+            assert!(!is_rfc5424_time(time.as_bytes()), "{time}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_rfc_3164_has_a_month_a_day_and_a_time_of_day() {
+        for time in [
+            "Jan  1 00:00:00 x",
+            "Feb 01 23:59:59 x",
+            "Nov 30 08:41:00 x",
+            "Dec 31 08:41:00",
+        ] {
+            assert_eq!(bsd_time_len(time.as_bytes()), Some(15), "{time}");
+            for len in 0..15 {
+                assert_eq!(bsd_time_len(&time.as_bytes()[..len]), None, "{time} {len}");
+            }
+        }
+        for time in [
+            "jan  1 00:00:00",
+            "Jan   1 00:00:00",
+            "Jan  0 00:00:00",
+            "Jan 00 00:00:00",
+            "Jan 32 00:00:00",
+            "Jan  1x00:00:00",
+            "Jan  1 24:00:00",
+            "Jan  1 00:60:00",
+            "Jan  1 00:00:60",
+            "Jan  1 00.00:00",
+            "Jan  1 00:00.00",
+        ] {
+            assert_eq!(bsd_time_len(time.as_bytes()), None, "{time}");
+        }
+    }
+}

@@ -262,7 +262,7 @@ fn unknown_argument(
                 with_dashes(arguments, place)
             )),
             ("listen" | "iter", _) => {
-                message.push_str(", for there is one ADDR");
+                message.push_str(": there is one ADDR");
                 None
             }
             _ => None,
