@@ -78,7 +78,7 @@ impl<'j> Object<'j> {
         let _ = write!(self.member(name), "{value}");
     }
 
-    /// Appends a member whose value is a number, in a third of the time that `Display` takes.
+    /// Appends a member whose value is a number. It does not go through `Display`, which takes some 250 instructions.
     pub(crate) fn number(&mut self, name: &str, number: usize) {
         let _ = serde_json::to_writer(self.member(name), &number);
     }

@@ -123,8 +123,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Parses `arguments` without the checks that clap cannot express. The definitions are not freed: that takes a
-    /// tenth of the time, and the process ends soon.
+    /// Parses `arguments` without the checks that clap cannot express. The definitions are not freed: that takes
+    /// 50,000 of the 680,000 instructions of `send PEER PACKET`.
     fn parse_words(arguments: &[OsString]) -> Result<Self, clap::Error> {
         let in_detail = arguments.iter().any(|argument| argument == "--help");
         let mut command = ManuallyDrop::new(if in_detail {
