@@ -434,14 +434,9 @@ impl<H: Handler> Receiver<H> {
     pub(crate) fn drop_queued(&mut self, client: &Client) -> Result<()> {
         // A sender that never stops does not keep the peer from being connected again.
         let until = Deadline::after(Some(DRAIN_TIMEOUT));
-        while !until.passed()
-            && client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? > 0
-        {
-            for mut datagram in self.batch.datagrams() {
-                self.strangers.refuse(&mut datagram, self.printer.report);
-            }
-        }
-        Ok(())
+        let report = self.printer.report;
+        self.strangers
+            .refuse_queued(client, &mut self.batch, until, report)
     }
 
     /// Prints one batch of what is queued; does not wait, not even for stdout. Returns how many datagrams
@@ -467,22 +462,19 @@ impl<H: Handler> Receiver<H> {
         if self.origin == Origin::New && exit == Exit::Done {
             client.socket()?.shutdown_read()?;
             let mut left = 0;
-            loop {
-                match client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)? {
-                    0 => break,
-                    count => left += count,
-                }
+            while let count @ 1.. =
+                client.try_receive(&mut self.batch, BATCH, ReceiveMode::Remove)?
+            {
+                left += count;
             }
-            let report = self.printer.report;
-            match left {
-                0 => {}
-                1 => report
-                    .warning("1 more packet was queued and is lost (hint: --count, or listen)"),
-                left => {
-                    report.warning(format_args!(
-                        "{left} more packets were queued and are lost (hint: --count, or listen)"
-                    ));
-                }
+            let lost = match left {
+                1 => "1 more packet was queued and is".to_owned(),
+                left => format!("{left} more packets were queued and are"),
+            };
+            if left > 0 {
+                let hint = "(hint: --count, or listen)";
+                let report = self.printer.report;
+                report.warning(format_args!("{lost} lost {hint}"));
             }
         }
         self.strangers.conclude(self.printer.report);

@@ -3,7 +3,9 @@
 use crate::protocol::Client;
 use crate::report::Report;
 use crate::stats::TOTALS;
-use udgram::{Datagram, PeerName};
+use anyhow::Result;
+use udgram::wait::Deadline;
+use udgram::{BATCH, Batch, Datagram, PeerName, ReceiveMode};
 
 /// The filter of a socket that has one peer.
 #[derive(Debug)]
@@ -57,6 +59,22 @@ impl Strangers {
         }
         datagram.ancillary.descriptors.clear();
         TOTALS.note_refused();
+    }
+
+    /// Refuses what is queued, until the queue is empty or the time is over.
+    pub(crate) fn refuse_queued(
+        &mut self,
+        client: &Client,
+        batch: &mut Batch,
+        until: Deadline,
+        report: Report,
+    ) -> Result<()> {
+        while !until.passed() && client.try_receive(batch, BATCH, ReceiveMode::Remove)? > 0 {
+            for mut datagram in batch.datagrams() {
+                self.refuse(&mut datagram, report);
+            }
+        }
+        Ok(())
     }
 
     /// Reports how many datagrams were dropped, unless the one was reported.
