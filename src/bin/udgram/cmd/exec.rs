@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::inherited::{INODE_VARIABLE, PEER_VARIABLE, inode};
 use crate::manager::Manager;
 use crate::process::{
-    self, place_descriptors, require_command, restore_signals, set_listen_pid, spawn_failure,
+    self, STOPS, place_descriptors, require_command, restore_signals, set_listen_pid, spawn_failure,
 };
 use crate::report::Report;
 use crate::signal::{self, Signals};
@@ -151,13 +151,13 @@ fn supervise(
         }
         let came = pending(signals)?;
         // A number stays valid until the process is waited for, which this does.
-        match process::poll_child(cmd).context("cannot wait for CMD")? {
-            None => {}
+        let stopped = match process::poll_child(cmd).context("cannot wait for CMD")? {
+            None => false,
             Some(status) => match status.stopped_signal() {
                 Some(signal) => process::stop_by_signal(signal),
                 None => return Ok(status),
             },
-        }
+        };
         process::reap_orphans();
         let own = std::process::id();
         let came: Vec<&siginfo> = came
@@ -171,12 +171,31 @@ fn supervise(
         } else {
             witness.missing(&numbers)
         };
-        for info in came {
+        for (at, info) in came.iter().enumerate() {
+            let opposite = opposite(number(info));
+            let superseded = came[at..]
+                .iter()
+                .any(|later| opposite.contains(&number(later)))
+                || opposite.iter().any(|number| process::is_pending(*number));
+            if superseded || stopped && !opposite.is_empty() {
+                continue;
+            }
             if missing.contains(&number(info)) {
                 // This fails if CMD has ended meanwhile, which the next round notices.
                 let _ = process::forward_signal(info, cmd);
             }
         }
+    }
+}
+
+/// Returns the signals that supersede a signal of job control: the kernel discards a pending stop signal at
+/// SIGCONT, and SIGCONT at a stop signal (`prepare_signal`). If that happens to the witness, it does not report
+/// the signal, which must not reach a CMD that has stopped or continued since.
+fn opposite(number: c_int) -> &'static [c_int] {
+    match number {
+        libc::SIGCONT => &STOPS,
+        number if STOPS.contains(&number) => &[libc::SIGCONT],
+        _ => &[],
     }
 }
 
