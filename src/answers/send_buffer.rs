@@ -7,6 +7,7 @@ use crate::sockopt;
 use nix::libc::{SO_SNDBUF, SO_SNDBUFFORCE};
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 /// The largest part of a datagram that the kernel allocates as one piece (`SKB_MAX_ALLOC`); the rest
 /// is in pages.
@@ -23,6 +24,10 @@ const MAX_SIZE: usize = 64 << 20;
 /// hundred small answers unread, and a buffer that cannot grow is full only when some thirty clients
 /// do not read.
 const SHARE_DIVISOR: usize = 4;
+
+/// The shortest time from an answer beyond the share of a client to the next one, if the first seems unread.
+/// The time doubles with each: a client that does not read gets some twenty in a day.
+const FIRST_DOUBT: Duration = Duration::from_millis(100);
 
 /// The permission to enlarge the buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,40 @@ struct Share {
     unread: usize,
     /// The number of the last answer to it.
     last: u64,
+    doubt: Option<Doubt>,
+}
+
+/// The doubt whether a client has really not read what its estimate says. It got an answer beyond its share:
+/// one that reads lets the sum of the kernel fall again.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// The estimate before this answer.
+    before: usize,
+    /// The time from this answer to the next one, if this one seems unread.
+    interval: Duration,
+    next: Instant,
+}
+
+impl Share {
+    /// Returns whether an answer may be sent beyond the share: the last such answer was read, or was sent
+    /// long ago.
+    fn is_in_doubt(&self, now: Instant) -> bool {
+        (self.doubt).is_none_or(|doubt| self.unread <= doubt.before || doubt.next <= now)
+    }
+
+    /// Notes that an answer is sent beyond the share.
+    fn exceed(&mut self, now: Instant) {
+        let interval = match self.doubt {
+            None => FIRST_DOUBT,
+            Some(last) if self.unread <= last.before => (last.interval / 2).max(FIRST_DOUBT),
+            Some(last) => last.interval * 2,
+        };
+        self.doubt = Some(Doubt {
+            before: self.unread,
+            interval,
+            next: now + interval,
+        });
+    }
 }
 
 impl SendBuffer {
@@ -77,7 +116,8 @@ impl SendBuffer {
     }
 
     /// Returns whether an answer of `len` bytes may be sent to the client now: if the client has read
-    /// all earlier ones, or if its unread answers take a small part of the free memory.
+    /// all earlier ones, if its unread answers take a small part of the free memory, or if they seem to take
+    /// more, and this is in doubt.
     pub(super) fn permits(
         &mut self,
         socket: &DatagramSocket,
@@ -96,8 +136,8 @@ impl SendBuffer {
         if self.fits_share(recipient, charge) {
             return true;
         }
-        if self.unread(recipient) > 0 {
-            return false;
+        if let Some(share) = self.shares.get(recipient) {
+            return share.is_in_doubt(Instant::now()) && self.holds(socket, charge);
         }
         // Make room for several answers of this size. Double the size, so that many clients that do not read cost
         // few updates, each of which sorts all shares.
@@ -109,15 +149,27 @@ impl SendBuffer {
         charge <= self.free() || self.total + self.rest == 0
     }
 
+    /// Returns whether the free memory holds `charge`, after it is enlarged if it does not.
+    fn holds(&mut self, socket: &DatagramSocket, charge: usize) -> bool {
+        if charge > self.free() {
+            self.grow(socket, self.total + self.rest + SHARE_DIVISOR * charge);
+        }
+        charge <= self.free()
+    }
+
     /// Counts an answer of `len` bytes that was sent, or will be before the next call of
     /// [`permits`](Self::permits).
     pub(super) fn add(&mut self, recipient: &Recipient, len: usize) {
         let charge = charge(len);
+        let fits = self.fits_share(recipient, charge);
         self.answers += 1;
         let share = match self.shares.get_mut(recipient) {
             Some(share) => share,
             None => self.shares.entry(recipient.clone()).or_default(),
         };
+        if share.unread > 0 && !fits {
+            share.exceed(Instant::now());
+        }
         share.unread += charge;
         share.last = self.answers;
         self.total += charge;
@@ -146,7 +198,8 @@ impl SendBuffer {
     }
 
     /// Corrects the estimates by the sum that the kernel reports. Reduces the shares of the clients that
-    /// were answered last first: a client that does not read gets no more answers.
+    /// were answered last first: a client that does not read gets no more answers. If such a client was
+    /// answered after another one that reads, it is taken for the one that reads: the [`Doubt`] is for that.
     fn update(&mut self, socket: &DatagramSocket) {
         let number = |value: i32| usize::try_from(value).unwrap_or(0);
         // If the sum is unknown, send: the kernel refuses what does not fit (EAGAIN).
@@ -226,5 +279,28 @@ mod tests {
                 "{len}: {ours} is far above {theirs}"
             );
         }
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_gets_few_answers_beyond_its_share() {
+        let mut now = Instant::now();
+        let day = now + Duration::from_secs(24 * 60 * 60);
+        let mut share = Share {
+            unread: 1000,
+            ..Share::default()
+        };
+        let mut answers = 0;
+        while now < day {
+            if share.is_in_doubt(now) {
+                share.exceed(now);
+                share.unread += 1000;
+                answers += 1;
+            }
+            now = share.doubt.unwrap().next;
+        }
+        assert_eq!(answers, 20);
+        // One that has read the last of them gets the next one at once.
+        share.unread -= 1000;
+        assert!(share.is_in_doubt(Instant::now()));
     }
 }

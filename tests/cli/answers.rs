@@ -101,6 +101,36 @@ fn a_large_answer_that_is_never_read_does_not_delay_others() {
 }
 
 #[test]
+fn a_client_that_reads_is_answered_after_a_silent_one_was_answered_last() {
+    let sandbox = Sandbox::new();
+    let _server = echo(&sandbox);
+    let path = sandbox.path("s");
+    let [reader, deaf] = ["reader", "deaf"].map(|name| {
+        let client = sandbox.bind(name);
+        setsockopt(&client, sockopt::SndBuf, &(1 << 20)).unwrap();
+        client.connect(&path).unwrap();
+        client
+    });
+    let large = vec![b'x'; 60_000];
+    for _ in 0..3 {
+        reader.send(&large).unwrap();
+    }
+    // Fewer than would be refused, and the last answers of all.
+    for _ in 0..215 {
+        deaf.send(b"0").unwrap();
+    }
+    // The server answers in order: the answers of the silent client are sent before this one.
+    is_answered(&sandbox.bind("witness"), &path);
+    for _ in 0..3 {
+        assert_eq!(reader.take(), large);
+    }
+    for _ in 0..20 {
+        reader.send(&large).unwrap();
+        assert_eq!(reader.take(), large);
+    }
+}
+
+#[test]
 fn a_client_that_reads_late_gets_all_its_answers_in_order() {
     let sandbox = Sandbox::new();
     let server = echo(&sandbox);
