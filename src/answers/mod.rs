@@ -13,10 +13,12 @@ use crate::ancillary::{Control, MAX_DESCRIPTORS};
 use crate::batch::BATCH;
 use crate::outgoing::{Destination, Outgoing};
 use crate::socket::DatagramSocket;
-use crate::wait::{Deadline, Wake, pause};
+use crate::wait::{Deadline, Ready as Event, Until, Wake, pause, wait};
+use nix::libc::ECONNREFUSED;
 use outcome::{Cause, Failure};
 use send_buffer::SendBuffer;
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -226,14 +228,15 @@ impl Answers {
             let waits = |answer: &Ready<'_>| self.waiting.contains_key(&answer.recipient);
             let messages: Vec<_> = rest
                 .iter()
-                .take_while(|answer| !waits(answer))
+                .take_while(|answer| !waits(answer) && answer.to.is_none() == rest[0].to.is_none())
                 .map(|answer| Outgoing {
                     bytes: answer.bytes,
                     to: answer.to.as_ref(),
                     control: None,
                 })
                 .collect();
-            let sent = socket.try_send_some(&messages);
+            let to = rest[0].to.as_ref();
+            let sent = spare_queue(socket, to).and_then(|()| socket.try_send_some(&messages));
             for answer in &rest[..*sent.as_ref().unwrap_or(&0)] {
                 outcomes(Outcome::sent(&answer.recipient, answer.bytes));
             }
@@ -416,7 +419,7 @@ impl Answers {
             to: to.as_ref(),
             control: Some(&control),
         };
-        match socket.try_send_one(&message) {
+        match spare_queue(socket, to.as_ref()).and_then(|()| socket.try_send_one(&message)) {
             Ok(false) => Attempt::NoRoom,
             Ok(true) => {
                 self.buffer.add(recipient, bytes.len());
@@ -456,6 +459,24 @@ impl Answers {
         self.bytes = 0;
         self.descriptors = 0;
     }
+}
+
+/// Fails with ECONNREFUSED, as sending would, if sending discarded packets that are not received yet.
+///
+/// A failure to send to the connected peer (`to` is `None`), because it has closed its socket, empties the
+/// queue of this socket (`unix_dgram_disconnected`). A peer that sends and closes between this check
+/// and the next system call, a few microseconds, still loses its packets.
+fn spare_queue(socket: &DatagramSocket, to: Option<&Destination>) -> io::Result<()> {
+    if to.is_none() && has_packets(socket) && socket.peer_is_closed() {
+        return Err(io::Error::from_raw_os_error(ECONNREFUSED));
+    }
+    Ok(())
+}
+
+fn has_packets(socket: &DatagramSocket) -> bool {
+    let now = Deadline::after(Some(Duration::ZERO));
+    let event = wait(socket, Until::Readable, now, &Wake::default());
+    matches!(event, Ok(Some(Event::Now)))
 }
 
 impl Queue {

@@ -255,6 +255,26 @@ fn the_other_end_of_a_socket_pair_is_answered_and_the_socket_stays_unnamed() {
     server.finish().succeeds("1\n");
 }
 
+#[test]
+fn packets_of_a_socket_pair_are_all_served_after_its_other_end_has_closed() {
+    let sandbox = Sandbox::new();
+    let (theirs, ours) = UnixDatagram::pair().unwrap();
+    for packet in [b"1", b"2", b"3"] {
+        ours.send(packet).unwrap();
+    }
+    crate::harness::close(ours);
+    let outcome = sandbox
+        .udgram(["listen", "--exec", "cat", "--socket-fd", "3", "-n", "3"])
+        .descriptor(theirs.as_fd(), 3)
+        .run()
+        .ends(0, "1\n2\n3\n");
+    let lines = [
+        "udgram: cannot send to an unnamed socket: Connection refused",
+        "udgram: warning: 2 more answers were not sent",
+    ];
+    assert_eq!(outcome.diagnostics(), lines);
+}
+
 /// Sends a packet to `s` as user 1, from a socket with the pathname `pub/me`, while the server is
 /// stopped. The name is free then.
 fn send_as_another_user(sandbox: &Sandbox, server: &Running) {
