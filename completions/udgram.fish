@@ -161,7 +161,7 @@ end
 
 complete -c udgram -n "__fish_udgram_needs_command" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_needs_command" -s V -l version -d 'Print version'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packets: each PACKET, or else each line of stdin'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
@@ -202,7 +202,7 @@ never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
@@ -227,13 +227,13 @@ complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour 
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number of a received descriptor in CMD; may repeat' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -257,7 +257,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colou
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
@@ -265,7 +265,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CM
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l pipe -d 'Keep one CMD: a packet is its line, its line a reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -295,7 +295,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'En
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms; default 0)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -319,14 +319,14 @@ never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s o -l sockopt -d 'Set an option of the socket of ADDR; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
@@ -342,14 +342,14 @@ never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s a -l all -d 'Count each queue; list sockets without a name, too'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
@@ -361,7 +361,7 @@ always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
@@ -369,7 +369,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l notify -d 'Take CMD\'s notifications; tell FD that it is ready' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s t -l timeout -d 'Longest time to READY=1 (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s p -l protocol -d 'Protocol of notifications: fields (default), text, ...' -r -f -a "json\t'One JSON value, passed through unchanged'
@@ -386,15 +386,15 @@ always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
 complete -c udgram -n "__fish_udgram_wants_address send talk" -f -a "(__fish_udgram_peers)"
 complete -c udgram -n "__fish_udgram_wants_address recv listen iter" -a "(__fish_udgram_addresses)"
