@@ -36,8 +36,9 @@ function __fish_udgram_descriptors
     end
 end
 
+# The names of options, whole ones in capital letters for a word that begins so.
 function __fish_udgram_sockopts
-    printf '%s\n' \
+    set -l options \
         'acceptconn	whether it listens for connections; a datagram socket never does' \
         'bindtodevice	network interface; no effect on Unix sockets' \
         'bindtoifindex	network interface by its index; no effect on Unix sockets' \
@@ -96,6 +97,14 @@ function __fish_udgram_sockopts
         'type	type: 2, SOCK_DGRAM' \
         'wifi_status	whether wireless packets were acknowledged; no effect on Unix sockets' \
         'zerocopy	send without copying; not for Unix sockets'
+    if not string match -qr '^(-[a-z]*o|--sockopt=)?S' -- (commandline -ct)
+        printf '%s\n' $options
+        return
+    end
+    for option in $options
+        set -l parts (string split -m 1 \t -- $option)
+        printf 'SO_%s\t%s\n' (string upper -- $parts[1]) $parts[2]
+    end
 end
 
 # Names to set, which a value follows.
@@ -103,8 +112,8 @@ function __fish_udgram_settings
     __fish_udgram_sockopts | string replace \t =\t
 end
 
-# Whether a subcommand's address is what comes next.
-function __fish_udgram_wants_address
+# Whether the first argument of a subcommand is what comes next.
+function __fish_udgram_wants_first
     set -l words (commandline -opc)
     contains -- $words[2] $argv
     or return 1
@@ -196,7 +205,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -l rate -d 'At most 
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l pace -d 'Keep the gaps between the envelopes\' times' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: its own, or these' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -223,7 +232,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -253,7 +262,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -287,7 +296,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -313,7 +322,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -336,7 +345,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s t -l timeout -d 'Close the socket of a client that is idle so long' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -344,7 +353,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand relay" -s q -l quiet -d 'P
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s q -l quiet -d 'Print errors only'
@@ -356,7 +365,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s q -l quiet -d 'Print errors only'
@@ -381,7 +390,7 @@ cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
@@ -395,11 +404,19 @@ complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help 
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h the main options, --help all'
-complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
-complete -c udgram -n "__fish_udgram_wants_address send talk" -f -a "(__fish_udgram_peers)"
-complete -c udgram -n "__fish_udgram_wants_address recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_wants_first completions" -f -a "bash zsh fish elvish powershell"
+complete -c udgram -n "__fish_udgram_wants_first help" -f -a "send recv listen iter talk relay ls sockopt exec completions help"
+complete -c udgram -n "__fish_udgram_wants_first send talk" -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_wants_first recv listen iter relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_wants_address relay" -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_address relay" -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_first relay" -f -a "(__fish_udgram_peers)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
 complete -c udgram -n "__fish_udgram_wants_program" -f -a "(__fish_udgram_program)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -f
+complete -c udgram -n "__fish_udgram_using_subcommand send; and not __fish_udgram_wants_first send" -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk; and not __fish_udgram_wants_first talk" -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv; and not __fish_udgram_wants_first recv" -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen; and not __fish_udgram_wants_first listen" -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter; and not __fish_udgram_wants_first iter" -f
+complete -c udgram -n "__fish_udgram_using_subcommand completions; and not __fish_udgram_wants_first completions" -f
+complete -c udgram -n "__fish_udgram_using_subcommand help; and not __fish_udgram_wants_first help" -f
