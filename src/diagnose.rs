@@ -98,6 +98,12 @@ fn not_a_datagram_socket(peer: &Address<'_>) -> Option<String> {
     Some(format!("it is a {kind} socket, not a datagram socket"))
 }
 
+/// Says of which type the socket with this name is, to which connect(2) has failed with EPROTOTYPE.
+pub(crate) fn other_socket_type(name: &Address<'_>) -> String {
+    let kind = find(name, |_| true).map_or("stream or seqpacket", |socket| type_name(socket.kind));
+    format!("it is a {kind} socket, not a datagram socket")
+}
+
 /// Returns a hint on why `peer` cannot be reached.
 fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String> {
     Some(match (errno, peer) {
@@ -112,11 +118,7 @@ fn peer_hint(peer: &Address<'_>, errno: Errno, kind: ErrorKind) -> Option<String
                 "no datagram socket has this abstract name in this network namespace".to_owned()
             })
         }
-        (Errno::EPROTOTYPE, _) => {
-            let kind =
-                find(peer, |_| true).map_or("stream or seqpacket", |socket| type_name(socket.kind));
-            format!("it is a {kind} socket, not a datagram socket")
-        }
+        (Errno::EPROTOTYPE, _) => other_socket_type(peer),
         (Errno::EACCES, Address::Pathname(path)) => denied(Path::new(OsStr::from_bytes(path)))?,
         (Errno::EPERM, _) => match find(peer, UnixSocket::is_datagram) {
             Some(UnixSocket { peer: Some(_), .. }) => {

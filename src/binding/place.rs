@@ -4,7 +4,7 @@
 use super::file::{Identity, SocketFile};
 use super::{Lost, Occupied};
 use crate::address::{Address, SUN_PATH_LEN};
-use crate::diagnose::has_proc;
+use crate::diagnose::{has_proc, other_socket_type};
 use crate::error::{Error, Result, Subject, describe};
 use crate::holder::Holder;
 use crate::socket::DatagramSocket;
@@ -65,8 +65,10 @@ enum Route {
 enum Occupant {
     /// No socket is bound to it: the file is stale.
     None,
-    /// A socket is bound to it.
+    /// A datagram socket is bound to it.
     Live,
+    /// A socket of another type is bound to it.
+    OtherType,
     /// It cannot be tested: this process may not write to the file.
     Denied,
     /// It cannot be tested for this cause.
@@ -79,8 +81,9 @@ impl Occupant {
     fn of_connect(connected: Result<(), Errno>) -> Result<Self, Errno> {
         match connected {
             Err(Errno::ECONNREFUSED) => Ok(Self::None),
-            // EPERM: the socket is connected to another peer. EPROTOTYPE: it has another type.
-            Ok(()) | Err(Errno::EPERM | Errno::EPROTOTYPE) => Ok(Self::Live),
+            // EPERM: the socket is connected to another peer.
+            Ok(()) | Err(Errno::EPERM) => Ok(Self::Live),
+            Err(Errno::EPROTOTYPE) => Ok(Self::OtherType),
             Err(errno) => Err(errno),
         }
     }
@@ -314,6 +317,10 @@ impl Place {
                         Some(holder) => format!("it is in use by {holder}"),
                         None => "it is in use".to_owned(),
                     }));
+                }
+                Occupant::OtherType => {
+                    let file = Address::Pathname(there.link().into_bytes().into());
+                    return Err(in_use.replaceable().with_cause(other_socket_type(&file)));
                 }
                 Occupant::Denied => {
                     return Err(in_use.replaceable().with_cause(

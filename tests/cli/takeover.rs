@@ -35,7 +35,7 @@ fn a_live_socket_is_not_replaced_without_replace() {
     sandbox
         .udgram(["recv", "s"])
         .run()
-        .refuses(1, &["cannot bind 's'", "it is in use", "--replace"]);
+        .refuses(1, &["cannot bind 's'", "it is in use", "--peek"]);
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     assert_eq!(owner.take(), b"1");
     owner.has_nothing_more();
@@ -45,10 +45,10 @@ fn a_live_socket_is_not_replaced_without_replace() {
 fn a_live_stream_socket_is_not_replaced_without_replace() {
     let sandbox = Sandbox::new();
     let owner = UnixListener::bind(sandbox.path("s")).unwrap();
-    sandbox
-        .udgram(["recv", "s"])
-        .run()
-        .refuses(1, &["cannot bind 's'", "it is in use", "--replace"]);
+    sandbox.udgram(["recv", "s"]).run().fails(
+        1,
+        "udgram: cannot bind 's': it is a stream socket, not a datagram socket",
+    );
     std::os::unix::net::UnixStream::connect(sandbox.path("s")).unwrap();
     drop(owner);
 }
@@ -61,7 +61,7 @@ fn a_name_in_use_is_reported_with_its_process() {
         1,
         format!(
             "udgram: cannot bind 's': it is in use by udgram (process {}) \
-             (hint: --replace takes the name from it; to see what it is sent: udgram listen --peek s)",
+             (hint: to see what it is sent: udgram listen --peek s)",
             owner.pid()
         ),
     );
@@ -80,7 +80,7 @@ fn a_socket_whose_process_is_not_visible_is_still_in_use() {
     let _owner = sandbox.listen(["-m", "666", "s"]);
     sandbox.udgram_as(65534, ["recv", "s"]).run().fails(
         1,
-        "udgram: cannot bind 's': it is in use (hint: --replace takes the name from it)",
+        "udgram: cannot bind 's': it is in use (hint: to see what it is sent: udgram listen --peek s)",
     );
 }
 
@@ -108,7 +108,7 @@ fn a_live_socket_connected_to_another_socket_is_not_stale() {
     sandbox
         .udgram(["recv", "s"])
         .run()
-        .refuses(1, &["cannot bind 's'", "it is in use", "--replace"]);
+        .refuses(1, &["cannot bind 's'", "it is in use", "--peek"]);
     owner.send(b"1").unwrap();
     assert_eq!(other.take(), b"1");
 }
@@ -166,7 +166,7 @@ fn the_local_address_of_send_is_not_taken_from_a_live_socket() {
     sandbox
         .udgram(["send", "--bind", "me", "peer", "1"])
         .run()
-        .refuses(1, &["cannot bind 'me'", "it is in use", "--replace"]);
+        .refuses(1, &["cannot bind 'me'", "it is in use", "--peek"]);
     peer.has_nothing_more();
     close(owner);
     sandbox

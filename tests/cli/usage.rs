@@ -64,6 +64,8 @@ fn a_value_apart_from_its_option_says_how_they_are_joined() {
         &["-wr", "3", "app.sock", "1"],
         &["-r3", "app.sock", "1"],
         &["--reply", "3", "app.sock"],
+        &["app.sock", "-r", "3"],
+        &["--to", "app.sock", "-r", "3"],
     ] {
         refused(arguments, 2, &format!("udgram: {number} {hint}"));
     }
@@ -73,8 +75,31 @@ fn a_value_apart_from_its_option_says_how_they_are_joined() {
         "udgram: the value goes with an equals sign: --creds=1:0:0 (hint: a packet 1:0:0 goes after \
          --; try 'udgram send --help')",
     );
+    for (option, value) in [("--creds", "1:0:0"), ("--stats", "1s"), ("--pace", "2")] {
+        let message = format!("the value goes with an equals sign: {option}={value}");
+        refused(
+            &["-p", "text", "app.sock", option, value],
+            2,
+            &format!(
+                "udgram: {message} (hint: a packet {value} goes after --; try 'udgram send --help')"
+            ),
+        );
+    }
+    let sandbox = Sandbox::new();
+    for arguments in [
+        &["listen", "--stats", "1s", "app.sock"][..],
+        &["recv", "--stats", "1s"],
+        &["talk", "--stats", "1s", "app.sock"],
+    ] {
+        sandbox.udgram(arguments).run().fails(
+            2,
+            usage(
+                arguments[0],
+                "the value goes with an equals sign: --stats=1s",
+            ),
+        );
+    }
     for command in ["recv", "listen", "iter", "send"] {
-        let sandbox = Sandbox::new();
         for (arguments, joined) in [
             (["-t", "100", "ms", "app.sock"], "100ms"),
             (["--timeout", "1.5", "min", "app.sock"], "1.5min"),
@@ -91,6 +116,45 @@ fn a_value_apart_from_its_option_says_how_they_are_joined() {
 }
 
 #[test]
+fn a_command_that_begins_before_the_dashes_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    let begins = "the command begins after --";
+    for (arguments, message) in [
+        (
+            &["recv", "x", "cat", "--", "file"][..],
+            format!("unexpected argument 'cat' (hint: {begins}; try 'udgram recv --help')"),
+        ),
+        (
+            &["exec", "-b", "x", "ls", "--", "-l"],
+            format!("unexpected argument 'ls' (hint: {begins}; try 'udgram exec --help')"),
+        ),
+        (
+            &["exec", "--notify", "3", "--", "true"],
+            "the value goes with an equals sign: --notify=3 (hint: try 'udgram exec --help')"
+                .to_owned(),
+        ),
+    ] {
+        sandbox
+            .udgram(arguments)
+            .run()
+            .fails(2, format!("udgram: {message}"));
+    }
+}
+
+#[test]
+fn exec_without_a_socket_says_how_it_gets_one() {
+    let sandbox = Sandbox::new();
+    sandbox.udgram(["exec", "--", "true"]).run().fails(
+        2,
+        usage(
+            "exec",
+            "--bind or --connect is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in \
+             its place",
+        ),
+    );
+}
+
+#[test]
 fn a_packet_that_looks_like_a_value_is_sent_after_two_dashes() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -99,13 +163,6 @@ fn a_packet_that_looks_like_a_value_is_sent_after_two_dashes() {
     assert_eq!(packet, b"3");
     peer.send_to_addr(b"4", &from).unwrap();
     running.finish().succeeds("4\n");
-    for packets in [&["s", "-r", "6"][..], &["--to", "s", "-r", "6"]] {
-        let running = sandbox.udgram(["send"]).args(packets).start();
-        let (packet, from) = peer.take_from();
-        assert_eq!(packet, b"6");
-        peer.send_to_addr(b"7", &from).unwrap();
-        running.finish().succeeds("7\n");
-    }
     // A socket may have the name of a unit.
     sandbox
         .udgram(["send", "-t", "20", "s", "5"])

@@ -33,7 +33,7 @@ fn a_live_socket_is_left_alone_without_proc() {
     let _owner = sandbox.bind("s");
     without_proc(&sandbox, "exec udgram recv s").run().fails(
         1,
-        "udgram: cannot bind 's': it is in use (hint: --replace takes the name from it)",
+        "udgram: cannot bind 's': it is in use (hint: to see what it is sent: udgram listen --peek s)",
     );
 }
 

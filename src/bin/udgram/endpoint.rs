@@ -84,7 +84,12 @@ impl<'r> Request<'r> {
     ) -> Result<Self> {
         let connect = receive.connect.as_ref();
         Ok(Self {
-            source: Source::of(address, connect.is_some(), &receive.socket.inherited)?,
+            source: Source::of(
+                address,
+                connect.is_some(),
+                &receive.socket.inherited,
+                "ADDR",
+            )?,
             connect: connect.map(Connect::now),
             settings: &receive.socket.sockopt,
             file: &receive.file,
@@ -125,11 +130,12 @@ pub(crate) enum Source<'r> {
 
 impl<'r> Source<'r> {
     /// Returns the source for a command that binds `address`, if one is given. `connected` says whether
-    /// the command has a peer to connect to.
+    /// the command has a peer to connect to, and `argument` is what the command is given an address by.
     pub(crate) fn of(
         address: Option<&'r Address<'static>>,
         connected: bool,
         named: &Inherited,
+        argument: &str,
     ) -> Result<Self> {
         match (address, &named.socket_fd) {
             (Some(_), Some(_)) => Err(Failure::usage(
@@ -141,9 +147,9 @@ impl<'r> Source<'r> {
             (None, None) if connected => Ok(Self::Autobound),
             (None, None) => match InheritedSocket::from_environment()? {
                 Some(socket) => Ok(Self::Inherited(socket)),
-                None => Err(Failure::usage(
-                    "ADDR is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
-                )),
+                None => Err(Failure::usage(format!(
+                    "{argument} is missing, and there is no --socket-fd, UDGRAM_SOCKET_FD or socket activation in its place",
+                ))),
             },
         }
     }

@@ -165,14 +165,11 @@ fn option_for(error: &udgram::Error) -> Option<Cow<'static, str>> {
         _ => None,
     };
     match error.kind() {
-        // The library finds the process only for a datagram socket.
-        ErrorKind::InUse if error.cause().starts_with("it is in use by ") => Some(
-            format!(
-                "--replace takes the name from it; to see what it is sent: udgram listen --peek {}",
-                word()?
-            )
-            .into(),
-        ),
+        // A live socket is in use: --replace, which takes the name from it, is no advice.
+        ErrorKind::InUse if error.cause().starts_with("it is in use") => {
+            Some(format!("to see what it is sent: udgram listen --peek {}", word()?).into())
+        }
+        ErrorKind::InUse if error.cause().ends_with("not a datagram socket") => None,
         ErrorKind::InUse => Some("--replace takes the name from it".into()),
         ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead".into()),
         ErrorKind::TimedOut if error.cause() == "its queue is full" => {

@@ -1,6 +1,7 @@
 //! Wrong command lines: what clap refuses, and what it understands otherwise than it is meant, in one
 //! line each, with a hint at what may have been meant.
 
+use super::value::{credentials, factor, ready_report, replies, reporting};
 use super::{COMMANDS, Cli, Command, Protocol};
 use crate::exit::{Exit, Failure};
 use crate::terminal::shell_word;
@@ -148,33 +149,50 @@ fn single_dash(word: &str, arguments: &[OsString]) -> Option<Error> {
     ))
 }
 
-/// Explains a value without its equals sign, `-r 3 PEER` or `-r3`, for an option that needs the sign.
+/// Explains a value without its equals sign, `-r 3 PEER`, `PEER -r 3` or `-r3`, for an option that needs the
+/// sign. The value would be taken for PEER, for ADDR or for a packet.
 fn apart(word: &str, next: &str, parsed: Parsed<'_>, arguments: &[OsString]) -> Option<Error> {
-    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    let is_count = |word: &str| word == "all" || is_number(word);
-    let is_claim = |word: &str| word.split(':').count() == 3 && word.split(':').all(is_number);
-    let attached = word.strip_prefix("-r").filter(|value| is_count(value));
+    let (_, command) = command_of(arguments)?;
+    let attached = word
+        .strip_prefix("-r")
+        .filter(|value| is_value("--reply", value));
     let (option, value) = match word {
         _ if attached.is_some() => ("--reply", attached?),
-        "--creds" if is_claim(next) => ("--creds", next),
-        "--reply" if is_count(next) => ("--reply", next),
-        _ if ends_in(word, 'r') && is_count(next) => ("--reply", next),
-        _ => return None,
+        _ if ends_in(word, 'r') => ("--reply", next),
+        option => (option, next),
     };
-    command_of(arguments).filter(|(_, command)| *command == "send")?;
-    match parsed {
-        Parsed::As { peer }
-            if value == next && (peer.is_none_or(|peer| peer != next) || exists(next)) =>
-        {
-            // It is a packet, or PEER itself.
-            return None;
-        }
-        _ => {}
+    let has_it = match option {
+        "--reply" | "--creds" | "--pace" => command == "send",
+        "--stats" => CARRIERS.contains(&command),
+        "--notify" => command == "exec",
+        _ => false,
+    };
+    let is_socket = match parsed {
+        Parsed::Not => false,
+        Parsed::As { peer } => peer.is_none_or(|peer| peer == value) && exists(value),
+    };
+    if !has_it || !is_value(option, value) || is_socket {
+        return None;
     }
-    Some(failure(
-        equals_sign(option, value),
-        Some(format!("a packet {value} goes after --")),
-    ))
+    let hint = match command {
+        "send" => Some(format!("a packet {value} goes after --")),
+        _ => None,
+    };
+    Some(failure(equals_sign(option, value), hint))
+}
+
+/// Returns whether a word is a value of an option that needs the equals sign.
+fn is_value(option: &str, word: &str) -> bool {
+    let accepted = match option {
+        "--reply" => replies(word).is_ok(),
+        "--creds" => credentials(word).is_ok(),
+        "--pace" => factor(word).is_ok(),
+        "--stats" => reporting(word).is_ok(),
+        "--notify" => ready_report(word).is_ok(),
+        _ => false,
+    };
+    // A name that stands for the missing value is for clap alone.
+    accepted && (word.starts_with(|first: char| first.is_ascii_digit()) || word == "all")
 }
 
 fn equals_sign(option: &str, value: &str) -> String {
@@ -257,6 +275,9 @@ fn unknown_argument(
         suggestion(error)
     } else {
         match (command, place) {
+            ("recv" | "exec", _) if arguments.iter().any(|word| word == "--") => {
+                Some("the command begins after --".to_owned())
+            }
             ("recv" | "exec", Some(place)) => Some(format!(
                 "put -- before the command: {}",
                 with_dashes(arguments, place)

@@ -88,6 +88,7 @@ fn pass_socket(options: &Exec, command: &mut Command, report: Report) -> Result<
             options.bind.as_ref(),
             options.connect.is_some(),
             &options.socket.inherited,
+            "--bind or --connect",
         )?,
         connect: options.connect.as_ref().map(Connect::now),
         settings: &options.socket.sockopt,

@@ -21,7 +21,7 @@ pub(crate) fn run(options: &Sockopt, report: Report) -> Result<Exit> {
     // Parse before binding: a wrong argument must have no effect.
     let asked = Request::parse_all(&options.options)?;
     let request = endpoint::Request {
-        source: match Source::of(options.bind.as_ref(), true, &options.inherited)? {
+        source: match Source::of(options.bind.as_ref(), true, &options.inherited, "--bind")? {
             // The command sends nothing, so it needs no address for answers.
             Source::Autobound => Source::Bound(&Address::Unnamed),
             source => source,
