@@ -202,7 +202,11 @@ _udgram() {
                 candidates=("${candidates[@]/#/SO_}")
                 candidates=("${candidates[@]^^}")
             fi
-            [[ $kind == name ]] || candidates=("${candidates[@]/%/=}")
+            if [[ $kind == name ]]; then
+                candidates+=(local peer queue)
+            else
+                candidates=("${candidates[@]/%/=}")
+            fi
             ;;
         user) mapfile -t candidates < <(compgen -u -- "$value") ;;
         program) mapfile -t candidates < <(compgen -c -- "$value") ;;

@@ -410,7 +410,7 @@ complete -c udgram -n "__fish_udgram_wants_first send talk" -f -a "(__fish_udgra
 complete -c udgram -n "__fish_udgram_wants_first recv listen iter relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_first relay" -f -a "(__fish_udgram_peers)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts) local peer queue"
 complete -c udgram -n "__fish_udgram_wants_program" -f -a "(__fish_udgram_program)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -f
 complete -c udgram -n "__fish_udgram_using_subcommand send; and not __fish_udgram_wants_first send" -f

@@ -1,6 +1,7 @@
 //! Makes the completion scripts: those of clap_complete, with candidates that are found at completion time; for
 //! bash, in which words end at `=` and `:`, its own script.
 
+use crate::cli::setting::Part;
 use crate::cli::{Cli, Protocol, Shell, When};
 use clap::{Arg, Command, CommandFactory, ValueEnum};
 use clap_complete::Shell as ClapShell;
@@ -95,6 +96,11 @@ fn names<V: ValueEnum>(values: &[V]) -> String {
     names.join(" ")
 }
 
+/// Returns the parts of the listing of `sockopt` that are not options.
+fn parts() -> String {
+    Part::ALL.map(Part::name).join(" ")
+}
+
 /// Returns the names of socket options in lower case and without their prefix.
 fn sockopts() -> impl Iterator<Item = (String, &'static str)> {
     OPTIONS.iter().map(|option| {
@@ -180,6 +186,7 @@ fn bash() -> String {
         .replace("@SHORT@", &join(short, ""))
         .replace("@COMMANDS@", &commands.join(" "))
         .replace("@PROTOCOLS@", &protocols())
+        .replace("@PARTS@", &parts())
         .replace("@WHENS@", &names(When::value_variants()))
         .replace("@SHELLS@", &names(Shell::value_variants()))
         .replace("@SOCKOPTS@", &sockopts.join("\n"))
@@ -272,6 +279,7 @@ fn zsh() -> String {
         .collect();
     let candidates = include_str!("shell/zsh.in")
         .replace("@SOCKOPTS@\n", &options)
+        .replace("@PARTS@", &parts())
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
     // `#compdef` must stay the first line, and the call of the function the last one.
     let (first, rest) = script.split_once('\n').unwrap();
@@ -374,7 +382,7 @@ fn fish_arguments(command: &Command) -> String {
         ),
         (
             using("sockopt"),
-            "-f -a \"(__fish_udgram_sockopts)\"".to_owned(),
+            format!("-f -a \"(__fish_udgram_sockopts) {}\"", parts()),
         ),
         (
             "__fish_udgram_wants_program".to_owned(),

@@ -113,6 +113,7 @@ impl World {
             question("udgram recv --sockopt passc", &["passcred="]),
             question("udgram recv --sockopt SO_PASSC", &["SO_PASSCRED="]),
             question("udgram sockopt rcvbuf", &["rcvbuf", "rcvbufforce"]),
+            question("udgram sockopt que", &["queue"]),
             question("udgram sockopt SO_RCVBUF", &["SO_RCVBUF", "SO_RCVBUFFORCE"]),
             question("udgram listen --allow-uid roo", &["root"]),
             question("udgram listen -s 7", &["7"]),

@@ -60,7 +60,7 @@ const MORE: &str = "\
 Exit status: 0 done; 1 the system refused; 2 usage error; 3 not a valid packet; 4 peer
 not found; 124 timed out; 126 CMD cannot be run; 127 CMD is not found; 128+N signal N.
 
-'udgram COMMAND -h' lists the main options of a command, --help all; manual: man udgram.";
+'udgram COMMAND -h' lists the main options, --help all; manual: man udgram.";
 
 const SCRIPTS: &str = "\
 Where the script goes:
