@@ -293,31 +293,44 @@ fn no_witness_outlives_exec() {
     outcome.dies_of(Signal::SIGKILL, "ready\n").says_nothing();
 }
 
-#[test]
-fn udgram_stops_and_continues_with_its_command() {
-    peer!("python3");
-    let sandbox = Sandbox::new();
-    let script = "
+/// Prints "ready", and "continued" at each SIGCONT.
+const PRINTS_CONTINUED: &str = "
 import os, signal
 signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'continued\\n'))
 os.write(1, b'ready\\n')
 while True:
     signal.pause()
 ";
+
+/// Waits until SIGTSTP has stopped a child of this process.
+#[track_caller]
+fn wait_stopped(pid: Pid) {
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+    let stopped = waitid(Id::Pid(pid), flags).unwrap();
+    assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGTSTP));
+}
+
+#[test]
+fn udgram_stops_and_continues_with_its_command() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
     let mut running = sandbox
-        .udgram(["exec", "--bind", "me", "--", "python3", "-c", script])
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--",
+            "python3",
+            "-c",
+            PRINTS_CONTINUED,
+        ])
         .start();
     assert_eq!(running.line(), "ready");
     let pid = Pid::from_raw(running.pid());
-    let is_stopped = || {
-        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
-        let stopped = waitid(Id::Pid(pid), flags).unwrap();
-        stopped == WaitStatus::Stopped(pid, Signal::SIGTSTP)
-    };
     // To udgram alone, and to the process group, as the terminal does at Ctrl-Z.
     for number in [pid.as_raw(), -pid.as_raw()] {
         sys::signal(number, libc::SIGTSTP);
-        assert!(is_stopped());
+        wait_stopped(pid);
         sys::signal(number, libc::SIGCONT);
         assert_eq!(running.line(), "continued");
     }
@@ -327,6 +340,38 @@ while True:
         .dies_of(Signal::SIGTERM, "ready\ncontinued\ncontinued\n")
         .says_nothing();
     assert!(!sandbox.exists("me"));
+}
+
+#[test]
+fn a_command_that_has_continued_is_not_stopped_by_the_signal_that_stopped_it() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--",
+            "python3",
+            "-c",
+            PRINTS_CONTINUED,
+        ])
+        .start();
+    assert_eq!(running.line(), "ready");
+    let pid = Pid::from_raw(running.pid());
+    // The witness does not report SIGTSTP before SIGCONT discards it, as on a busy machine.
+    let witness = children(running.pid())[0];
+    sys::signal(witness, libc::SIGSTOP);
+    running.wait_child_stopped(witness);
+    sys::signal(-pid.as_raw(), libc::SIGTSTP);
+    wait_stopped(pid);
+    sys::signal(-pid.as_raw(), libc::SIGCONT);
+    assert_eq!(running.line(), "continued");
+    running.signal(Signal::SIGTERM);
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, "ready\ncontinued\n")
+        .says_nothing();
 }
 
 #[test]

@@ -219,6 +219,16 @@ impl Running {
         })
     }
 
+    /// Waits until a signal has stopped a child of the program.
+    #[track_caller]
+    pub(crate) fn wait_child_stopped(&self, pid: i32) -> &Self {
+        self.wait_yielding("its child does not stop", || {
+            let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            // The name, in parentheses, may contain any character.
+            status.rsplit(')').next().unwrap().starts_with(" T ")
+        })
+    }
+
     /// Waits for a state of the program that no descriptor announces.
     #[track_caller]
     fn wait_yielding(&self, failure: &str, condition: impl Fn() -> bool) -> &Self {

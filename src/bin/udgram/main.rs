@@ -46,6 +46,7 @@ mod socket_file;
 mod stats;
 mod stderr;
 mod strangers;
+mod supervision;
 mod table;
 mod talk;
 mod terminal;

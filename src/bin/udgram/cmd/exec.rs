@@ -6,30 +6,24 @@ use crate::exit::Exit;
 use crate::inherited::{INODE_VARIABLE, PEER_VARIABLE, inode};
 use crate::manager::Manager;
 use crate::process::{
-    self, place_descriptors, require_command, restore_signals, set_listen_pid, spawn_failure,
+    place_descriptors, require_command, restore_signals, set_listen_pid, spawn, spawn_failure,
 };
 use crate::report::Report;
 use crate::signal::{self, Signals};
+use crate::supervision::supervise;
 use crate::witness::Witness;
 use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::libc::{self, c_int};
 use nix::sys::signal::SigSet;
-use nix::sys::signalfd::{SignalFd, siginfo};
-use nix::unistd::{Pid, getpgid, getpgrp};
+use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
-use udgram::wait::{Deadline, Until, Wake, wait};
+use std::process::Command;
 use udgram::{Address, DatagramSocket};
 
 /// The number of the first descriptor that sd_listen_fds(3) reports (`SD_LISTEN_FDS_START`).
 const FIRST: i32 = 3;
-/// The number of signals that are handled together.
-const TOGETHER: usize = 64;
 
 pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
     require_command(&options.command[0])?;
@@ -67,8 +61,7 @@ pub(crate) fn run(options: &Exec, report: Report) -> Result<Exit> {
     }
     // Before CMD: a signal that reaches CMD reaches the witness, too.
     let witness = Witness::start()?;
-    let child =
-        process::spawn(&mut command).map_err(|error| spawn_failure(&options.command[0], &error))?;
+    let child = spawn(&mut command).map_err(|error| spawn_failure(&options.command[0], &error))?;
     let pid = i32::try_from(child.id()).context("no process number")?;
     let status = supervise(Pid::from_raw(pid), witness, &signals, manager.as_mut())?;
     let exit = match (status.code(), status.signal()) {
@@ -133,67 +126,4 @@ fn absolute(address: &Address<'_>) -> Option<OsString> {
             .map(OsString::from),
         other => Some(other.to_os_string()),
     }
-}
-
-/// Waits for CMD. Passes signals on to it, stops with it, and reaps what it leaves to PID 1.
-fn supervise(
-    cmd: Pid,
-    mut witness: Witness,
-    signals: &SignalFd,
-    mut manager: Option<&mut Manager>,
-) -> Result<ExitStatus> {
-    loop {
-        if let Some(manager) = &mut manager {
-            manager.wait(signals.as_fd(), cmd)?;
-        } else {
-            let wake = Wake::default();
-            wait(signals, Until::Readable, Deadline::NEVER, &wake)?;
-        }
-        let came = pending(signals)?;
-        // A number stays valid until the process is waited for, which this does.
-        match process::poll_child(cmd).context("cannot wait for CMD")? {
-            None => {}
-            Some(status) => match status.stopped_signal() {
-                Some(signal) => process::stop_by_signal(signal),
-                None => return Ok(status),
-            },
-        }
-        process::reap_orphans();
-        let own = std::process::id();
-        let came: Vec<&siginfo> = came
-            .iter()
-            .filter(|info| number(info) != libc::SIGCHLD && info.ssi_pid != own)
-            .collect();
-        let numbers: Vec<c_int> = came.iter().map(|info| number(info)).collect();
-        // In a process group of its own, CMD does not get what is sent to that of the witness.
-        let missing = if numbers.is_empty() || getpgid(Some(cmd)) != Ok(getpgrp()) {
-            numbers
-        } else {
-            witness.missing(&numbers)
-        };
-        for info in came {
-            if missing.contains(&number(info)) {
-                // This fails if CMD has ended meanwhile, which the next round notices.
-                let _ = process::forward_signal(info, cmd);
-            }
-        }
-    }
-}
-
-/// Returns the signals that are pending.
-fn pending(signals: &SignalFd) -> Result<Vec<siginfo>> {
-    let mut came = Vec::new();
-    while came.len() < TOGETHER {
-        match signals.read_signal() {
-            Ok(Some(info)) => came.push(info),
-            Ok(None) => break,
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("cannot wait for signals"),
-        }
-    }
-    Ok(came)
-}
-
-fn number(info: &siginfo) -> c_int {
-    c_int::try_from(info.ssi_signo).unwrap_or_default()
 }

@@ -13,7 +13,8 @@ mod window;
 pub(crate) use children::{WitnessProcess, inherits_orphans, poll_child, reap_orphans, spawn};
 pub(crate) use posix_spawn::{PosixSpawn, SpawnedProcess};
 pub(crate) use signals::{
-    end_by_signal, forward_signal, restore_signals, set_actions, stop_by_signal, take_broken_pipe,
+    STOPS, end_by_signal, forward_signal, is_pending, restore_signals, set_actions, stop_by_signal,
+    take_broken_pipe,
 };
 pub(crate) use start::{is_ignored, require_open_at_start, take_descriptor, was_closed_at_start};
 pub(crate) use window::terminal_width;

@@ -90,15 +90,30 @@ pub(crate) fn end_by_signal(number: c_int) {
     raise_unblocked(number);
 }
 
+/// The signals of job control that stop a process.
+pub(crate) const STOPS: [c_int; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
 /// Stops the process by a signal that has stopped its command, so that a shell with job control notices.
 /// Returns when the process continues. Returns at once in an orphaned process group, in which the kernel
-/// drops SIGTSTP, SIGTTIN and SIGTTOU, since no shell would continue the process.
-pub(crate) fn stop_by_signal(number: c_int) {
-    if [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU].contains(&number) {
+/// drops SIGTSTP, SIGTTIN and SIGTTOU, since no shell would continue the process. Returns `true` if it is one
+/// of these.
+pub(crate) fn stop_by_signal(number: c_int) -> bool {
+    let stops = STOPS.contains(&number);
+    if stops {
         raise_unblocked(number);
         // It cannot fail: the set is valid.
         let _ = SigSet::all().thread_block();
     }
+    stops
+}
+
+/// Returns whether a blocked signal is pending.
+pub(crate) fn is_pending(number: c_int) -> bool {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: the call writes to the live set.
+    unsafe { libc::sigpending(set.as_mut_ptr()) };
+    // SAFETY: the call takes any number and checks it; the set is initialized.
+    unsafe { libc::sigismember(set.as_ptr(), number) == 1 }
 }
 
 /// Forwards a received signal to another process, with its value if sigqueue(3) sent it.
