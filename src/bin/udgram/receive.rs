@@ -355,7 +355,7 @@ impl<H: Handler> Receiver<H> {
         self.strangers.begin_batch(client);
         let answers = self.handler.answers();
         let mut to_answer = Vec::with_capacity(if answers { BATCH } else { 0 });
-        let (mut taken, mut bytes, mut handled) = (0_u64, 0, Ok(()));
+        let (mut taken, mut handled) = (0_u64, Ok(()));
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             let sent = datagram.ancillary.time;
@@ -375,7 +375,8 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             taken += 1;
-            bytes += datagram.size;
+            // Before it is answered: no total has more sent than received.
+            TOTALS.note_received(1, datagram.size);
             if self.handler.prints() {
                 printer.print(&datagram);
             }
@@ -398,7 +399,6 @@ impl<H: Handler> Receiver<H> {
         let handled = handled.and(answered).and_then(|()| self.end_batch(client));
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
-        TOTALS.note_received(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
         (taken, handled)
     }
 
