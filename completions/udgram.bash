@@ -153,6 +153,7 @@ _udgram() {
             *--socket-fd | *-s) kind=socket ;;
             *--sockopt | *-o) kind=sockopt ;;
             *--allow-uid) kind=user ;;
+            *--color) kind=when ;;
         esac
     elif [[ $dashes ]]; then
         case $command:$positionals in
@@ -193,13 +194,19 @@ _udgram() {
             mapfile -t candidates < <(_udgram_descriptors "$value"; _udgram_peers "$1" "$value")
             ;;
         descriptor) mapfile -t candidates <<<"$(_udgram_descriptors "$value")" ;;
-        sockopt)
-            compopt -o nospace 2>/dev/null
-            mapfile -t candidates <<<"${_udgram_sockopts//$'\n'/=$'\n'}="
-            ;;
-        name)
+        sockopt | name)
             compopt -o nospace 2>/dev/null
             mapfile -t candidates <<<"$_udgram_sockopts"
+            if [[ $value == S* ]]; then
+                # The whole names, which are in capital letters.
+                candidates=("${candidates[@]/#/SO_}")
+                candidates=("${candidates[@]^^}")
+            fi
+            if [[ $kind == name ]]; then
+                candidates+=(local peer queue)
+            else
+                candidates=("${candidates[@]/%/=}")
+            fi
             ;;
         user) mapfile -t candidates < <(compgen -u -- "$value") ;;
         program) mapfile -t candidates < <(compgen -c -- "$value") ;;
@@ -225,6 +232,7 @@ _udgram() {
             ;;
         command) candidates=(send recv listen iter talk relay ls sockopt exec completions help) ;;
         protocol) candidates=(json text raw hex base64 cbor msgpack fields syslog) ;;
+        when) candidates=(auto always never) ;;
         shell) candidates=(bash zsh fish elvish powershell) ;;
     esac
     # What stands before the word as readline has it (after '=' or ':') is not completed again.

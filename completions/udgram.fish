@@ -36,8 +36,9 @@ function __fish_udgram_descriptors
     end
 end
 
+# The names of options, whole ones in capital letters for a word that begins so.
 function __fish_udgram_sockopts
-    printf '%s\n' \
+    set -l options \
         'acceptconn	whether it listens for connections; a datagram socket never does' \
         'bindtodevice	network interface; no effect on Unix sockets' \
         'bindtoifindex	network interface by its index; no effect on Unix sockets' \
@@ -96,6 +97,14 @@ function __fish_udgram_sockopts
         'type	type: 2, SOCK_DGRAM' \
         'wifi_status	whether wireless packets were acknowledged; no effect on Unix sockets' \
         'zerocopy	send without copying; not for Unix sockets'
+    if not string match -qr '^(-[a-z]*o|--sockopt=)?S' -- (commandline -ct)
+        printf '%s\n' $options
+        return
+    end
+    for option in $options
+        set -l parts (string split -m 1 \t -- $option)
+        printf 'SO_%s\t%s\n' (string upper -- $parts[1]) $parts[2]
+    end
 end
 
 # Names to set, which a value follows.
@@ -103,8 +112,8 @@ function __fish_udgram_settings
     __fish_udgram_sockopts | string replace \t =\t
 end
 
-# Whether a subcommand's address is what comes next.
-function __fish_udgram_wants_address
+# Whether the first argument of a subcommand is what comes next.
+function __fish_udgram_wants_first
     set -l words (commandline -opc)
     contains -- $words[2] $argv
     or return 1
@@ -161,7 +170,7 @@ end
 
 complete -c udgram -n "__fish_udgram_needs_command" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_needs_command" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_needs_command" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_needs_command" -s V -l version -d 'Print version'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "send" -d 'Send packets: each PACKET, or else each line of stdin'
 complete -c udgram -n "__fish_udgram_needs_command" -f -a "recv" -d 'Bind ADDR, wait for one packet (or --count), print it or pass it to CMD'
@@ -196,13 +205,13 @@ complete -c udgram -n "__fish_udgram_using_subcommand send" -l rate -d 'At most 
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l pace -d 'Keep the gaps between the envelopes\' times' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l fd -d 'Attach a descriptor to each packet; may repeat' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l creds -d 'Attach credentials: its own, or these' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand send" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand send" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
 complete -c udgram -n "__fish_udgram_using_subcommand send" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
@@ -223,17 +232,17 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l fd -d 'Number of a received descriptor in CMD; may repeat' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand recv" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand recv" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -253,11 +262,11 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s n -l count -d 'End after N packets' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s t -l timeout -d 'Longest wait for each packet (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l allow-uid -d 'Accept packets of this user only; may repeat' -r -f -a "(__fish_complete_users)"
@@ -265,7 +274,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand listen" -l exec -d 'Run CM
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l pipe -d 'Keep one CMD: a packet is its line, its line a reply' -r
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand listen" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand listen" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -287,7 +296,7 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l ancillary-bufsize -d 'Buffer size for ancillary data in bytes' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
@@ -295,7 +304,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand iter" -s n -l count -d 'En
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s t -l timeout -d 'Time for all packets together (250ms; default 0)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand iter" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand iter" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
@@ -313,20 +322,20 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s t -l timeout -d 'Time to go on after stdin ends [default: 1s]' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand talk" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s w -l wait -d 'Wait for a peer that does not exist, or goes away'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand talk" -s 0 -l null -d 'Packets end with a NUL instead of a line break'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s o -l sockopt -d 'Set an option of the socket of ADDR; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack' -r -f -a "json\t'One JSON value, passed through unchanged'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s p -l protocol -d 'json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog' -r -f -a "json\t'One JSON value, passed through unchanged'
 text\t'UTF-8 text'
 raw\t'Unchanged bytes; send reads all of stdin as one packet'
 hex\t'Bytes as hexadecimal digits'
@@ -336,32 +345,32 @@ msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s t -l timeout -d 'Close the socket of a client that is idle so long' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l stats -d 'Print totals at the end, on SIGUSR1, each INTERVAL' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand relay" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand relay" -l replace -d 'Take over a pathname that a live socket holds'
-complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand ls" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -s a -l all -d 'Count each queue; list sockets without a name, too'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s b -l bind -d 'Local address of a new socket [default: none]' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s s -l socket-fd -d 'Use this open socket, or the one bound to ADDR' -r -f -a "(__fish_udgram_peers; __fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s b -l bind -d 'Local address; \'\' for none' -r -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s c -l connect -d 'Connect the socket to this peer' -r -f -a "(__fish_udgram_peers)"
@@ -369,7 +378,7 @@ complete -c udgram -n "__fish_udgram_using_subcommand exec" -s s -l socket-fd -d
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s o -l sockopt -d 'Set a socket option before use; may repeat' -r -f -a "(__fish_udgram_settings)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s m -l mode -d 'Permission bits of the socket file [default: 0600]' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l owner -d 'Owner, and group, of the socket file' -r -f
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -l queue -d 'Room for N datagrams in the queue (needs root)' -r -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l queue -d 'Room for N + 1 datagrams in the queue (needs root)' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l notify -d 'Take CMD\'s notifications; tell FD that it is ready' -r -f -a "(__fish_udgram_descriptors)"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s t -l timeout -d 'Longest time to READY=1 (250ms, \'1m 30s\')' -r -f
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s p -l protocol -d 'Protocol of notifications: fields (default), text, ...' -r -f -a "json\t'One JSON value, passed through unchanged'
@@ -381,25 +390,33 @@ cbor\t'One CBOR value, shown as JSON'
 msgpack\t'One MessagePack value, shown as JSON'
 fields\t'NAME=value lines of sd_notify(3) and journald, as JSON'
 syslog\t'A log message of RFC 5424, RFC 3164 or syslog(3), as JSON'"
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal' -f
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -l color -d 'Colour JSON: auto (default), always, never' -r -f -a "auto\t'On a terminal'
 always\t'Everywhere'
 never\t'Nowhere'"
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -l replace -d 'Take over a pathname that a live socket holds'
 complete -c udgram -n "__fish_udgram_using_subcommand exec" -s e -l envelope -d 'One JSON object a line: packet, sender, time, ...'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand completions" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h in short, --help in detail'
+complete -c udgram -n "__fish_udgram_using_subcommand completions" -s h -l help -d 'Print help: -h the main options, --help all'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s q -l quiet -d 'Print errors only'
 complete -c udgram -n "__fish_udgram_using_subcommand help" -s v -l verbose -d 'Also print the local and the peer address'
-complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h in short, --help in detail'
-complete -c udgram -n "__fish_udgram_using_subcommand completions" -f -a "bash zsh fish elvish powershell"
-complete -c udgram -n "__fish_udgram_wants_address send talk" -f -a "(__fish_udgram_peers)"
-complete -c udgram -n "__fish_udgram_wants_address recv listen iter" -a "(__fish_udgram_addresses)"
+complete -c udgram -n "__fish_udgram_using_subcommand help" -s h -l help -d 'Print help: -h the main options, --help all'
+complete -c udgram -n "__fish_udgram_wants_first completions" -f -a "bash zsh fish elvish powershell"
+complete -c udgram -n "__fish_udgram_wants_first help" -f -a "send recv listen iter talk relay ls sockopt exec completions help"
+complete -c udgram -n "__fish_udgram_wants_first send talk" -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_wants_first recv listen iter relay" -a "(__fish_udgram_addresses)"
 complete -c udgram -n "__fish_udgram_using_subcommand ls" -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_wants_address relay" -a "(__fish_udgram_addresses)"
-complete -c udgram -n "__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_address relay" -f -a "(__fish_udgram_peers)"
-complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts)"
+complete -c udgram -n "__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_first relay" -f -a "(__fish_udgram_peers)"
+complete -c udgram -n "__fish_udgram_using_subcommand sockopt" -f -a "(__fish_udgram_sockopts) local peer queue"
 complete -c udgram -n "__fish_udgram_wants_program" -f -a "(__fish_udgram_program)"
+complete -c udgram -n "__fish_udgram_using_subcommand exec" -f
+complete -c udgram -n "__fish_udgram_using_subcommand send; and not __fish_udgram_wants_first send" -f
+complete -c udgram -n "__fish_udgram_using_subcommand talk; and not __fish_udgram_wants_first talk" -f
+complete -c udgram -n "__fish_udgram_using_subcommand recv; and not __fish_udgram_wants_first recv" -f
+complete -c udgram -n "__fish_udgram_using_subcommand listen; and not __fish_udgram_wants_first listen" -f
+complete -c udgram -n "__fish_udgram_using_subcommand iter; and not __fish_udgram_wants_first iter" -f
+complete -c udgram -n "__fish_udgram_using_subcommand completions; and not __fish_udgram_wants_first completions" -f
+complete -c udgram -n "__fish_udgram_using_subcommand help; and not __fish_udgram_wants_first help" -f

@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 /// The longest time to spin. To sleep and to be woken takes about as long on an idle processor.
 const LONGEST: Duration = Duration::from_micros(50);
+/// The time of one try: recvmmsg(2) and sched_yield(2), if nobody else wants the processor. Where somebody
+/// does, it is not this process that the time between two tries belongs to, so that tries are counted.
+const TRY: Duration = Duration::from_nanos(1500);
 /// The share of the time that may be spent spinning in the long run: one part in so many.
 const SHARE: u32 = 3;
 /// The part of a spin that costs nothing: to fall asleep and to be woken takes as much processor time.
@@ -44,8 +47,14 @@ impl Spin {
         }
     }
 
-    /// Notes how long the receiver has spun, with success or without.
-    pub(crate) fn spent(&mut self, time: Duration) {
+    /// Returns how often to try again before spinning, at most `most` times.
+    pub(crate) fn tries(&self, most: u32) -> u32 {
+        if self.credit >= LONGEST { most } else { 1 }
+    }
+
+    /// Notes how often the receiver has tried in vain, and how long it has spun, with success or without.
+    pub(crate) fn spent(&mut self, tries: u32, time: Duration) {
+        let time = TRY * tries + time;
         self.credit = self.credit.saturating_sub(time.saturating_sub(FREE));
     }
 
@@ -69,7 +78,7 @@ mod tests {
         spin.credit = Duration::ZERO;
         while now < start + Duration::from_secs(1) {
             let time = gap.min(spin.limit(now));
-            spin.spent(time);
+            spin.spent(0, time);
             spin.waited(gap, true);
             total += time;
             now += gap;
@@ -84,6 +93,33 @@ mod tests {
             let share = share(Duration::from_micros(gap.into()));
             let beside = share * f64::from(gap - 5) / f64::from(gap);
             assert!((0.3..0.34).contains(&beside), "{gap} µs: {share}");
+        }
+    }
+
+    #[test]
+    fn the_tries_before_a_spin_count() {
+        for gap in [10_u32, 20, 40, 49].map(|gap| Duration::from_micros(gap.into())) {
+            let mut spin = Spin::new();
+            spin.credit = Duration::ZERO;
+            let (start, mut total) = (Instant::now(), Duration::ZERO);
+            let mut now = start;
+            while now < start + Duration::from_secs(1) {
+                let most = spin.tries(16) + 1;
+                let tries = (1..most).find(|tries| TRY * *tries >= gap).unwrap_or(most);
+                let before = (TRY * tries).min(gap);
+                let left = gap.saturating_sub(before);
+                let mut looped = Duration::ZERO;
+                if !left.is_zero() {
+                    looped = spin.limit(now + before).min(left);
+                    spin.waited(left, true);
+                }
+                spin.spent(tries, looped);
+                total += before + looped;
+                now += gap;
+            }
+            let free = FREE.as_secs_f64() / gap.as_secs_f64();
+            let beside = total.as_secs_f64() - free;
+            assert!(beside < 0.36, "{gap:?}: {beside}");
         }
     }
 

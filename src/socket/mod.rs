@@ -26,11 +26,11 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The number of times that a call that would block is repeated before the process sleeps, each time after
 /// yielding the processor. A peer that runs on another processor is usually faster than a wake-up.
-const YIELDS: usize = 16;
+const YIELDS: u32 = 16;
 
 /// A Unix datagram socket; unix(7).
 #[derive(Debug)]
@@ -336,10 +336,12 @@ impl DatagramSocket {
     /// Receives at least one and at most `max` datagrams into `batch`, waiting for the first. Returns how
     /// many it received: 0 if the deadline passed, or if [`Wake::notice`] became readable.
     ///
-    /// Calls `idle` each time before it sleeps or spins. If the last wait was shorter than 50 µs, it spins
-    /// for up to 50 µs, yielding the processor, before it sleeps. In the long run it spins for no more than a
-    /// third of the time, without the first 5 µs of each spin, which sleeping would cost. It polls `wake` only while sleeping: a caller that never blocks must call
-    /// [`Wake::check`].
+    /// Tries again some times, yielding the processor. Then, if the last wait was shorter than 50 µs, it spins for
+    /// up to 50 µs before it sleeps. In the long run all of this takes no more than a third of the time, without
+    /// the first 5 µs of each wait, which sleeping would cost.
+    ///
+    /// Calls `idle` each time before it sleeps or spins. It polls `wake` only while sleeping: a caller that never
+    /// blocks must call [`Wake::check`].
     ///
     /// Fails as [`Wake`] says, and with [`ErrorKind::System`] and `EPIPE` when the reading side is shut
     /// down and nothing is queued.
@@ -354,11 +356,15 @@ impl DatagramSocket {
         let mut shut_down = false;
         let mut woken = false;
         loop {
-            for _ in 0..=YIELDS {
+            let mut tries = 0;
+            let most = batch.spin.tries(YIELDS);
+            while tries <= most {
                 let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
                 if count > 0 {
+                    batch.spin.spent(tries, Duration::ZERO);
                     return Ok(count);
                 }
+                tries += 1;
                 // Don't yield past the deadline: the scheduler may not return for a while.
                 if deadline.passed() {
                     break;
@@ -378,12 +384,12 @@ impl DatagramSocket {
             while start.elapsed() < limit && !deadline.passed() {
                 let count = self.try_receive(batch, max, ReceiveMode::Remove)?;
                 if count > 0 {
-                    batch.spin.spent(start.elapsed());
+                    batch.spin.spent(tries, start.elapsed());
                     return Ok(count);
                 }
                 std::thread::yield_now();
             }
-            batch.spin.spent(limit);
+            batch.spin.spent(tries, limit);
             let waited = wait(self.as_fd(), Until::Readable, deadline, wake)?;
             batch.spin.waited(start.elapsed(), waited.is_some());
             match waited {

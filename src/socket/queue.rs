@@ -17,7 +17,7 @@ const LIMIT: &str = "/proc/sys/net/unix/max_dgram_qlen";
 const OPERATION: &str = "make a socket with its own queue limit";
 
 impl DatagramSocket {
-    /// Makes an unnamed socket, as [`new`](Self::new) does, whose queue takes `limit` datagrams before senders
+    /// Makes an unnamed socket, as [`new`](Self::new) does, whose queue takes `limit` + 1 datagrams before senders
     /// wait, instead of the system's limit (`net.unix.max_dgram_qlen`).
     ///
     /// If the limit of the system is another one, the socket is made in a network namespace of its own,

@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::harness::{Peer, Sandbox, bind_abstract, limited, peer, root, text};
+use crate::harness::{Peer, Sandbox, bind_abstract, limited, peer, pipe, root, text};
 use crate::running::Running;
 
 /// Sends packets and never reads an answer. The socket must be kept.
@@ -455,4 +455,36 @@ fn a_sender_that_the_kernel_does_not_name_is_not_answered_at_a_pathname() {
         "PassCredentials=yes",
     ]);
     early.has_nothing_more();
+}
+
+#[test]
+fn a_signal_while_stdout_takes_nothing_leaves_no_packet_of_the_batch_unanswered() {
+    let sandbox = Sandbox::new();
+    let (_reader, writer) = pipe();
+    let server = sandbox
+        .udgram(["listen", "--echo", "-p", "text", "s"])
+        .stdout_to(writer.try_clone().unwrap())
+        .start_ready();
+    server.stop();
+    // Each fits into a send buffer. Three are collected, and do not fit into the pipe.
+    let packet = "x".repeat(100_000);
+    let clients: Vec<UnixDatagram> = (0..8)
+        .map(|number| sandbox.bind(format!("c{number}")))
+        .collect();
+    for client in &clients {
+        client
+            .send_to(packet.as_bytes(), sandbox.path("s"))
+            .unwrap();
+    }
+    server.resume();
+    server.wait_full(&writer);
+    server.signal(Signal::SIGTERM);
+    server
+        .finish()
+        .dies_of(Signal::SIGTERM, "")
+        .mentions(&["warning: stdout takes nothing more: "]);
+    for client in &clients {
+        assert_eq!(client.take(), packet.as_bytes());
+        client.has_nothing_more();
+    }
 }

@@ -20,8 +20,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::{Pid, mkfifo, pipe2};
 
 use crate::outcome::Outcome;
 use crate::running::{Running, Stream};
@@ -106,6 +107,16 @@ pub(crate) fn full_pipe() -> (File, File) {
     while writer.write(&[b'.'; 4096]).is_ok() {}
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     (reader, writer)
+}
+
+/// Makes a FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
+pub(crate) fn fifo(sandbox: &Sandbox, name: &str) -> File {
+    mkfifo(&sandbox.path(name), Mode::S_IRWXU).unwrap();
+    File::options()
+        .read(true)
+        .write(true)
+        .open(sandbox.path(name))
+        .unwrap()
 }
 
 /// Closes a descriptor while no child of another test can have a copy of it.

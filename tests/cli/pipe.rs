@@ -8,25 +8,13 @@ use std::os::unix::net::UnixDatagram;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 
-use crate::harness::{Peer, Sandbox, peer, timeless};
+use crate::harness::{Peer, Sandbox, fifo, peer, timeless};
 use crate::running::{Running, children};
 use crate::sys::send_descriptors;
 
 /// Answers each line with itself, except that a line that begins with `-` gets an empty line.
 const SELECTIVE: &str = r#"while read -r x; do case $x in -*) echo;; *) echo "$x";; esac; done"#;
-
-/// A FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
-fn fifo(sandbox: &Sandbox, name: &str) -> File {
-    mkfifo(&sandbox.path(name), Mode::S_IRWXU).unwrap();
-    File::options()
-        .read(true)
-        .write(true)
-        .open(sandbox.path(name))
-        .unwrap()
-}
 
 fn listen(sandbox: &Sandbox, command: &str) -> Running {
     sandbox.listen(["-p", "text", "--pipe", command, "s"])

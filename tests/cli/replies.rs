@@ -32,7 +32,7 @@ fn packets_queued_before_the_question_are_reported_line_by_line_and_are_not_answ
     for late in ["\"old\"", "10"] {
         ours.send(late.as_bytes()).unwrap();
     }
-    let running = ask(&sandbox, &theirs, &["--reply", "1"]);
+    let running = ask(&sandbox, &theirs, &["--reply", "--", "1"]);
     assert_eq!(ours.take(), b"1");
     ours.send(b"\"new\"").unwrap();
     running.finish().ends(0, "\"new\"\n").says(format!(
@@ -178,7 +178,7 @@ fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_status_four() {
 fn a_socketpair_whose_other_end_is_closed_without_an_answer_is_status_four() {
     let sandbox = Sandbox::new();
     let (ours, theirs) = pair();
-    let running = ask(&sandbox, &theirs, &["--reply", "1"]);
+    let running = ask(&sandbox, &theirs, &["--reply", "--", "1"]);
     assert_eq!(ours.take(), b"1");
     close(ours);
     running.finish().fails(

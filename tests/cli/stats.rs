@@ -1,11 +1,11 @@
 //! `--stats`: intervals, what was refused or dropped, round trips.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{LIMIT, Peer, Sandbox, close, pipe};
+use crate::harness::{LIMIT, Peer, Sandbox, close, fifo, pipe};
 
 /// Returns a number in a line of `--stats`.
 #[track_caller]
@@ -75,6 +75,19 @@ fn a_round_trip_counts_from_the_time_at_which_the_packet_was_due() {
     let told = outcome.stderr_text();
     assert!(total(&told, "p50_us") >= 150_000.0, "{told}");
     let _ = outcome.ends(0, "1\n2\n");
+}
+
+#[test]
+fn a_packet_is_counted_before_it_is_answered() {
+    let sandbox = Sandbox::new();
+    let mut gate = fifo(&sandbox, "gate");
+    let mut running = sandbox.listen(["--stats", "-n", "1", "--exec", "read -r x <gate", "s"]);
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    assert_eq!(running.line(), "1");
+    running.signal(Signal::SIGUSR1);
+    running.wait_stderr("udgram: received=1 received_bytes=1 not_packets=0 sent=0 ");
+    gate.write_all(b"go\n").unwrap();
+    assert_eq!(running.finish().code(), Some(0));
 }
 
 #[test]

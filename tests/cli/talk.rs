@@ -536,6 +536,36 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
 }
 
 #[test]
+fn a_stranger_is_not_heard_after_another_holder_of_the_socket_has_found_its_peer_gone() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let socket = sandbox.bind("me");
+    socket.connect(sandbox.path("s")).unwrap();
+    let session = sandbox
+        .udgram(["talk", "-p", "text", "-"])
+        .env("UDGRAM_SOCKET_FD", "7")
+        .descriptor(&socket, 7)
+        .stdin_open()
+        .start();
+    session.wait_asleep();
+    // This does not wake it.
+    session.stop();
+    close(peer);
+    assert!(socket.send(b"lost").is_err());
+    let stranger = sandbox.bind("stranger");
+    stranger.send_to(b"x", sandbox.path("me")).unwrap();
+    session.resume();
+    session.wait_stderr("has closed its socket");
+    let outcome = session.finish().ends(4, "");
+    let [dropped, gone] = <[_; 2]>::try_from(outcome.diagnostics()).unwrap();
+    assert!(
+        dropped.ends_with("/stranger', which is not the peer"),
+        "{dropped}"
+    );
+    assert!(gone.ends_with("/s' has closed its socket"), "{gone}");
+}
+
+#[test]
 fn peer_is_named_once() {
     let sandbox = Sandbox::new();
     sandbox

@@ -3,7 +3,11 @@
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Peer, Sandbox, close, pipe};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Peer, Sandbox, close, peer, pipe};
+use crate::running::children;
 
 #[test]
 fn as_many_questions_are_under_way_as_the_window_holds() {
@@ -183,6 +187,32 @@ fn answers_that_came_before_the_peer_closed_its_socket_are_printed() {
     reader.read_to_string(&mut printed).unwrap();
     assert_eq!(printed, format!("{first}\n2\n"));
     running.finish().refuses(4, &["argument 3: cannot "]);
+}
+
+/// The signal comes with the system call that sends the first question.
+#[test]
+fn an_answer_that_came_before_the_second_question_was_sent_is_printed() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let inject = "inject=sendmmsg:signal=SIGSTOP:when=1";
+    let running = sandbox
+        .command("strace", ["-e", "trace=sendmmsg", "-e", inject])
+        .args(["udgram", "send", "-r", "--window", "4", "s", "1", "2", "3"])
+        .start();
+    let (bytes, from) = peer.take_from();
+    assert_eq!(bytes, b"1");
+    let stopped = children(running.pid())[0];
+    running.wait_stderr("--- stopped by SIGSTOP ---");
+    peer.has_nothing_more();
+    peer.send_to_addr(b"\"one\"", &from).unwrap();
+    close(peer);
+    kill(Pid::from_raw(stopped), Signal::SIGCONT).unwrap();
+    let outcome = running.finish();
+    let told = outcome.stderr_text();
+    let wanted = "udgram: argument 2: cannot send to 's': Connection refused";
+    assert!(told.contains(wanted), "{told}");
+    let _ = outcome.ends(4, "\"one\"\n");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Makes the completion scripts: those of clap_complete, with candidates that are found at completion time; for
 //! bash, in which words end at `=` and `:`, its own script.
 
-use crate::cli::{Cli, Protocol, Shell};
+use crate::cli::setting::Part;
+use crate::cli::{Cli, Protocol, Shell, When};
 use clap::{Arg, Command, CommandFactory, ValueEnum};
 use clap_complete::Shell as ClapShell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,7 @@ fn kind(argument: &Arg) -> &'static str {
         "NAME=VALUE" => "sockopt",
         "UID|NAME" => "user",
         "NAME" => "protocol",
+        "WHEN" => "when",
         _ => "none",
     }
 }
@@ -92,6 +94,11 @@ fn names<V: ValueEnum>(values: &[V]) -> String {
         .map(|value| value.to_possible_value().unwrap().get_name().to_owned())
         .collect();
     names.join(" ")
+}
+
+/// Returns the parts of the listing of `sockopt` that are not options.
+fn parts() -> String {
+    Part::ALL.map(Part::name).join(" ")
 }
 
 /// Returns the names of socket options in lower case and without their prefix.
@@ -179,6 +186,8 @@ fn bash() -> String {
         .replace("@SHORT@", &join(short, ""))
         .replace("@COMMANDS@", &commands.join(" "))
         .replace("@PROTOCOLS@", &protocols())
+        .replace("@PARTS@", &parts())
+        .replace("@WHENS@", &names(When::value_variants()))
         .replace("@SHELLS@", &names(Shell::value_variants()))
         .replace("@SOCKOPTS@", &sockopts.join("\n"))
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
@@ -270,6 +279,7 @@ fn zsh() -> String {
         .collect();
     let candidates = include_str!("shell/zsh.in")
         .replace("@SOCKOPTS@\n", &options)
+        .replace("@PARTS@", &parts())
         .replace("@DESCRIPTORS@", DESCRIPTORS.trim_end());
     // `#compdef` must stay the first line, and the call of the function the last one.
     let (first, rest) = script.split_once('\n').unwrap();
@@ -343,21 +353,62 @@ fn fish() -> String {
         )
         .replace("@SPECS@", &specs.join(" "))
         .replace("@DESCRIPTORS@", &escaped(DESCRIPTORS));
-    let _ = writeln!(
-        script,
-        "complete -c udgram -n \"__fish_udgram_using_subcommand completions\" -f -a \"{}\"",
-        names(Shell::value_variants())
-    );
-    script.push_str(
-        "complete -c udgram -n \"__fish_udgram_wants_address send talk\" -f -a \"(__fish_udgram_peers)\"\n\
-         complete -c udgram -n \"__fish_udgram_wants_address recv listen iter\" -a \"(__fish_udgram_addresses)\"\n\
-         complete -c udgram -n \"__fish_udgram_using_subcommand ls\" -a \"(__fish_udgram_addresses)\"\n\
-         complete -c udgram -n \"__fish_udgram_wants_address relay\" -a \"(__fish_udgram_addresses)\"\n\
-         complete -c udgram -n \"__fish_udgram_using_subcommand relay; and not __fish_udgram_wants_address relay\" -f -a \"(__fish_udgram_peers)\"\n\
-         complete -c udgram -n \"__fish_udgram_using_subcommand sockopt\" -f -a \"(__fish_udgram_sockopts)\"\n\
-         complete -c udgram -n \"__fish_udgram_wants_program\" -f -a \"(__fish_udgram_program)\"\n",
-    );
+    script.push_str(&fish_arguments(&command));
     format!("{NOTE}\n{candidates}\n{script}")
+}
+
+const PEERS: &str = "-f -a \"(__fish_udgram_peers)\"";
+const ADDRESSES: &str = "-a \"(__fish_udgram_addresses)\"";
+
+/// Returns what fish offers for arguments that are not options.
+fn fish_arguments(command: &Command) -> String {
+    let mut script = String::new();
+    let commands: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let first = |names: &str| format!("__fish_udgram_wants_first {names}");
+    let using = |name: &str| format!("__fish_udgram_using_subcommand {name}");
+    // What each command line has next: its condition and its candidates.
+    let mut next = vec![
+        (
+            first("completions"),
+            format!("-f -a \"{}\"", names(Shell::value_variants())),
+        ),
+        (first("help"), format!("-f -a \"{}\"", commands.join(" "))),
+        (first("send talk"), PEERS.to_owned()),
+        (first("recv listen iter relay"), ADDRESSES.to_owned()),
+        (using("ls"), ADDRESSES.to_owned()),
+        (
+            format!("{}; and not {}", using("relay"), first("relay")),
+            PEERS.to_owned(),
+        ),
+        (
+            using("sockopt"),
+            format!("-f -a \"(__fish_udgram_sockopts) {}\"", parts()),
+        ),
+        (
+            "__fish_udgram_wants_program".to_owned(),
+            "-f -a \"(__fish_udgram_program)\"".to_owned(),
+        ),
+        (using("exec"), "-f".to_owned()),
+    ];
+    // Further arguments are packets, or there are none.
+    for name in [
+        "send",
+        "talk",
+        "recv",
+        "listen",
+        "iter",
+        "completions",
+        "help",
+    ] {
+        next.push((
+            format!("{}; and not {}", using(name), first(name)),
+            "-f".to_owned(),
+        ));
+    }
+    for (condition, candidates) in next {
+        let _ = writeln!(script, "complete -c udgram -n \"{condition}\" {candidates}");
+    }
+    script
 }
 
 /// Returns the option that a line of the fish script completes.

@@ -168,22 +168,43 @@ fn root_page(command: &Command, common: &[Common]) -> String {
         }
     }
     let part = include_str!("manual/udgram.roff").replace("@COMMANDS@\n", &commands(command));
+    let (version, all): (Vec<&Arg>, Vec<&Arg>) = command
+        .get_opts_and_flags()
+        .partition(|argument| argument.get_long() == Some("version"));
     let mut options = String::from(".SH OPTIONS\nThese options apply to all commands:\n");
-    for argument in command
-        .get_arguments()
-        .filter(|argument| !argument.is_positional())
-    {
+    for argument in all {
+        option(argument, &mut options);
+    }
+    options.push_str(".PP\nWithout a command:\n");
+    for argument in version {
         option(argument, &mut options);
     }
     options.push_str(".SS Options of several commands\n");
     for Common { argument, commands } in common {
         option(argument, &mut options);
-        let [first @ .., last] = commands.as_slice() else {
-            continue;
-        };
-        let _ = writeln!(options, "Commands: {} and {last}.", first.join(", "));
+        let _ = writeln!(options, "Commands: {}.", listed(commands));
+        let others: Vec<String> = documented(command)
+            .filter(|subcommand| {
+                !commands.iter().any(|name| name == subcommand.get_name())
+                    && subcommand
+                        .get_opts_and_flags()
+                        .any(|other| other.get_long() == argument.get_long())
+            })
+            .map(|subcommand| subcommand.get_name().to_owned())
+            .collect();
+        if !others.is_empty() {
+            let _ = writeln!(options, "It differs for {}: see there.", listed(&others));
+        }
     }
     finish(roff, &part, &options)
+}
+
+/// Returns names in a sentence: `send, recv and talk`.
+fn listed(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// Returns the list of commands: each page, and what its command does.

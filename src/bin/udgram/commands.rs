@@ -116,12 +116,16 @@ impl Known {
         })
     }
 
-    /// Returns whether it is the process that has its number, and reads its name again if that is old. Does
-    /// so once for each batch.
+    /// Returns whether it is the process that has its number, and its name is known; reads the name again if
+    /// that is old. Does so once for each batch.
     fn is_current(&mut self) -> bool {
         if !self.exists {
             if self.read.elapsed() >= MAX_AGE {
-                self.name = name_of(self.pid).unwrap_or_default();
+                // It fails, for instance, if no descriptor is free.
+                let Some(name) = name_of(self.pid) else {
+                    return false;
+                };
+                self.name = name;
                 self.read = Instant::now();
             }
             // After the name was read: it is that of this process only if the number still is.

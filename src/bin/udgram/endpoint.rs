@@ -29,7 +29,7 @@ pub(crate) struct Request<'r> {
     /// `--sockopt`, as written.
     pub(crate) settings: &'r [String],
     pub(crate) file: &'r SocketFile,
-    /// The number of datagrams that the queue of a new socket holds (`--queue`).
+    /// The limit of the queue of a new socket, which holds one datagram more (`--queue`).
     pub(crate) queue: Option<u32>,
     /// The options of `SOL_SOCKET` that the command needs; they must be on before the first datagram.
     pub(crate) needs: &'r [c_int],

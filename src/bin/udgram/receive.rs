@@ -355,7 +355,7 @@ impl<H: Handler> Receiver<H> {
         self.strangers.begin_batch(client);
         let answers = self.handler.answers();
         let mut to_answer = Vec::with_capacity(if answers { BATCH } else { 0 });
-        let (mut taken, mut bytes, mut handled) = (0_u64, 0, Ok(()));
+        let (mut taken, mut handled, mut written) = (0_u64, Ok(()), Ok(()));
         let printer = &mut self.printer;
         for mut datagram in self.batch.datagrams() {
             let sent = datagram.ancillary.time;
@@ -375,7 +375,8 @@ impl<H: Handler> Receiver<H> {
                 continue;
             }
             taken += 1;
-            bytes += datagram.size;
+            // Before it is answered: no total has more sent than received.
+            TOTALS.note_received(1, datagram.size);
             if self.handler.prints() {
                 printer.print(&datagram);
             }
@@ -386,20 +387,19 @@ impl<H: Handler> Receiver<H> {
             handled = self
                 .handler
                 .handle(client, &mut datagram, printer, intake.wake);
-            if handled.is_ok() && intake.full == Full::Write {
-                // A batch of large datagrams must not be held in memory twice.
-                handled = printer.output.flush_if_full(intake.wake);
+            if handled.is_ok() && written.is_ok() && intake.full == Full::Write {
+                // A batch of large datagrams must not be held in memory twice, except after a signal.
+                written = printer.output.flush_if_full(intake.wake);
             }
             if answers {
                 to_answer.push(datagram);
             }
         }
         let answered = self.handler.end_batch(client, &to_answer, printer.report);
-        let handled = handled.and(answered).and_then(|()| self.end_batch(client));
+        let handled = handled.and(written).and(answered);
         self.left = self.left.map(|left| left.saturating_sub(taken));
         self.received += taken;
-        TOTALS.note_received(usize::try_from(taken).unwrap_or(usize::MAX), bytes);
-        (taken, handled)
+        (taken, handled.and_then(|()| self.end_batch(client)))
     }
 
     /// Asks the kernel for descriptors of the next senders only if they are needed.

@@ -193,13 +193,15 @@ impl Stats {
 
     /// Prints a line. Returns what the next interval starts with.
     fn print(&self, start: Start, then: Then) -> Start {
+        // The totals are read under the lock: otherwise a line with higher ones could be printed before this one.
+        let concluded = self.concluded.lock();
         let counts = *TOTALS.counts();
         let now = Start {
             at: Instant::now(),
             received: counts.received.datagrams,
             sent: counts.sent.datagrams,
         };
-        match self.concluded.lock() {
+        match concluded {
             Ok(mut concluded) if !*concluded => {
                 self.report.total(self.line(counts, start, now));
                 *concluded = then == Then::Conclude;

@@ -99,7 +99,7 @@ impl<'t> Conversation<'t> {
     pub(crate) fn new(
         client: Client,
         peer: Destination,
-        receiver: Receiver<PrintOnly>,
+        mut receiver: Receiver<PrintOnly>,
         options: &Talk,
         signals: &'t Signals,
         report: Report,
@@ -115,6 +115,8 @@ impl<'t> Conversation<'t> {
             (None, Writer::User) => Some(Duration::ZERO),
             (None, Writer::Program) => Some(TIMEOUT),
         };
+        // Another process that shares the socket may find that the peer has gone: then anybody can send to it.
+        receiver.strangers.peer = peer.peer_name();
         let now = Instant::now();
         Ok(Self {
             lines: Lines::new(input, options.packets, report)?,

@@ -20,7 +20,8 @@ pub(crate) struct Iter {
     /// A pathname, @NAME for an abstract name, or ./@NAME for the pathname @NAME.
     ///
     /// A relative pathname is bound in its absolute form. Without ADDR, the command uses --socket-fd or the
-    /// inherited socket. With --peek nothing is bound: the command shows the queue of the socket that is bound
+    /// inherited socket; with --connect, it uses a new socket with an abstract name that the kernel chooses.
+    /// With --peek nothing is bound: the command shows the queue of the socket that is bound
     /// to ADDR, whichever process holds it.
     #[arg(value_name = "ADDR", value_parser = peer())]
     pub(crate) address: Option<Address<'static>>,
@@ -45,10 +46,10 @@ pub(crate) struct Iter {
 
     /// Leave the packets in the queue
     ///
-    /// The program that owns the socket notices nothing.
+    /// The program that has the socket still receives them.
     ///
     /// This uses SO_PEEK_OFF (socket(7)), and restores it; a program that peeks, too, may notice. The kernel
-    /// shows an empty packet to the first peek only.
+    /// shows an empty packet to the first peek only. The option excludes --timeout and --creds.
     #[arg(long, conflicts_with_all = ["timeout", "creds"], help_heading = "Packets")]
     pub(crate) peek: bool,
 }

@@ -60,7 +60,7 @@ const MORE: &str = "\
 Exit status: 0 done; 1 the system refused; 2 usage error; 3 not a valid packet; 4 peer
 not found; 124 timed out; 126 CMD cannot be run; 127 CMD is not found; 128+N signal N.
 
-'udgram COMMAND -h' lists the options of a command, --help says more; manual: man udgram.";
+'udgram COMMAND -h' lists the main options, --help all; manual: man udgram.";
 
 const SCRIPTS: &str = "\
 Where the script goes:
@@ -147,10 +147,12 @@ pub(crate) struct Diagnostics {
     pub(crate) quiet: bool,
 
     /// Also print the local and the peer address
+    ///
+    /// Commands that open no socket (ls, completions) have none to print.
     #[arg(short, long, global = true, display_order = 901)]
     pub(crate) verbose: bool,
 
-    /// Print help: -h in short, --help in detail
+    /// Print help: -h the main options, --help all
     #[arg(short, long, global = true, action = ArgAction::Help, display_order = 903)]
     help: Option<bool>,
 }

@@ -73,9 +73,10 @@ pub(crate) struct Packets {
 
     /// One JSON object a line: packet, sender, time, ...
     ///
-    /// The object is an envelope; udgram-protocols(7) describes its fields.
+    /// send and talk read such objects, too (udgram-protocols(7)).
     ///
-    /// It also has the credentials and the descriptors.
+    /// The object is an envelope. It also describes the received descriptors and, with --creds, has the
+    /// credentials of the sender.
     #[arg(short, long)]
     pub(crate) envelope: bool,
 

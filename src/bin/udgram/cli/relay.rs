@@ -43,7 +43,7 @@ pub(crate) struct Relay {
     #[command(flatten)]
     pub(crate) file: SocketFile,
 
-    /// json (default), text, raw, hex, base64, cbor, msgpack
+    /// json (default), text, raw, hex, base64, cbor, msgpack, fields, syslog
     ///
     /// The form of a packet in the envelopes that are printed.
     ///

@@ -62,7 +62,8 @@ pub(crate) struct Send {
     ///
     /// Waits within --timeout instead of failing with status 4.
     ///
-    /// The current packet is sent again; none is lost. With no packets (</dev/null), nothing is sent and the
+    /// The current packet is sent again; none is lost. Missing permission on the socket file (EACCES) is waited
+    /// for, too: a daemon may set the mode after it has bound its socket. With no packets (</dev/null), nothing is sent and the
     /// exit status says whether the peer exists.
     #[arg(short, long, help_heading = "Socket")]
     pub(crate) wait: bool,

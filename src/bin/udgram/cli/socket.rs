@@ -29,7 +29,8 @@ pub(crate) struct Inherited {
     /// FD is a descriptor of udgram, and PID:FD is descriptor FD of process PID. ADDR is the socket that is
     /// bound to this address now, whichever process holds it; it contains a letter, '.', '/' or '@'. The copy
     /// (pidfd_getfd(2)) needs the right to trace the process, and packets received from it are lost for
-    /// that process. A descriptor that is not a Unix datagram socket is a usage error.
+    /// that process. A descriptor that is not a Unix datagram socket is a usage error. So is a socket that is
+    /// not connected, for talk, and for send without --to or --envelope.
     ///
     /// Without this option and an address (send and talk: with PEER -), commands other than sockopt use the
     /// descriptor in UDGRAM_SOCKET_FD, or the socket that socket activation passes.
@@ -41,14 +42,15 @@ pub(crate) struct Inherited {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Socket")]
 pub(crate) struct Depth {
-    /// Room for N datagrams in the queue (needs root)
+    /// Room for N + 1 datagrams in the queue (needs root)
     ///
     /// Replaces net.unix.max_dgram_qlen (10); for pathnames only.
     ///
     /// When the kernel's queue is full, a sender waits, or loses its packet. The socket is made in a network
     /// namespace of its own, which needs CAP_SYS_ADMIN, and to write that setting there, root or
     /// CAP_NET_ADMIN. If the setting of the system is N already, this needs nothing. Such a socket cannot
-    /// reach an abstract name nor have one; ss(8) and 'udgram ls' do not list it.
+    /// reach an abstract name nor have one; ss(8) and 'udgram ls' do not list it. As it cannot answer abstract
+    /// names, listen does not combine --queue with --echo, --exec or --pipe.
     #[arg(long, value_name = "N", value_parser = queue, allow_negative_numbers = true)]
     pub(crate) queue: Option<u32>,
 }

@@ -34,7 +34,8 @@ pub(crate) struct Talk {
     ///
     /// Waits without a time limit. The current packet is sent again.
     ///
-    /// The command connects to the new socket at the address of the peer; no packet is lost. Without this
+    /// The command connects to the new socket at the address of the peer; no packet is lost. As with send,
+    /// missing permission on the socket file is waited for, too. Without this
     /// option, a peer that does not exist is status 4. A peer that goes away is reported on a terminal, where
     /// the next line connects to its address again; otherwise it is status 4.
     #[arg(short, long, help_heading = "Socket")]

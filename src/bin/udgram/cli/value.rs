@@ -181,7 +181,7 @@ pub(crate) fn window(written: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses how many datagrams a queue holds. The memory of a queue is limited by the send buffers of its
+/// Parses the limit of a queue, which holds one datagram more. The memory of a queue is limited by the send buffers of its
 /// senders alone.
 pub(crate) fn queue(written: &str) -> Result<u32, String> {
     const MAX: u32 = 1_000_000;

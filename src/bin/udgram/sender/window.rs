@@ -42,11 +42,15 @@ impl Sender<'_> {
                     return Ok(written);
                 }
             }
-            let next = self.ask_some(origin, &mut pending)?;
+            let before = self.came();
+            let (exit, next) = self.ask_some(origin, &mut pending)?;
+            if exit != Exit::Done {
+                return Ok(exit);
+            }
             if let Some(progress) = &mut self.progress {
                 progress.show(self.sent, self.read);
             }
-            if self.under_way() == 0 {
+            if self.under_way() == 0 && pending.is_empty() {
                 return match refused {
                     Some((number, packet, error)) => {
                         Err(self
@@ -56,21 +60,31 @@ impl Sender<'_> {
                     None => Ok(Exit::Done),
                 };
             }
-            let mut next = next;
-            loop {
-                let before = self.came();
-                let exit = self.take_replies(next)?;
+            if self.came() == before {
+                // Otherwise more questions have room in the window now.
+                let exit = self.take_all(next)?;
                 if exit != Exit::Done {
                     return Ok(exit);
                 }
-                if self.came() == before || self.under_way() == 0 {
-                    break;
-                }
-                // The kernel empties the queue of this socket if the next question finds that the peer has
-                // closed its own (`unix_dgram_disconnected`): first take what is queued.
-                next = Some(Deadline::after(Some(Duration::ZERO)));
             }
         }
+    }
+
+    /// Receives all replies that are there. If none is, waits for the next one, as
+    /// [`take_replies`](Self::take_replies) does.
+    fn take_all(&mut self, mut next: Option<Deadline>) -> Result<Exit> {
+        while self.under_way() > 0 {
+            let before = self.came();
+            let exit = self.take_replies(next)?;
+            if exit != Exit::Done {
+                return Ok(exit);
+            }
+            if self.came() == before {
+                break;
+            }
+            next = Some(Deadline::after(Some(Duration::ZERO)));
+        }
+        Ok(Exit::Done)
     }
 
     /// Writes the replies that have been received.
@@ -93,7 +107,7 @@ impl Sender<'_> {
         receiver.map_or(0, |receiver| receiver.received)
     }
 
-    /// Sends the pending questions that can be sent before the next reply is received. Returns when the
+    /// Sends the pending questions that can be sent before the next reply is waited for. Returns when the
     /// next one is due, if it is not yet.
     ///
     /// While questions are under way it does not wait for room: a peer that waits for room for its answers
@@ -102,7 +116,7 @@ impl Sender<'_> {
         &mut self,
         origin: Origin,
         pending: &mut VecDeque<Prepared<'_>>,
-    ) -> Result<Option<Deadline>> {
+    ) -> Result<(Exit, Option<Deadline>)> {
         while let Some(head) = pending.front() {
             let paced = !self.pacing.is_unlimited();
             let now = Instant::now();
@@ -110,7 +124,7 @@ impl Sender<'_> {
             let received = head.received;
             if paced && due.at > now {
                 if self.under_way() > 0 {
-                    return Ok(Some(Deadline::at(due.at)));
+                    return Ok((Exit::Done, Some(Deadline::at(due.at))));
                 }
                 pause(Deadline::at(due.at), &self.wake)?;
             }
@@ -126,6 +140,13 @@ impl Sender<'_> {
             } else {
                 pending.iter().take_while(same).count()
             };
+            if self.may_lose_replies() {
+                let exit = self.take_all(Some(Deadline::after(Some(Duration::ZERO))))?;
+                if exit != Exit::Done || self.under_way() == 0 {
+                    // The replies are written before it waits until a question is due, or for room.
+                    return Ok((exit, None));
+                }
+            }
             let sent = self.ask_now(origin, &mut pending.make_contiguous()[..most])?;
             if sent == 0 {
                 break;
@@ -136,7 +157,14 @@ impl Sender<'_> {
                 self.note_question((origin, question.number), question.own_address(), at);
             }
         }
-        Ok(None)
+        Ok((Exit::Done, None))
+    }
+
+    /// Returns whether the replies that are queued are lost if the next question finds that the peer has closed
+    /// its socket: the kernel then empties the queue of a connected one (`unix_dgram_disconnected`).
+    fn may_lose_replies(&self) -> bool {
+        let receiver = self.receiver.as_ref();
+        self.under_way() > 0 && receiver.is_some_and(|receiver| receiver.handler.connected)
     }
 
     /// Sends some of the questions, without waiting if any are under way. Returns how many were sent.
