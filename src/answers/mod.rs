@@ -179,7 +179,7 @@ impl Answers {
         self.enqueue(recipient, bytes, descriptors, outcomes);
     }
 
-    /// Sends answers in order, as [`send`](Self::send) does, up to [`BATCH`](crate::BATCH) of them with one
+    /// Sends answers in order, as [`send`](Self::send) does, up to [`BATCH`] of them with one
     /// system call.
     pub fn send_all<'b>(
         &mut self,
