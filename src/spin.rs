@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// The longest time to spin. To sleep and to be woken takes about as long on an idle processor.
 const LONGEST: Duration = Duration::from_micros(50);
-/// The time of one try: recvmmsg(2) and sched_yield(2), if nobody else wants the processor. Where somebody
-/// does, it is not this process that the time between two tries belongs to, so that tries are counted.
+/// The time of one try, recvmmsg(2) and sched_yield(2), if no other process runs in between. Tries are counted
+/// and not timed, because the time of another process costs this one nothing.
 const TRY: Duration = Duration::from_nanos(1500);
 /// The share of the time that may be spent spinning in the long run: one part in so many.
 const SHARE: u32 = 3;
@@ -52,7 +52,7 @@ impl Spin {
         if self.credit >= LONGEST { most } else { 1 }
     }
 
-    /// Notes how often the receiver has tried in vain, and how long it has spun, with success or without.
+    /// Notes how often the receiver has tried before it spun, and how long it has spun.
     pub(crate) fn spent(&mut self, tries: u32, time: Duration) {
         let time = TRY * tries + time;
         self.credit = self.credit.saturating_sub(time.saturating_sub(FREE));

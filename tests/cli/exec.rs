@@ -293,14 +293,23 @@ fn no_witness_outlives_exec() {
     outcome.dies_of(Signal::SIGKILL, "ready\n").says_nothing();
 }
 
-/// Prints "ready", and "continued" at each SIGCONT.
-const PRINTS_CONTINUED: &str = "
+/// Starts a command that prints a line at each SIGCONT.
+#[track_caller]
+fn prints_continued(sandbox: &Sandbox) -> (Running, Pid) {
+    let script = "
 import os, signal
 signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'continued\\n'))
 os.write(1, b'ready\\n')
 while True:
     signal.pause()
 ";
+    let mut running = sandbox
+        .udgram(["exec", "--bind", "me", "--", "python3", "-c", script])
+        .start();
+    assert_eq!(running.line(), "ready");
+    let pid = Pid::from_raw(running.pid());
+    (running, pid)
+}
 
 /// Waits until SIGTSTP has stopped a child of this process.
 #[track_caller]
@@ -314,19 +323,7 @@ fn wait_stopped(pid: Pid) {
 fn udgram_stops_and_continues_with_its_command() {
     peer!("python3");
     let sandbox = Sandbox::new();
-    let mut running = sandbox
-        .udgram([
-            "exec",
-            "--bind",
-            "me",
-            "--",
-            "python3",
-            "-c",
-            PRINTS_CONTINUED,
-        ])
-        .start();
-    assert_eq!(running.line(), "ready");
-    let pid = Pid::from_raw(running.pid());
+    let (mut running, pid) = prints_continued(&sandbox);
     // To udgram alone, and to the process group, as the terminal does at Ctrl-Z.
     for number in [pid.as_raw(), -pid.as_raw()] {
         sys::signal(number, libc::SIGTSTP);
@@ -346,19 +343,7 @@ fn udgram_stops_and_continues_with_its_command() {
 fn a_command_that_has_continued_is_not_stopped_by_the_signal_that_stopped_it() {
     peer!("python3");
     let sandbox = Sandbox::new();
-    let mut running = sandbox
-        .udgram([
-            "exec",
-            "--bind",
-            "me",
-            "--",
-            "python3",
-            "-c",
-            PRINTS_CONTINUED,
-        ])
-        .start();
-    assert_eq!(running.line(), "ready");
-    let pid = Pid::from_raw(running.pid());
+    let (mut running, pid) = prints_continued(&sandbox);
     // The witness does not report SIGTSTP before SIGCONT discards it, as on a busy machine.
     let witness = children(running.pid())[0];
     sys::signal(witness, libc::SIGSTOP);

@@ -6,22 +6,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 
-use crate::harness::{Peer, Sandbox, limited, peer};
+use crate::harness::{Peer, Sandbox, fifo, limited, peer};
 use crate::running::Watch;
 use crate::sys::{peak_memory, send_descriptors};
-
-/// A FIFO that a command waits for, open at both ends, so that neither end waits to be opened.
-fn fifo(sandbox: &Sandbox, name: &str) -> File {
-    mkfifo(&sandbox.path(name), Mode::S_IRWXU).unwrap();
-    File::options()
-        .read(true)
-        .write(true)
-        .open(sandbox.path(name))
-        .unwrap()
-}
 
 #[test]
 fn a_background_child_that_keeps_the_output_open_does_not_delay_the_next_packet() {
