@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Invocation, Sandbox};
+use crate::harness::{Invocation, Sandbox, close};
 use crate::running::Running;
 
 /// Fills a pipe to the last byte.
@@ -70,7 +70,7 @@ fn the_next_packet_is_printed_and_a_signal_ends_it() {
     }
     running.signal(Signal::SIGTERM);
     let _ = running.finish().dies_of(Signal::SIGTERM, printed);
-    drop(reader);
+    close(reader);
 }
 
 #[test]
@@ -149,6 +149,6 @@ fn a_stderr_that_is_full_closed_or_without_a_reader_is_not_an_error() {
     listen(&sandbox, sandbox.udgram(arguments).stderr_to(full));
     listen(&sandbox, sandbox.shell("exec udgram listen -n 2 s 2>&-"));
     let (reader, writer) = crate::harness::pipe();
-    crate::harness::close(reader);
+    close(reader);
     listen(&sandbox, sandbox.udgram(arguments).stderr_to(writer));
 }

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::harness::{Peer, Sandbox, bind_abstract, peer, root, text};
+use crate::harness::{Peer, Sandbox, bind_abstract, close, peer, root, text};
 use crate::ls::holder;
 
 #[test]
@@ -67,7 +67,7 @@ fn packets_are_sent_from_the_socket_that_is_bound_to_an_address() {
     let at = format!("@{name}");
     sandbox.udgram(["send", "-s", &at, "2"]).run().succeeds("");
     assert_eq!(peer.take(), b"2");
-    drop(own);
+    close(own);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn of_several_holders_of_one_socket_any_will_do() {
         })
         .collect();
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
-    drop(socket);
+    close(socket);
     let peek = || sandbox.udgram(["iter", "--peek", "s"]).run();
     peek().succeeds("1\n");
     for holder in holders {

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
-use crate::harness::{Peer, Sandbox, limited, timeless};
+use crate::harness::{Peer, Sandbox, close, limited, timeless};
 
 #[test]
 fn a_connected_socket_needs_no_peer() {
@@ -267,7 +267,7 @@ fn a_socket_of_another_process_is_used() {
         .stdin_open()
         .descriptor(&theirs, 8)
         .start();
-    drop(theirs);
+    close(theirs);
     let option = format!("--socket-fd={}:8", owner.pid());
     sandbox.udgram(["send", &option, "1"]).run().succeeds("");
     assert_eq!(ours.take(), b"1");

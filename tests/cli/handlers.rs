@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Peer, Sandbox, fifo, limited, peer};
+use crate::harness::{Peer, Sandbox, close, fifo, limited, peer};
 use crate::running::Watch;
 use crate::sys::{peak_memory, send_descriptors};
 
@@ -30,7 +30,7 @@ fn a_background_child_that_keeps_the_output_open_does_not_delay_the_next_packet(
         client.send_to(b"question", sandbox.path("s")).unwrap();
         assert_eq!(client.take(), b"answer");
     }
-    crate::harness::close(fifo);
+    close(fifo);
     server.finish().succeeds("question\nquestion\n");
 }
 
@@ -252,7 +252,7 @@ fn kernels_without_pidfd_open_and_close_range_serve_the_same() {
         client.send_to(b"1", sandbox.path("s")).unwrap();
         assert_eq!(client.take(), b" 0");
     }
-    crate::harness::close(fifo);
+    close(fifo);
     let outcome = server.finish();
     assert_eq!(outcome.code(), Some(0));
     let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
@@ -296,7 +296,7 @@ fn a_blocked_standard_output_does_not_keep_a_signal_from_ending_listen() {
     }
     server.signal(Signal::SIGTERM);
     let outcome = server.finish().dies_of(Signal::SIGTERM, "");
-    drop(reader);
+    close(reader);
     let lines = outcome.diagnostics();
     assert!(
         lines

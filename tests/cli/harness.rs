@@ -6,14 +6,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Once, OnceLock, RwLock};
+use std::process::{Command, Stdio};
+use std::sync::{Once, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, mkfifo, pipe2};
 
+use crate::forking::{nobody_forks, spawn};
 use crate::outcome::Outcome;
 use crate::running::{Running, Stream};
 use crate::{sys, wpa_supplicant};
@@ -84,16 +85,6 @@ pub(crate) fn coverage() -> Option<(&'static str, OsString)> {
     std::env::var_os(name).map(|file| (name, file))
 }
 
-/// Locked for reading while a child is made: until execve(2), a child has a copy of every descriptor
-/// of this process, including those of other tests.
-static FORKING: RwLock<()> = RwLock::new(());
-
-/// Starts a program; see [`close`].
-pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
-    let _forking = FORKING.read().unwrap();
-    command.spawn()
-}
-
 /// Makes a pipe, which children do not inherit. Returns its reading and its writing end.
 pub(crate) fn pipe() -> (File, File) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
@@ -121,7 +112,7 @@ pub(crate) fn fifo(sandbox: &Sandbox, name: &str) -> File {
 
 /// Closes a descriptor while no child of another test can have a copy of it.
 pub(crate) fn close(descriptor: impl Into<OwnedFd>) {
-    let _nobody_forks = FORKING.write().unwrap();
+    let _nobody_forks = nobody_forks();
     drop(descriptor.into());
 }
 
@@ -520,11 +511,10 @@ impl Invocation {
             Ok(child) => child,
             Err(error) => panic!("{shown} cannot be started: {error}"),
         };
-        // Close the write ends that the child has, or the readers would never see the end.
-        self.command
-            .stdout(Stdio::null())
-            .stdin(Stdio::null())
-            .stderr(Stdio::null());
+        // The command has the other ends of the pipes, and copies of the descriptors that the program was given.
+        let alone = nobody_forks();
+        drop(self.command);
+        drop(alone);
         let mut stdin = child.stdin.take();
         if let Input::Bytes(bytes) = self.input {
             let mut stdin = stdin.take().unwrap();

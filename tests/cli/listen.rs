@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, limited, peer, timeless};
+use crate::harness::{Peer, Sandbox, close, limited, peer, timeless};
 
 #[test]
 fn every_packet_is_printed_as_it_comes() {
@@ -227,7 +227,7 @@ fn a_blocked_standard_output_does_not_keep_listen_from_dying() {
     let outcome = running.finish();
     let _ = outcome.dies_of(Signal::SIGTERM, "");
     assert!(!sandbox.exists("s"));
-    drop(reader);
+    close(reader);
 }
 
 #[test]

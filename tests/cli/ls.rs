@@ -10,7 +10,7 @@ use nix::unistd::gettid;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    LIMIT, Peer, Sandbox, bind_abstract, bytes_path, limited, peer, root, skip, text,
+    LIMIT, Peer, Sandbox, bind_abstract, bytes_path, close, limited, peer, root, skip, text,
 };
 use crate::outcome::Outcome;
 use crate::running::Running;
@@ -410,7 +410,7 @@ pub(crate) fn with_pending_error(sandbox: &Sandbox, name: &str) -> UnixDatagram 
     socket.send(b"lost").unwrap();
     other.send(b"1").unwrap();
     other.connect(sandbox.path("third")).unwrap();
-    drop(third);
+    close(third);
     socket
 }
 
@@ -491,7 +491,7 @@ fn peers_and_clients_are_printed() {
         (&Value::Null, &json!(1))
     );
     assert!(paired.get("peer").is_some());
-    drop(server);
+    close(server);
 }
 
 #[test]

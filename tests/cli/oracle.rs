@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use data_encoding::BASE64;
 use serde_json::Value;
 
-use crate::harness::{Sandbox, installed, limited, spawn};
+use crate::forking::spawn;
+use crate::harness::{Sandbox, installed, limited};
 
 /// Returns the byte string that is in base64 in the case.
 fn bytes(value: &Value) -> Vec<u8> {

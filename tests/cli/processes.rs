@@ -13,7 +13,7 @@ use nix::poll::{PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Invocation, Peer, Sandbox, peer, root};
+use crate::harness::{Invocation, Peer, Sandbox, close, peer, root};
 use crate::outcome::{SIGNALS, ordinary_signals};
 use crate::running::{Running, Watch, children};
 use crate::sys::{self, send_descriptors};
@@ -91,7 +91,7 @@ fn as_process_1_sockopt_ends_by_a_signal_while_nobody_reads_its_stdout() {
         .ends(128 + libc::SIGTERM, "")
         .says_nothing();
     assert!(!sandbox.exists("s"));
-    drop(reader);
+    close(reader);
 }
 
 #[test]

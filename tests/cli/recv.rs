@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Sandbox, limited, split_time, timeless};
+use crate::harness::{Sandbox, close, limited, split_time, timeless};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
@@ -394,7 +394,7 @@ fn a_reader_that_has_gone_ends_the_wait_quietly_and_the_socket_file_is_removed()
     let (reader, writer) = crate::harness::pipe();
     let running = sandbox.udgram(["recv", "s"]).stdout_to(writer).start();
     running.wait_bound("s");
-    drop(reader);
+    close(reader);
     running.finish().dies_of(Signal::SIGPIPE, "").says_nothing();
     assert!(!sandbox.exists("s"));
 }
@@ -408,7 +408,7 @@ fn a_shell_sees_status_141_when_the_reader_has_gone() {
         .stdout_to(writer)
         .start();
     running.wait_bound("s");
-    drop(reader);
+    close(reader);
     let outcome = running.finish();
     // The shell may print a message about the signal before that.
     assert!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, root, timeless};
+use crate::harness::{Peer, Sandbox, close, root, timeless};
 
 #[test]
 fn the_reply_is_printed_and_ends_the_program() {
@@ -203,6 +203,6 @@ fn a_reader_that_goes_away_ends_the_wait_for_a_reply() {
         .stdout_to(writer)
         .start();
     assert_eq!(peer.take(), b"1");
-    drop(reader);
+    close(reader);
     running.finish().dies_of(Signal::SIGPIPE, "").says_nothing();
 }

@@ -1,4 +1,4 @@
-//! System calls that the standard library lacks; all `unsafe` code of these tests is here.
+//! System calls that the standard library lacks; all `unsafe` code of these tests but that of `forking` is here.
 
 #![allow(unsafe_code)]
 

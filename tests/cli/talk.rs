@@ -446,7 +446,7 @@ fn a_socket_whose_reading_side_is_shut_down_is_refused() {
                 "the reading side of the socket is shut down",
             ],
         );
-    drop(peer);
+    close(peer);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod asynchronous;
 mod asynchronous_server;
 mod bound;
 mod client;
+#[path = "../cli/forking.rs"]
+mod forking;
 mod formats;
 mod inventory;
 mod json;
@@ -19,36 +21,22 @@ mod request;
 mod sequences;
 mod server;
 
+use forking::nobody_forks;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::pipe2;
 use std::fs::File;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use udgram::{Address, BindOptions, Binding, DatagramSocket, bind};
 
 /// Longer than any test takes: a test that hangs fails after it.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Held for reading while a child is made: until it runs its program, it has a copy of every
-/// descriptor of this process, whichever test that belongs to.
-static FORKING: RwLock<()> = RwLock::new(());
-
 /// Makes a pipe, which children do not inherit. Returns its reading and its writing end.
 fn pipe() -> (File, File) {
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).unwrap();
     (reader.into(), writer.into())
-}
-
-/// Returns the lock that a caller holds while it makes a child.
-fn forking() -> RwLockReadGuard<'static, ()> {
-    // The lock guards no data, so the panic of a failed test does not matter.
-    FORKING.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the lock under which no child has copies of descriptors that are closed here.
-fn nobody_forks() -> RwLockWriteGuard<'static, ()> {
-    FORKING.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a test on a new thread for at most [`LIMIT`].

@@ -1,7 +1,8 @@
 //! Tests with the model, EasyNetwork of Python, as the peer: as client and as server, blocking and
 //! asynchronous, in every format, with descriptors and credentials.
 
-use crate::{bound_socket, forking, within_limit};
+use crate::forking::spawn;
+use crate::{bound_socket, within_limit};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,14 +21,13 @@ const PACKET: &str = r#"{"u":18446744073709551615,"i":-9223372036854775808,"f":0
 
 /// Returns whether the model is installed. If not, prints that the test is skipped.
 fn model_is_there() -> bool {
-    let forking = forking();
-    let import = Command::new("python3")
-        .args(["-c", "import cbor2, easynetwork.servers, msgpack"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    drop(forking);
-    let import = import.and_then(Child::wait_with_output);
+    let import = spawn(
+        Command::new("python3")
+            .args(["-c", "import cbor2, easynetwork.servers, msgpack"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )
+    .and_then(Child::wait_with_output);
     match import {
         Ok(output) if output.status.success() => true,
         missing => {
@@ -52,16 +52,15 @@ struct Model {
 
 impl Model {
     fn start(role: &str, mode: &str, format: &str, path: &Path) -> Self {
-        let forking = forking();
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/model.py"))
-            .args([role, mode, format])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        drop(forking);
+        let mut process = spawn(
+            Command::new("python3")
+                .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/library/model.py"))
+                .args([role, mode, format])
+                .arg(path)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped()),
+        )
+        .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap());
         Self { process, lines }
     }

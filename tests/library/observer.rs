@@ -1,7 +1,8 @@
 //! The observer of the socket of another process. It needs root.
 #![allow(clippy::print_stdout)]
 
-use crate::{LIMIT, forking, nobody_forks, within_limit};
+use crate::forking::spawn;
+use crate::{LIMIT, nobody_forks, within_limit};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -516,15 +517,15 @@ const OBSERVED: &str = "UDGRAM_TEST_OBSERVED";
 
 /// Runs the other half of this test in another process, which observes `path` until its stdin ends.
 fn observe_elsewhere(path: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
-    let _forking = forking();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg("observer::the_next_observer_takes_the_place_of_a_killed_one")
-        .env(OBSERVED, path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg("observer::the_next_observer_takes_the_place_of_a_killed_one")
+            .env(OBSERVED, path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped()),
+    )
+    .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("observing") {

@@ -20,7 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{LIMIT, Peer, Sandbox, close, coverage, limited, peer, root, spawn};
+use crate::forking::spawn;
+use crate::harness::{LIMIT, Peer, Sandbox, close, coverage, limited, peer, root};
 use crate::sys::pidfd;
 
 use super::scaled;

@@ -12,7 +12,8 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Peer, Sandbox, peer, spawn};
+use crate::forking::spawn;
+use crate::harness::{Peer, Sandbox, peer};
 use crate::running::children;
 use crate::sys::peak_memory;
 
