@@ -13,13 +13,13 @@
 mod wpa_supplicant;
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, mkdtemp};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -160,9 +160,8 @@ fn the_first_command_of_the_readme_ends_with_a_packet_received() {
 
 /// Runs `script` in a new directory. Returns its exit status and its output.
 fn run(script: &str, name: impl std::fmt::Display) -> (ExitStatus, String) {
-    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}"));
-    let _ = fs::remove_dir_all(&directory);
-    fs::create_dir_all(&directory).unwrap();
+    let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-XXXXXX"));
+    let directory = mkdtemp(&template).unwrap();
     let printed = directory.with_extension("out");
     let output = File::create(&printed).unwrap();
     let mut child = Command::new("bash")

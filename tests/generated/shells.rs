@@ -1,6 +1,7 @@
 //! Loads the completion scripts in their shells, asks for candidates, and compares them.
 
 use crate::installed;
+use nix::unistd::mkdtemp;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
@@ -21,10 +22,8 @@ struct World {
 
 impl World {
     fn new(shell: &str) -> Self {
-        let directory =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("completions-{shell}"));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).unwrap();
+        let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{shell}-XXXXXX"));
+        let directory = mkdtemp(&template).unwrap();
         fs::write(directory.join("document"), "").unwrap();
         fs::write(directory.join("dataset"), "").unwrap();
         // The kernel keeps the name as it was bound: a long directory would not fit.
