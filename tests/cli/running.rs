@@ -129,6 +129,11 @@ fn system_call(pid: &str) -> Option<libc::c_long> {
     call.split(' ').next()?.parse().ok()
 }
 
+/// Returns whether a process sleeps in poll(2).
+pub(crate) fn sleeps_in_poll(pid: i32) -> bool {
+    system_call(&pid.to_string()).is_some_and(|call| POLL.contains(&call))
+}
+
 /// Returns the children of a process.
 #[must_use]
 #[track_caller]
@@ -186,7 +191,7 @@ impl Running {
     #[track_caller]
     pub(crate) fn wait_asleep(&self) -> &Self {
         self.wait_yielding("it does not sleep in poll(2)", || {
-            system_call(&self.pid().to_string()).is_some_and(|call| POLL.contains(&call))
+            sleeps_in_poll(self.pid())
         })
     }
 
