@@ -106,6 +106,7 @@ enum Cause {
     Static(&'static str),
     Text(Box<str>),
     QueueFull { after: Duration },
+    SendBufferFull { after: Duration },
     TooManyInFlight { after: Duration },
 }
 
@@ -126,13 +127,21 @@ impl fmt::Display for Cause {
             Self::QueueFull { after } if *after > Duration::ZERO => {
                 write!(f, "its queue is still full after {after:?}")
             }
+            Self::SendBufferFull { after } if *after > Duration::ZERO => {
+                write!(
+                    f,
+                    "the send buffer of this socket is still full after {after:?}"
+                )
+            }
             Self::TooManyInFlight { after } if *after > Duration::ZERO => {
                 write!(
                     f,
                     "too many descriptors are still in flight after {after:?}"
                 )
             }
-            Self::QueueFull { .. } | Self::TooManyInFlight { .. } => f.write_str(self.text()),
+            Self::QueueFull { .. } | Self::SendBufferFull { .. } | Self::TooManyInFlight { .. } => {
+                f.write_str(self.text())
+            }
         }
     }
 }
@@ -143,6 +152,7 @@ impl Cause {
             Self::Static(text) => text,
             Self::Text(text) => text,
             Self::QueueFull { .. } => "its queue is full",
+            Self::SendBufferFull { .. } => "the send buffer of this socket is full",
             Self::TooManyInFlight { .. } => "too many descriptors are in flight",
         }
     }
@@ -198,6 +208,13 @@ impl Error {
     pub(crate) fn queue_full(to: Address<'static>, timeout: Option<Duration>) -> Self {
         let after = timeout.unwrap_or_default();
         let cause = Cause::QueueFull { after };
+        Self::from_parts(ErrorKind::TimedOut, "send to", Subject::Address(to), cause)
+    }
+
+    /// Makes the error of a send buffer that had no room within `timeout`.
+    pub(crate) fn send_buffer_full(to: Address<'static>, timeout: Option<Duration>) -> Self {
+        let after = timeout.unwrap_or_default();
+        let cause = Cause::SendBufferFull { after };
         Self::from_parts(ErrorKind::TimedOut, "send to", Subject::Address(to), cause)
     }
 
@@ -297,6 +314,9 @@ impl Error {
         hint.or(match self.cause {
             Cause::QueueFull { .. } => Some(
                 "the receiver is not reading; net.unix.max_dgram_qlen, as it was when the receiver made its socket, limits its queue",
+            ),
+            Cause::SendBufferFull { .. } => Some(
+                "the receiver has not read what this socket has sent before, whose memory SO_SNDBUF limits",
             ),
             Cause::TooManyInFlight { .. } => Some(
                 "a user's descriptors that are sent and not yet received are limited by RLIMIT_NOFILE (ulimit -n)",

@@ -205,13 +205,25 @@ impl DatagramSocket {
         }
     }
 
-    /// Returns whether the peer has closed its socket, after which no answer will arrive; `false` if
-    /// sock_diag(7) is not available.
+    /// Returns whether the peer has closed its socket, after which no answer will arrive. If sock_diag(7) does not
+    /// list this socket, returns whether nobody receives at the peer's pathname.
     #[must_use]
     pub fn peer_is_closed(&self) -> bool {
-        inode_of(self)
-            .and_then(|inode| unix_socket(inode).ok())
-            .is_some_and(|socket| socket.peer == Some(0))
+        let own = inode_of(self).and_then(|inode| unix_socket(inode).ok());
+        own.map_or_else(
+            || self.nobody_has_the_name_of_the_peer(),
+            |own| own.peer == Some(0),
+        )
+    }
+
+    /// Returns whether the pathname of the peer leads to a socket that is closed. sock_diag(7) does not list the
+    /// socket itself if it is in another network namespace, as one with a longer queue is.
+    fn nobody_has_the_name_of_the_peer(&self) -> bool {
+        let Ok(Some(address @ Address::Pathname(_))) = self.peer_address() else {
+            return false;
+        };
+        let connected = Self::new().and_then(|probe| probe.connect(&address));
+        connected.is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
     }
 
     /// Returns the name of the peer that the socket is connected to, as the kernel reports it; `None` if the

@@ -66,8 +66,12 @@ fn make_elsewhere(limit: u32) -> Result<DatagramSocket> {
     let socket = DatagramSocket::new()?;
     match system_limit() {
         Ok(set) if set == limit => Ok(socket),
+        Err(error) => {
+            let cause = strerror(error.raw_os_error().unwrap_or(0));
+            Err(failed(&error).with_cause(format!("{LIMIT}: {cause}")))
+        }
         // /proc shows another namespace than that of this thread.
-        _ => Err(failed(&io::Error::from(Errno::EINVAL))
+        Ok(_) => Err(failed(&io::Error::from(Errno::EINVAL))
             .with_cause(format!("{LIMIT} is not that of the new network namespace"))),
     }
 }

@@ -158,6 +158,7 @@ impl DatagramSocket {
                 let to = self.destination(head);
                 return Err(match sent {
                     Sent::TooManyInFlight => Error::too_many_in_flight(to, timeout),
+                    _ if self.send_buffer_is_full() => Error::send_buffer_full(to, timeout),
                     _ => Error::queue_full(to, timeout),
                 });
             }
@@ -169,6 +170,13 @@ impl DatagramSocket {
             self.wait_for_room(head, &sent, deadline, interval, wake)?;
             interval = (interval * 2).min(RETRY.1);
         }
+    }
+
+    /// Returns whether the datagrams of this socket that are unread take the whole send buffer
+    /// (`sock_alloc_send_pskb`).
+    fn send_buffer_is_full(&self) -> bool {
+        let size = sockopt::get_int(self, libc::SO_SNDBUF);
+        sockopt::unread(self).is_ok_and(|unread| size.is_ok_and(|size| unread >= size))
     }
 
     /// Waits until there may be room for a message in the queue of the destination and in the send buffer of

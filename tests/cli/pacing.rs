@@ -224,7 +224,7 @@ fn packets_that_cannot_be_sent_at_once_are_dropped_and_counted() {
         .udgram(["send", "--drop", "s", "1", "2"])
         .run()
         .ends(0, "")
-        .says("udgram: warning: 2 of 2 packets were dropped: 2 found the queue full");
+        .says("udgram: warning: 2 of 2 packets were dropped: 2 found the queue or the send buffer full");
     sandbox
         .udgram(["send", "--drop", "-q", "--to", "s", "1"])
         .run()

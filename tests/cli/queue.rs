@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 
-use crate::harness::{Sandbox, root};
+use crate::harness::{Peer, Sandbox, close, root};
 
 const LIMIT: &str = "/proc/sys/net/unix/max_dgram_qlen";
 
@@ -71,6 +71,36 @@ fn a_peer_at_a_pathname_can_be_connected_to() {
     let running = sandbox.listen(["--queue", "50", "-n", "1", "-c", "p", "s"]);
     peer.send_to(b"1", sandbox.path("s")).unwrap();
     running.finish().succeeds("1\n");
+}
+
+#[test]
+fn the_end_of_the_peer_of_a_socket_with_a_deep_queue_is_noticed() {
+    root!();
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["exec", "--queue", "100", "-b", "me", "-c", "s", "--"])
+        .args(["sh", "-c", "exec udgram send -r -t 100s - 1"])
+        .start();
+    assert_eq!(peer.take(), b"1");
+    close(peer);
+    running.finish().refuses(
+        4,
+        &["cannot get a reply from ", "the peer has closed its socket"],
+    );
+}
+
+#[test]
+fn the_lack_of_a_descriptor_is_the_cause_of_a_socket_that_is_not_made() {
+    root!();
+    Sandbox::new()
+        .udgram(["listen", "--queue", "50", "s"])
+        .descriptor_limit(5)
+        .run()
+        .refuses(
+            1,
+            &["/proc/sys/net/unix/max_dgram_qlen: Too many open files"],
+        );
 }
 
 #[test]

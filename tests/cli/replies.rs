@@ -107,6 +107,54 @@ fn a_second_answer_that_comes_between_two_questions_is_not_the_answer_to_the_sec
     ));
 }
 
+#[test]
+fn a_missing_answer_is_reported_with_the_number_of_its_line() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "-r", "-t", "2s", "s"])
+        .stdin_open()
+        .start();
+    running.write("1\n");
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"1", &from).unwrap();
+    assert_eq!(running.line(), "1");
+    running.write("2\n");
+    assert_eq!(peer.take(), b"2");
+    running
+        .finish()
+        .ends(124, "1\n")
+        .mentions(&["udgram: line 2: cannot get a reply from 's': no reply came within 2s"]);
+}
+
+#[test]
+fn surplus_answers_are_received_in_the_totals_and_lost_ones_are_reported() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "-e", "-r", "--stats", "s"])
+        .stdin_open()
+        .start();
+    let mut lines = Vec::new();
+    for question in ["1", "2"] {
+        running.write(format!("{{\"packet\":{question}}}\n"));
+        let (_, from) = peer.take_from();
+        // The line of the surplus one to question 1 comes with question 2.
+        running.stop();
+        peer.send_to_addr(b"[]", &from).unwrap();
+        peer.send_to_addr(b"{}", &from).unwrap();
+        running.resume();
+        lines.push(running.line());
+    }
+    assert!(lines[0].contains("\"packet\":[]"), "{lines:?}");
+    assert!(lines[1].contains("\"late\":true"), "{lines:?}");
+    let outcome = running.finish();
+    assert_eq!(outcome.code(), Some(0));
+    let [lost, totals] = <[_; 2]>::try_from(outcome.diagnostics()).unwrap();
+    assert!(lost.ends_with("1 more packet was queued and is lost (hint: --reply=N)"));
+    assert!(totals.contains(" received=3 received_bytes=6 not_packets=0 sent=2 "));
+}
+
 /// Sends answers without a pause, until the socket that they go to is closed.
 fn answer_for_ever(peer: &UnixDatagram, to: &SocketAddr) -> usize {
     let mut sent = 0;
@@ -122,12 +170,12 @@ fn all_answers_end_with_the_time_although_more_keep_coming() {
     let peer = sandbox.bind("s");
     let start = Instant::now();
     let running = sandbox
-        .udgram(["send", "--reply=all", "--timeout", "150ms", "s", "1"])
+        .udgram(["send", "--reply=all", "--timeout", "2s", "s", "1"])
         .start();
     let (_, from) = peer.take_from();
     let answers = thread::spawn(move || answer_for_ever(&peer, &from));
     let outcome = running.finish();
-    assert!(start.elapsed() >= Duration::from_millis(150));
+    assert!(start.elapsed() >= Duration::from_secs(2));
     let sent = answers.join().unwrap();
     let printed = outcome.stdout().len() / 2;
     assert!(0 < printed && printed <= sent, "{printed} of {sent}");

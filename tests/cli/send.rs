@@ -325,6 +325,41 @@ fn a_full_queue_is_waited_for() {
 }
 
 #[test]
+fn a_full_send_buffer_is_not_taken_for_a_full_queue() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let line = format!("{:060000}\n", 1);
+    sandbox
+        .udgram([
+            "send",
+            "-p",
+            "text",
+            "-o",
+            "sndbuf=100000",
+            "-t",
+            "20ms",
+            "s",
+        ])
+        .stdin(line.repeat(9))
+        .run()
+        .refuses(
+            124,
+            &[
+                "cannot send to 's': the send buffer of this socket is still full after 20ms",
+                "SO_SNDBUF limits",
+            ],
+        );
+    // The queue has room for another sender.
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    sandbox
+        .udgram(["send", "--drop", "-p", "text", "-o", "sndbuf=100000", "s"])
+        .stdin(line.repeat(9))
+        .run()
+        .mentions(&["found the queue or the send buffer full"]);
+    assert_eq!(peer.take().len(), 60_000);
+}
+
+#[test]
 fn a_full_queue_at_the_end_of_the_timeout_is_reported_and_the_packets_before_it_are_sent() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");

@@ -1,5 +1,6 @@
 //! A datagram that is ready to be sent.
 
+use crate::invalid::Origin;
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
@@ -22,6 +23,14 @@ pub(crate) struct Prepared<'p> {
 }
 
 impl Prepared<'_> {
+    /// Adds to an error which packet it is about. The first may be the only one: no number.
+    pub(crate) fn add_place(&self, error: anyhow::Error, origin: Origin) -> anyhow::Error {
+        match self.number {
+            0 | 1 => error,
+            number => error.context(format!("{} {number}", origin.name())),
+        }
+    }
+
     /// Copies the bytes, so that it outlives its line.
     pub(crate) fn into_owned(self) -> Prepared<'static> {
         Prepared {

@@ -370,13 +370,13 @@ impl<H: Handler> Receiver<H> {
                 TOTALS.note_refused();
                 continue;
             }
+            // Before it is answered: no total has more sent than received.
+            TOTALS.note_received(1, datagram.size);
             if late {
                 printer.print_late(&datagram);
                 continue;
             }
             taken += 1;
-            // Before it is answered: no total has more sent than received.
-            TOTALS.note_received(1, datagram.size);
             if self.handler.prints() {
                 printer.print(&datagram);
             }
@@ -457,8 +457,8 @@ impl<H: Handler> Receiver<H> {
     }
 
     /// Prints final warnings and returns the exit status. Datagrams queued behind the last one asked
-    /// for are lost with a socket that udgram made; that is reported.
-    pub(crate) fn conclude(&mut self, client: &Client, exit: Exit) -> Result<Exit> {
+    /// for are lost with a socket that udgram made; that is reported with a `hint`.
+    pub(crate) fn conclude(&mut self, client: &Client, exit: Exit, hint: &str) -> Result<Exit> {
         if self.origin == Origin::New && exit == Exit::Done {
             client.socket()?.shutdown_read()?;
             let mut left = 0;
@@ -472,9 +472,8 @@ impl<H: Handler> Receiver<H> {
                 left => format!("{left} more packets were queued and are"),
             };
             if left > 0 {
-                let hint = "(hint: --count, or listen)";
                 let report = self.printer.report;
-                report.warning(format_args!("{lost} lost {hint}"));
+                report.warning(format_args!("{lost} lost (hint: {hint})"));
             }
         }
         self.strangers.conclude(self.printer.report);

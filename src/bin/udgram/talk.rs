@@ -175,7 +175,7 @@ impl<'t> Conversation<'t> {
                 return Err(error);
             }
         };
-        self.receiver.conclude(&self.client, exit)
+        self.receiver.conclude(&self.client, exit, "--timeout")
     }
 
     fn converse(&mut self) -> Result<()> {

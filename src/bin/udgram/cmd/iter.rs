@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Iter, report: Report) -> Result<Exit> {
         drain: false,
     };
     let exit = receiver.run(&client, &limits, Replies::All, Some(&signals))?;
-    receiver.conclude(&client, exit)
+    receiver.conclude(&client, exit, "--count, or listen")
 }
 
 /// Prints what waits, and leaves it and the options of the socket as they are.

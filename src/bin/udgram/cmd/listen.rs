@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Listen, report: Report) -> Result<Exit> {
             options.timeout,
         ));
     }
-    receiver.conclude(&client, exit)
+    receiver.conclude(&client, exit, "--count, or listen")
 }
 
 /// Returns the options of `SOL_SOCKET` that must be on before the first datagram.

@@ -96,7 +96,7 @@ fn receive_count<H: Handler>(
             options.timeout,
         ));
     }
-    receiver.conclude(client, exit)
+    receiver.conclude(client, exit, "--count, or listen")
 }
 
 /// The handler that prepares CMD for the packet.

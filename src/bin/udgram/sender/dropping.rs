@@ -29,7 +29,8 @@ impl Dropped {
             return;
         }
         let (dropped, all) = (self.count(), self.count() + sent);
-        let full = (self.full > 0).then(|| format!("{} found the queue full", self.full));
+        let full = (self.full > 0)
+            .then(|| format!("{} found the queue or the send buffer full", self.full));
         let error = self.error.as_ref();
         let absent = error.map(|error| format!("{} failed, the last: {error}", self.absent));
         let causes: Vec<String> = full.into_iter().chain(absent).collect();

@@ -114,7 +114,7 @@ impl<'s> Sender<'s> {
     /// Prints final warnings and returns the exit status.
     pub(crate) fn conclude(&mut self, exit: Exit) -> Result<Exit> {
         match &mut self.receiver {
-            Some(receiver) => receiver.conclude(&self.client, exit),
+            Some(receiver) => receiver.conclude(&self.client, exit, "--reply=N"),
             None => Ok(exit),
         }
     }
@@ -325,11 +325,8 @@ impl<'s> Sender<'s> {
         delivered.map_err(|error| {
             let done = self.sent + self.dropped.count() - before;
             match batch.get(usize::try_from(done).unwrap_or(usize::MAX)) {
-                // The first packet may be the only one: no number.
-                Some(Prepared { number, .. }) if *number > 1 => {
-                    error.context(format!("{} {number}", origin.name()))
-                }
-                _ => error,
+                Some(packet) => packet.add_place(error, origin),
+                None => error,
             }
         })
     }

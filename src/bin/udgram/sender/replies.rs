@@ -77,7 +77,7 @@ impl Sender<'_> {
             }
             exit => return exit,
         };
-        Err(self.no_reply_from_peer(error))
+        Err(packet.add_place(self.no_reply_from_peer(error), origin))
     }
 
     /// Adds to an error whose reply did not come.
