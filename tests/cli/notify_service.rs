@@ -421,11 +421,11 @@ fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let start = Instant::now();
     // What it takes without the blocked time is a small part of the limit, also on a busy machine.
     let running = sandbox
-        .udgram(["exec", "--notify", "-t", "3s", "--", "sh", "-c"])
+        .udgram(["exec", "--notify", "-t", "6s", "--", "sh", "-c"])
         .arg("exec udgram send -p text \"$NOTIFY_SOCKET\" <notifications")
         .stdout_to(OwnedFd::from(writer))
         .start();
-    let left = Duration::from_secs(4).saturating_sub(start.elapsed());
+    let left = Duration::from_secs(7).saturating_sub(start.elapsed());
     poll(&mut [], PollTimeout::try_from(left).unwrap()).unwrap();
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     running.finish().succeeds("");
