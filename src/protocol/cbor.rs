@@ -100,11 +100,14 @@ fn half(value: f64) -> Option<u16> {
 /// Returns the value of a 16-bit float.
 fn from_half(bits: u16) -> f64 {
     let fraction = f64::from(bits & 0x03ff);
-    let magnitude = match i32::from(bits >> 10 & 0x1f) {
-        0 => fraction * 2_f64.powi(-24),
+    let exponent = u64::from(bits >> 10 & 0x1f);
+    // 2^(exponent - 25), from its exponent in a 64-bit float: the precision of powi is unspecified.
+    let scale = f64::from_bits((exponent.max(1) + 1023 - 25) << 52);
+    let magnitude = match exponent {
+        0 => fraction * scale,
         31 if fraction == 0.0 => f64::INFINITY,
         31 => f64::NAN,
-        exponent => (fraction + 1024.0) * 2_f64.powi(exponent - 25),
+        _ => (fraction + 1024.0) * scale,
     };
     if bits & 0x8000 == 0 {
         magnitude
