@@ -316,7 +316,7 @@ impl Error {
                 "the receiver is not reading; net.unix.max_dgram_qlen, as it was when the receiver made its socket, limits its queue",
             ),
             Cause::SendBufferFull { .. } => Some(
-                "the receiver has not read what this socket has sent before, whose memory SO_SNDBUF limits",
+                "the receiver has not read what this socket has sent; SO_SNDBUF limits the memory of that",
             ),
             Cause::TooManyInFlight { .. } => Some(
                 "a user's descriptors that are sent and not yet received are limited by RLIMIT_NOFILE (ulimit -n)",

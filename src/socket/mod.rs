@@ -210,15 +210,12 @@ impl DatagramSocket {
     #[must_use]
     pub fn peer_is_closed(&self) -> bool {
         let own = inode_of(self).and_then(|inode| unix_socket(inode).ok());
-        own.map_or_else(
-            || self.nobody_has_the_name_of_the_peer(),
-            |own| own.peer == Some(0),
-        )
+        own.map_or_else(|| self.peer_name_is_stale(), |own| own.peer == Some(0))
     }
 
     /// Returns whether the pathname of the peer leads to a socket that is closed. sock_diag(7) does not list the
     /// socket itself if it is in another network namespace, as one with a longer queue is.
-    fn nobody_has_the_name_of_the_peer(&self) -> bool {
+    fn peer_name_is_stale(&self) -> bool {
         let Ok(Some(address @ Address::Pathname(_))) = self.peer_address() else {
             return false;
         };

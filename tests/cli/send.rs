@@ -346,7 +346,7 @@ fn a_full_send_buffer_is_not_taken_for_a_full_queue() {
             124,
             &[
                 "cannot send to 's': the send buffer of this socket is still full after 20ms",
-                "SO_SNDBUF limits",
+                "SO_SNDBUF limits the memory of that; -o sndbuf=BYTES enlarges it)",
             ],
         );
     // The queue has room for another sender.

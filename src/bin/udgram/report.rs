@@ -172,6 +172,9 @@ fn option_for(error: &udgram::Error) -> Option<Cow<'static, str>> {
         ErrorKind::InUse if error.cause().ends_with("not a datagram socket") => None,
         ErrorKind::InUse => Some("--replace takes the name from it".into()),
         ErrorKind::TooLong => Some("pass a file or a memfd with --fd instead".into()),
+        ErrorKind::TimedOut if error.cause() == "the send buffer of this socket is full" => {
+            Some("-o sndbuf=BYTES enlarges it".into())
+        }
         ErrorKind::TimedOut if error.cause() == "its queue is full" => {
             Some(format!("udgram ls {} shows the receiver", word()?).into())
         }
