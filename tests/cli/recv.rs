@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Sandbox, close, limited, split_time, timeless};
+use crate::harness::{Sandbox, close, limited, peer, split_time, timeless};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
@@ -70,12 +70,13 @@ fn each_packet_is_printed_before_the_next_one_is_waited_for() {
 #[test]
 fn a_packet_before_the_timeout_is_printed_although_the_next_one_is_missing() {
     let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    ours.send(b"1").unwrap();
     let start = Instant::now();
-    let running = receiver(&sandbox, &["-n", "2", "-t", "300ms"]);
-    let sender = UnixDatagram::unbound().unwrap();
-    sender.send_to(b"1", sandbox.path("s")).unwrap();
-    running
-        .finish()
+    sandbox
+        .udgram(["recv", "-n", "2", "-t", "300ms", "-s", "5"])
+        .descriptor(&theirs, 5)
+        .run()
         .ends(124, "1\n")
         .mentions(&["1 of 2 packets"]);
     assert!(start.elapsed() >= Duration::from_millis(300));
@@ -83,25 +84,22 @@ fn a_packet_before_the_timeout_is_printed_although_the_next_one_is_missing() {
 
 #[test]
 fn the_timeout_is_for_each_packet() {
+    peer!("strace");
     let sandbox = Sandbox::new();
-    let running = receiver(&sandbox, &["-n", "2", "-t", "400ms"]);
-    running.wait_asleep();
-    running.stop();
-    // The timeout passes while the receiver is stopped: ppoll(2) is restarted with what was left.
-    sandbox
-        .udgram(["iter", "-t", "400ms", "other"])
-        .run()
-        .succeeds("");
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    ours.send(b"1").unwrap();
     let start = Instant::now();
-    let sender = UnixDatagram::unbound().unwrap();
-    sender.send_to(b"1", sandbox.path("s")).unwrap();
-    running.resume();
-    running
-        .finish()
+    // The timeout passes while recvmmsg(2) returns the first packet.
+    let delay = "inject=recvmmsg:delay_exit=500000:when=1";
+    sandbox
+        .command("strace", ["-qq", "-o", "trace", "-e", delay])
+        .args(["udgram", "recv", "-n", "2", "-t", "400ms", "-s", "5"])
+        .descriptor(&theirs, 5)
+        .run()
         .ends(124, "1\n")
         .mentions(&["1 of 2 packets"]);
     // If the timeout were for both packets, it would have ended at once.
-    assert!(start.elapsed() >= Duration::from_millis(400));
+    assert!(start.elapsed() >= Duration::from_millis(500 + 400));
 }
 
 #[test]

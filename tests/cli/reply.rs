@@ -64,14 +64,14 @@ fn all_replies_are_printed_until_the_timeout_which_is_a_normal_end() {
     let peer = sandbox.bind("s");
     let start = Instant::now();
     let running = sandbox
-        .udgram(["send", "--reply=all", "--timeout", "300ms", "s", "1"])
+        .udgram(["send", "--reply=all", "--timeout", "2s", "s", "1"])
         .start();
     let (_, from) = peer.take_from();
     for reply in [&b"1"[..], b"2", b"3"] {
         peer.send_to_addr(reply, &from).unwrap();
     }
     running.finish().succeeds("1\n2\n3\n");
-    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(start.elapsed() >= Duration::from_secs(2));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn one_reply_of_two_is_printed_and_is_not_enough() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let running = sandbox
-        .udgram(["send", "--reply=2", "--timeout", "500ms", "s", "1"])
+        .udgram(["send", "--reply=2", "--timeout", "2s", "s", "1"])
         .start();
     let (_, from) = peer.take_from();
     peer.send_to_addr(b"1", &from).unwrap();
