@@ -454,7 +454,9 @@ mod tests {
 
     #[test]
     fn every_abstract_name_can_be_pasted_back() {
-        for byte in 0..=u8::MAX {
+        // These include NUL, the backslash, letters, control characters and bytes from 0x80 up.
+        let step = if cfg!(miri) { 23 } else { 1 };
+        for byte in (0..=u8::MAX).step_by(step) {
             for name in [
                 vec![byte],
                 vec![byte, b'0'],

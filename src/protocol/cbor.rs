@@ -425,7 +425,9 @@ mod tests {
 
     #[test]
     fn every_half_float_keeps_its_value_and_its_form() {
-        for bits in 0..=u16::MAX {
+        // Under Miri three of each sign and exponent, whose fractions have 1024 values.
+        let step = if cfg!(miri) { 341 } else { 1 };
+        for bits in (0..=u16::MAX).step_by(step) {
             let value = from_half(bits);
             let finite = bits & 0x7c00 != 0x7c00;
             assert_eq!(value.is_finite(), finite);
@@ -451,7 +453,7 @@ mod tests {
 
     #[test]
     fn any_depth_passes_both_ways() {
-        let depth = 100_000;
+        let depth = if cfg!(miri) { 100 } else { 100_000 };
         let json = "[".repeat(depth) + &"]".repeat(depth);
         let datagram = Cbor.make_datagram(&json).unwrap();
         assert_eq!(datagram.len(), depth);

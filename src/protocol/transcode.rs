@@ -395,7 +395,8 @@ mod tests {
         }
         let mut state: u64 = 1;
         let mut accepted = 0;
-        for _ in 0..200_000 {
+        let tries = if cfg!(miri) { 200 } else { 200_000 };
+        for _ in 0..tries {
             // A linear congruential generator, whose high bits are good enough.
             let mut next = || {
                 state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
@@ -405,7 +406,7 @@ mod tests {
             accepted +=
                 usize::from(check(&Cbor, &bytes)) + usize::from(check(&MessagePack, &bytes));
         }
-        assert!(accepted > 10_000, "{accepted}");
+        assert!(accepted > tries / 20, "{accepted}");
     }
 
     #[test]

@@ -583,3 +583,137 @@ impl AsFd for Ring {
         self.map.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+    use std::fs::File;
+    use std::mem::ManuallyDrop;
+    use std::thread;
+
+    const PAGE: usize = 64;
+    const LEN: usize = 64;
+    const HEADER: usize = 8;
+    const BUSY: u32 = 1 << 31;
+
+    fn memory(len: usize) -> Shared {
+        let len = NonZeroUsize::new(len).unwrap();
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new anonymous mapping takes nothing that is in use.
+        let start = unsafe { mmap_anonymous(None, len, access, MapFlags::MAP_PRIVATE) }.unwrap();
+        Shared { start, len }
+    }
+
+    /// The writing end of a ring, as the kernel has it; the test drops the ring after it.
+    struct Kernel {
+        consumer: ManuallyDrop<Shared>,
+        producer: ManuallyDrop<Shared>,
+    }
+
+    impl Kernel {
+        /// Waits for space and begins a record of `len` bytes; returns its position.
+        fn reserve(&self, len: u32) -> usize {
+            let end: &AtomicUsize = self.producer.place(0);
+            let released: &AtomicUsize = self.consumer.place(0);
+            let position = end.load(Ordering::Relaxed);
+            let next = position + (HEADER + len as usize).next_multiple_of(HEADER);
+            while next - released.load(Ordering::Acquire) > LEN {
+                thread::yield_now();
+            }
+            self.header(position).store(len | BUSY, Ordering::Relaxed);
+            end.store(next, Ordering::Release);
+            position
+        }
+
+        /// Writes a record and ends it.
+        fn write(&self, position: usize, record: &[u8]) {
+            for (at, byte) in (position + HEADER..).zip(record) {
+                // This memory is not mapped twice.
+                for copy in [0, LEN] {
+                    let offset = PAGE + at % LEN + copy;
+                    assert!(offset < self.producer.len.get());
+                    // SAFETY: the offset lies within the mapping.
+                    let place = unsafe { self.producer.start.byte_add(offset) }.cast::<u8>();
+                    // SAFETY: the reader does not access the bytes of a record that is being written.
+                    unsafe { place.write(*byte) };
+                }
+            }
+            let len = u32::try_from(record.len()).unwrap();
+            self.header(position).store(len, Ordering::Release);
+        }
+
+        fn header(&self, position: usize) -> &AtomicU32 {
+            self.producer.place(PAGE + position % LEN)
+        }
+    }
+
+    fn ring() -> (Ring, Kernel) {
+        let ring = Ring {
+            map: File::open("/dev/null").unwrap().into(),
+            consumer: memory(PAGE),
+            producer: memory(PAGE + 2 * LEN),
+            page: PAGE,
+            len: LEN,
+        };
+        let same = |shared: &Shared| ManuallyDrop::new(Shared { ..*shared });
+        let kernel = Kernel {
+            consumer: same(&ring.consumer),
+            producer: same(&ring.producer),
+        };
+        (ring, kernel)
+    }
+
+    #[test]
+    fn a_record_is_read_when_it_is_finished() {
+        let (ring, kernel) = ring();
+        assert_eq!(ring.slot(0), Slot::Empty);
+        let first = kernel.reserve(3);
+        let second = kernel.reserve(0);
+        kernel.write(second, b"");
+        assert_eq!(ring.slot(0), Slot::Busy);
+        kernel.write(first, b"abc");
+        assert_eq!(ring.slot(0), Slot::Record(b"abc", second));
+        assert_eq!(ring.slot(second), Slot::Record(b"", 24));
+        assert_eq!(ring.slot(24), Slot::Empty);
+    }
+
+    #[test]
+    fn records_are_read_while_others_are_written() {
+        let (mut ring, kernel) = ring();
+        // Of every length, and across the end of the ring.
+        let records: Vec<Vec<u8>> = (0..40).map(|len| vec![len; len.into()]).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for record in &records {
+                    let position = kernel.reserve(u32::try_from(record.len()).unwrap());
+                    kernel.write(position, record);
+                }
+            });
+            let mut position = 0;
+            for record in &records {
+                position = loop {
+                    match ring.slot(position) {
+                        Slot::Record(read, next) => {
+                            assert_eq!(read, record);
+                            break next;
+                        }
+                        Slot::Empty | Slot::Busy => thread::yield_now(),
+                    }
+                };
+                ring.release(position);
+            }
+        });
+    }
+
+    #[test]
+    fn a_number_of_64_bits_is_read_whole() {
+        let control = Control(memory(Control::LEN as usize));
+        control.set_asleep(true);
+        assert_eq!(control.lost(), 0);
+        let lost = control.0.start.cast::<u64>();
+        // SAFETY: the number is at the beginning of the mapping, which is aligned.
+        unsafe { lost.write(1 << 40 | 3) };
+        assert_eq!(control.lost(), 1 << 40 | 3);
+    }
+}

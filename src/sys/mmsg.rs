@@ -36,7 +36,9 @@ unsafe impl Send for Mapping {}
 
 impl Mapping {
     fn new(len: NonZeroUsize) -> Result<Self> {
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        let mut flags = MapFlags::MAP_PRIVATE;
+        // Miri does not know this flag.
+        flags.set(MapFlags::MAP_NORESERVE, cfg!(not(miri)));
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new anonymous mapping takes nothing that is in use.
         let start = unsafe { nix::sys::mman::mmap_anonymous(None, len, access, flags) }?;
@@ -170,13 +172,7 @@ impl ReceiveBuffers {
         flags: c_int,
     ) -> Result<usize> {
         let max = max.min(self.headers.len());
-        self.received = 0;
-        // The call writes lengths into the headers and does not reset them.
-        for header in &mut self.headers[..self.written] {
-            header.msg_hdr.msg_namelen = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
-            header.msg_hdr.msg_controllen = self.control_len as _;
-            header.msg_hdr.msg_flags = 0;
-        }
+        self.reset_headers();
         let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_TRUNC;
         let count = c_uint::try_from(max).unwrap_or(c_uint::MAX);
         // SAFETY: the first `count` headers point to live storage of the lengths they state.
@@ -189,6 +185,21 @@ impl ReceiveBuffers {
                 ptr::null_mut(),
             )
         };
+        self.note_received(received)
+    }
+
+    /// Prepares the headers for a call, which writes lengths into them and does not reset them.
+    fn reset_headers(&mut self) {
+        self.received = 0;
+        for header in &mut self.headers[..self.written] {
+            header.msg_hdr.msg_namelen = socklen_t::try_from(size_of::<sockaddr_un>()).unwrap_or(0);
+            header.msg_hdr.msg_controllen = self.control_len as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+    }
+
+    /// Notes what a call has returned: the number of messages, or -1 with errno.
+    fn note_received(&mut self, received: c_int) -> Result<usize> {
         // The call writes to the header at which it fails, too.
         let count = usize::try_from(received).unwrap_or(0);
         self.written = (count + 1).min(self.headers.len());
@@ -294,9 +305,30 @@ pub(crate) fn send<'m>(
     socket: BorrowedFd<'_>,
     messages: impl Iterator<Item = MessageToSend<'m>>,
 ) -> Result<usize> {
+    let sent = with_headers(messages, |headers, count| {
+        // SAFETY: the first `count` headers are initialised and point to slices that live until the
+        // call returns, of the lengths they state.
+        unsafe {
+            libc::syscall(
+                libc::SYS_sendmmsg,
+                socket.as_raw_fd(),
+                headers,
+                count,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        }
+    });
+    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+}
+
+/// Calls `call` with the headers of the first [`BATCH`] messages and their number.
+fn with_headers<'m, R>(
+    messages: impl Iterator<Item = MessageToSend<'m>>,
+    call: impl FnOnce(*mut mmsghdr, c_uint) -> R,
+) -> R {
     let mut vectors = [const { mem::MaybeUninit::<iovec>::uninit() }; BATCH];
     let mut headers = [const { mem::MaybeUninit::<mmsghdr>::uninit() }; BATCH];
-    let mut count = 0;
+    let mut count: c_uint = 0;
     for ((message, vector), slot) in messages.zip(&mut vectors).zip(&mut headers) {
         // The kernel only reads through these pointers.
         let vector = vector.write(iovec {
@@ -320,16 +352,184 @@ pub(crate) fn send<'m>(
         });
         count += 1;
     }
-    // SAFETY: the first `count` headers are initialised and point to slices that live until the
-    // call returns, of the lengths they state.
-    let sent = unsafe {
-        libc::syscall(
-            libc::SYS_sendmmsg,
-            socket.as_raw_fd(),
-            headers.as_mut_ptr(),
-            count,
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-        )
+    call(headers.as_mut_ptr().cast(), count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::ancillary::Control;
+    use crate::credentials::Credentials;
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    const CREDENTIALS: Credentials = Credentials {
+        pid: 1,
+        uid: 2,
+        gid: 3,
     };
-    Errno::result(sent).map(|sent| usize::try_from(sent).unwrap_or(0))
+
+    fn name(written: &str) -> SockAddr {
+        SockAddr::new(&Address::parse(written.as_bytes()).unwrap()).unwrap()
+    }
+
+    /// A message as the kernel delivers it.
+    #[derive(Clone, Copy)]
+    struct Delivered<'m> {
+        name: Option<&'m SockAddr>,
+        bytes: &'m [u8],
+        control: &'m [usize],
+        flags: c_int,
+    }
+
+    const BARE: Delivered<'_> = Delivered {
+        name: None,
+        bytes: b"",
+        control: &[],
+        flags: 0,
+    };
+
+    /// Copies bytes as the kernel does.
+    ///
+    /// # Safety
+    ///
+    /// Each pointer is that of a live value with so many bytes; null is permitted for 0 bytes.
+    unsafe fn copy<T>(to: *mut c_void, room: usize, from: *const T, len: usize) {
+        assert!(len <= room, "{len} bytes do not fit into {room}");
+        if len > 0 {
+            // SAFETY: the caller guarantees it.
+            unsafe { ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast(), len) };
+        }
+    }
+
+    /// Receives these messages: writes through the pointers of the headers what recvmmsg(2) writes.
+    #[allow(clippy::unnecessary_cast)] // The type of the length differs between C libraries.
+    fn receive(buffers: &mut ReceiveBuffers, messages: &[Delivered<'_>]) {
+        buffers.reset_headers();
+        let headers = buffers.headers.as_mut_ptr();
+        for (slot, message) in messages.iter().enumerate() {
+            // SAFETY: there are at least as many headers as messages.
+            let header = unsafe { &mut *headers.wrapping_add(slot) };
+            let hdr = &mut header.msg_hdr;
+            // SAFETY: each header has one vector.
+            let vector = unsafe { *hdr.msg_iov };
+            let (bytes, control) = (message.bytes, message.control);
+            let (from, name_len) = message
+                .name
+                .map_or((ptr::null(), 0), |name| (name.pointer(), name.len));
+            let len = bytes.len().min(vector.iov_len);
+            // SAFETY: the vector describes a live buffer.
+            unsafe { copy(vector.iov_base, vector.iov_len, bytes.as_ptr(), len) };
+            let room = hdr.msg_namelen as usize;
+            // SAFETY: the header describes a live name.
+            unsafe { copy(hdr.msg_name, room, from, name_len as usize) };
+            hdr.msg_namelen = name_len;
+            let (room, len) = (hdr.msg_controllen as usize, size_of_val(control));
+            // SAFETY: the header describes a live buffer for control data.
+            unsafe { copy(hdr.msg_control, room, control.as_ptr(), len) };
+            hdr.msg_controllen = len as _;
+            hdr.msg_flags = message.flags;
+            header.msg_len = c_uint::try_from(bytes.len()).unwrap();
+        }
+        let count = c_int::try_from(messages.len()).unwrap();
+        assert_eq!(buffers.note_received(count), Ok(messages.len()));
+    }
+
+    #[test]
+    fn each_message_is_read_from_the_buffers_of_its_header() {
+        let number = |number| NonZeroUsize::new(number).unwrap();
+        let mut buffers = ReceiveBuffers::new(number(3), number(5), 64).unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let control = Control::new(&[ours.as_fd()], Some(CREDENTIALS)).unwrap();
+        // The buffers own it from now on.
+        let _ = ours.into_raw_fd();
+        let (short, long) = (name("@a"), name(&"p".repeat(108)));
+        let messages = [
+            Delivered {
+                name: Some(&short),
+                bytes: b"bytes",
+                control: control.words(),
+                ..BARE
+            },
+            BARE,
+            Delivered {
+                name: Some(&long),
+                bytes: b"too long",
+                flags: libc::MSG_CTRUNC,
+                ..BARE
+            },
+        ];
+        receive(&mut buffers, &messages);
+        let read = buffers
+            .messages()
+            .map(|message| (message.sender().address(), message.bytes(), message.size()));
+        let unnamed = Address::Unnamed;
+        let expected = [
+            (short.address(), &b"bytes"[..], 5),
+            (unnamed, b"", 0),
+            (long.address(), b"too l", 8),
+        ];
+        assert_eq!(read.collect::<Vec<_>>(), expected);
+        assert!(buffers.take_control(1).is_none());
+        assert!(buffers.take_control(2).unwrap().truncated);
+        let taken = buffers.take_control(0).unwrap();
+        assert!(!taken.truncated && buffers.take_control(0).is_none());
+        assert_eq!(taken.credentials, Some(CREDENTIALS));
+        assert_eq!(taken.descriptors.len(), 1);
+        // The descriptor is the only one of its end, and closed with the control data.
+        drop(taken);
+        // read(2): Miri does not know recv(2).
+        let mut theirs = File::from(OwnedFd::from(theirs));
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+        // The lengths of the last call do not limit the next one.
+        for messages in [[messages[2], messages[2]], [BARE, messages[2]]] {
+            receive(&mut buffers, &messages);
+            assert_eq!(buffers.messages().count(), 2);
+            let last = buffers.messages().last().unwrap();
+            assert_eq!(last.sender().address(), long.address());
+        }
+    }
+
+    #[test]
+    #[allow(clippy::unnecessary_cast)] // The types of the lengths differ between C libraries.
+    fn each_header_points_to_the_parts_of_its_message() {
+        let to = name("@a");
+        let control = Control::new(&[], Some(CREDENTIALS)).unwrap();
+        let bytes: Vec<u8> = (0..=u8::MAX).collect();
+        let messages = bytes[..=BATCH].chunks(1).map(|bytes| MessageToSend {
+            bytes,
+            to: Some(&to).filter(|_| bytes[0] % 2 == 0),
+            control: if bytes[0] % 3 == 0 {
+                control.words()
+            } else {
+                &[]
+            },
+        });
+        let count = with_headers(messages.clone(), |headers, count| {
+            for (slot, message) in messages.take(count as usize).enumerate() {
+                // SAFETY: so many headers are initialised.
+                let header = unsafe { &*headers.wrapping_add(slot) }.msg_hdr;
+                // SAFETY: each header has one vector.
+                let vector = unsafe { *header.msg_iov };
+                let read = |from: *const c_void, len| {
+                    let mut bytes = vec![0_u8; len];
+                    // SAFETY: the header and its vector describe live parts of the message.
+                    unsafe { copy(bytes.as_mut_ptr().cast(), len, from, len) };
+                    bytes
+                };
+                assert_eq!(read(vector.iov_base, vector.iov_len), message.bytes);
+                let name = read(header.msg_name, header.msg_namelen as usize);
+                assert_eq!(name.ends_with(b"\0a"), message.to.is_some());
+                assert_eq!(name.len(), message.to.map_or(0, |_| to.len as usize));
+                let control = read(header.msg_control, header.msg_controllen as usize);
+                let words = message.control.iter().flat_map(|word| word.to_ne_bytes());
+                assert!(control.into_iter().eq(words));
+            }
+            count
+        });
+        assert_eq!(count as usize, BATCH);
+    }
 }
