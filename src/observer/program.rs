@@ -1,6 +1,7 @@
 //! The eBPF programs of an observer, in the kernel's instruction set (RFC 9669).
 
-use crate::sys::bpf::{Control, Instruction};
+use crate::sys::bpf::Instruction;
+use crate::sys::map_memory::Control;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The header of a record, before the bytes of the datagram.

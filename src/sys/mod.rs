@@ -4,6 +4,7 @@
 pub(crate) mod bpf;
 mod clock;
 mod control;
+pub(crate) mod map_memory;
 mod mmsg;
 mod sockaddr;
 mod status;
