@@ -183,7 +183,7 @@ mod tests {
         let mut texts = vec![String::new()];
         // Miri takes some 30 ms for each text. The scanner reads blocks of 64 bytes: behind 62 and 124 letters,
         // most of what follows lies across the end of a block.
-        let (most, step) = if cfg!(miri) { (1, 31) } else { (4, 1) };
+        let (most, step) = if cfg!(miri) { (1, 62) } else { (4, 1) };
         for _ in 0..most {
             let longer = |text: &String| pieces.map(|piece| format!("{text}{piece}"));
             texts = texts

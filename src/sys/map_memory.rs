@@ -92,7 +92,8 @@ impl Drop for Shared {
     }
 }
 
-/// The variables that the program and its observer share, in a [`MapKind::Value`](super::bpf::MapKind::Value) of [`Control::LEN`] bytes.
+/// The variables that the program and its observer share, in a [`MapKind::Value`](super::bpf::MapKind::Value) of
+/// [`Control::LEN`] bytes.
 #[derive(Debug)]
 pub(crate) struct Control(Shared);
 
@@ -117,7 +118,8 @@ impl Control {
     }
 }
 
-/// The reading end of a [`MapKind::Ring`](super::bpf::MapKind::Ring); Documentation/bpf/ringbuf.rst in the kernel's sources.
+/// The reading end of a [`MapKind::Ring`](super::bpf::MapKind::Ring); Documentation/bpf/ringbuf.rst in the kernel's
+/// sources.
 #[derive(Debug)]
 pub(crate) struct Ring {
     map: OwnedFd,
