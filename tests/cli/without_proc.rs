@@ -164,7 +164,9 @@ fn only_a_path_that_is_reached_through_proc_fails_because_of_it() {
     root!();
     let sandbox = Sandbox::new();
     let _peer = sandbox.bind("s");
-    let long = sandbox.long_path("missing");
+    let long = sandbox.long_path("s");
+    let _other = sandbox.bind("other");
+    fs::rename(sandbox.path("other"), &long).unwrap();
     let missing = "No such file or directory";
     let no_proc = "a path of more than 107 bytes is reached through /proc, which is not mounted";
     for (name, status, cause) in [("missing", 4, missing), (text(&long), 1, no_proc)] {
