@@ -263,6 +263,8 @@ mod tests {
         }
         // A space that is not reduced keeps its length.
         assert_eq!(space.within(2), space);
+        let longer = ControlSpace::Bytes(HEADER + 11);
+        assert_eq!(longer.within(2), longer);
         let none = ControlSpace::NoDescriptors;
         assert_eq!(none.within(0), none);
     }

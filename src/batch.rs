@@ -298,4 +298,63 @@ mod tests {
             datagram.ancillary.truncated = true;
         }
     }
+
+    fn receive(socket: &DatagramSocket, batch: &mut Batch) -> usize {
+        let remove = ReceiveMode::Remove;
+        socket.try_receive(batch, BATCH, remove).unwrap()
+    }
+
+    fn send(socket: &DatagramSocket, len: usize, count: usize) {
+        let bytes = vec![0; len];
+        let message = Outgoing {
+            bytes: &bytes,
+            ..Outgoing::default()
+        };
+        let messages = vec![message; count];
+        assert_eq!(socket.try_send(&messages).unwrap(), count);
+    }
+
+    #[test]
+    fn only_a_large_datagram_is_dropped_when_its_memory_is_given_back() {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, BATCH).unwrap();
+        for (len, kept) in [(1, 1), (64 << 10, 1), ((64 << 10) + 1, 0), (1, 1)] {
+            send(&theirs, len, 1);
+            assert_eq!(receive(&ours, &mut batch), 1);
+            batch.trim();
+            assert_eq!(batch.datagrams().count(), kept, "{len}");
+        }
+    }
+
+    #[test]
+    fn after_large_datagrams_fewer_are_received_at_once_until_small_ones_have_come() {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, BATCH).unwrap();
+        batch.expected = 1 << 20;
+        send(&theirs, 1, BATCH);
+        assert_eq!(receive(&ours, &mut batch), BURST >> 20);
+        while batch.expected > 1 {
+            let before = batch.expected;
+            send(&theirs, 1, 1);
+            assert!(receive(&ours, &mut batch) > 0);
+            assert!(batch.expected < before);
+        }
+        while receive(&ours, &mut batch) > 0 {}
+        send(&theirs, 1, BATCH);
+        assert_eq!(receive(&ours, &mut batch), BATCH);
+    }
+
+    #[test]
+    fn a_batch_has_been_empty_after_the_first_attempt_that_finds_nothing() {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let mut batch = Batch::new(&ours, ControlSpace::NoDescriptors, BATCH).unwrap();
+        send(&theirs, 1, 1);
+        for (count, emptied) in [(1, false), (0, true)] {
+            assert_eq!(receive(&ours, &mut batch), count);
+            assert_eq!(batch.has_been_empty(), emptied);
+        }
+        send(&theirs, 1, 1);
+        assert_eq!(receive(&ours, &mut batch), 1);
+        assert!(batch.has_been_empty());
+    }
 }

@@ -485,4 +485,23 @@ mod tests {
         let missing = Error::system("use", Subject::None, Errno::ENOENT);
         assert_eq!(io::Error::from(missing).kind(), io::ErrorKind::NotFound);
     }
+
+    #[test]
+    fn a_lack_of_room_without_a_wait_names_no_time() {
+        let zero = Some(Duration::ZERO);
+        let to = || Address::Abstract(b"x".into());
+        for (error, cause) in [
+            (Error::queue_full(to(), zero), "its queue is full"),
+            (
+                Error::send_buffer_full(to(), zero),
+                "the send buffer of this socket is full",
+            ),
+            (
+                Error::too_many_in_flight(to(), zero),
+                "too many descriptors are in flight",
+            ),
+        ] {
+            assert!(error.to_string().ends_with(cause), "{error}");
+        }
+    }
 }

@@ -106,6 +106,7 @@ mod tests {
             packet(&[memfd.try_clone().unwrap()]).unwrap().unwrap(),
             bytes
         );
+        assert_eq!(fcntl(&memfd, FcntlArg::F_GETFD), Ok(libc::FD_CLOEXEC));
         let mut file = File::from(memfd);
         assert!(file.write_all(b"x").is_err());
         assert!(file.set_len(1).is_err());

@@ -142,3 +142,78 @@ impl PeerWatch {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Returns a watch that watches the directory of this path, and would wait a second for other changes.
+    fn watch(path: &Path) -> PeerWatch {
+        let address = Address::Pathname(path.as_os_str().as_bytes().into());
+        let mut watch = PeerWatch::new(&address);
+        while watch.watched.is_none() {
+            assert!(watch.wait(Deadline::NEVER, &Wake::default()).unwrap());
+        }
+        watch.interval = Duration::from_secs(1);
+        watch
+    }
+
+    #[test]
+    fn events_of_the_directory_and_of_the_file_end_the_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("inner");
+        let (file, moved) = (inner.join("s"), directory.path().join("moved"));
+        let mode = |mode| fs::Permissions::from_mode(mode);
+        let changes: [(&str, &dyn Fn()); 5] = [
+            ("create", &|| fs::write(&file, "").unwrap()),
+            ("chmod", &|| {
+                fs::set_permissions(&file, mode(0o600)).unwrap()
+            }),
+            ("move to", &|| {
+                fs::write(&moved, "").unwrap();
+                fs::rename(&moved, &file).unwrap();
+            }),
+            ("move the directory", &|| {
+                fs::rename(&inner, &moved).unwrap()
+            }),
+            ("remove the directory", &|| {
+                fs::remove_dir_all(&inner).unwrap()
+            }),
+        ];
+        fs::create_dir(&inner).unwrap();
+        for (name, change) in changes {
+            fs::create_dir_all(&inner).unwrap();
+            let mut watch = watch(&file);
+            assert_eq!(watch.watched.as_ref(), Some(&inner));
+            change();
+            assert!(watch.wait(Deadline::NEVER, &Wake::default()).unwrap());
+            // The wait was not one of a second, after which the next one is longer.
+            let again = watch.watched.as_ref() != Some(&inner);
+            assert!(again || watch.interval == MIN_INTERVAL, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_directory_that_does_not_exist_is_waited_for_in_the_nearest_one_that_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("inner");
+        let mut watch = watch(&inner.join("s"));
+        assert_eq!(watch.watched.as_deref(), Some(directory.path()));
+        fs::create_dir(&inner).unwrap();
+        assert!(watch.wait(Deadline::NEVER, &Wake::default()).unwrap());
+        assert_eq!(watch.watched.as_deref(), Some(&*inner));
+    }
+
+    #[test]
+    fn only_the_first_pauses_are_short() {
+        let mut watch = PeerWatch::new(&Address::Abstract(b"x".into()));
+        for _ in 0..=QUICK_PAUSES {
+            assert_eq!(watch.interval, MIN_INTERVAL);
+            assert!(watch.wait(Deadline::NEVER, &Wake::default()).unwrap());
+        }
+        assert_eq!(watch.interval, MIN_INTERVAL * 2);
+    }
+}

@@ -145,4 +145,12 @@ mod tests {
         spin.waited(short, false);
         assert_eq!(spin.limit(Instant::now()), Duration::ZERO);
     }
+
+    #[test]
+    fn a_receiver_without_credit_tries_once() {
+        let mut spin = Spin::new();
+        assert_eq!(spin.tries(16), 16);
+        spin.spent(0, MOST_CREDIT + FREE);
+        assert_eq!(spin.tries(16), 1);
+    }
 }

@@ -498,3 +498,37 @@ impl Queue {
         expired
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::users::Users;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn attempts_without_room_are_ever_longer_apart_and_one_with_room_ends_that() {
+        let (server, client) = DatagramSocket::pair().unwrap();
+        let client = UnixDatagram::from(client);
+        client.set_nonblocking(true).unwrap();
+        let recipient = Recipient::new(Address::Unnamed, None, Users::of_this_process());
+        let mut answers = Answers::new(Growth::Forbidden);
+        while answers.waiting() == 0 {
+            answers.send(&server, recipient.clone(), b"1", &mut |_| {});
+        }
+        let queue = answers.waiting.get_mut(&recipient).unwrap();
+        queue.answers[0].deadline += Duration::from_secs(10_000);
+        let mut intervals = Vec::new();
+        for _ in 0..9 {
+            answers.next = Instant::now();
+            let left = answers.retry(&server, &mut |outcome| panic!("{outcome:?}"));
+            intervals.push(left.unwrap());
+        }
+        let expected = [2, 4, 8, 16, 32, 64, 128, 160, 160].map(|times: u32| INTERVAL.0 * times);
+        assert_eq!(intervals, expected);
+        while client.recv(&mut [0]).is_ok() {}
+        answers.next = Instant::now();
+        assert_eq!(answers.retry(&server, &mut |_| {}), None);
+        assert_eq!(answers.interval, INTERVAL.0);
+    }
+}

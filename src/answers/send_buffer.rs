@@ -257,13 +257,12 @@ mod tests {
     fn charged(len: usize) -> usize {
         let (one, _other) = DatagramSocket::pair().unwrap();
         sockopt::set_int(&one, SO_SNDBUF, 8 << 20).unwrap();
-        let bytes = vec![0; len];
-        let message = crate::outgoing::Outgoing {
-            bytes: &bytes,
-            ..Default::default()
-        };
-        assert_eq!(one.try_send(&[message]).unwrap(), 1);
-        usize::try_from(sockopt::unread(&one).unwrap()).unwrap()
+        send(&one, len);
+        unread(&one)
+    }
+
+    fn unread(socket: &DatagramSocket) -> usize {
+        usize::try_from(sockopt::unread(socket).unwrap()).unwrap()
     }
 
     #[test]
@@ -302,5 +301,140 @@ mod tests {
         // One that has read the last of them gets the next one at once.
         share.unread -= 1000;
         assert!(share.is_in_doubt(Instant::now()));
+    }
+
+    #[test]
+    fn each_answer_that_was_read_halves_the_doubt_down_to_the_first() {
+        let now = Instant::now();
+        let mut share = Share::default();
+        let mut intervals = Vec::new();
+        for read in [false, false, false, true, true, true, true, true] {
+            share.exceed(now);
+            intervals.push(share.doubt.unwrap().interval);
+            share.unread += if read { 0 } else { 1000 };
+        }
+        let expected = [1, 2, 4, 8, 4, 2, 1, 1].map(|times: u32| FIRST_DOUBT * times);
+        assert_eq!(intervals, expected);
+    }
+
+    fn client(name: &'static [u8]) -> Recipient {
+        let address = crate::address::Address::Abstract(name.into());
+        Recipient::new(address, None, crate::users::Users::of_this_process())
+    }
+
+    fn send(socket: &DatagramSocket, len: usize) {
+        let bytes = vec![0; len];
+        let message = crate::outgoing::Outgoing {
+            bytes: &bytes,
+            ..Default::default()
+        };
+        assert_eq!(socket.try_send(&[message]).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_could_not_be_sent_does_not_count() {
+        let client = client(b"1");
+        let mut buffer = SendBuffer::new(Growth::Forbidden);
+        for len in [100, 3000, 20_000] {
+            buffer.add(&client, len);
+        }
+        let counted = charge(100) + charge(3000);
+        buffer.take_back(&client, 20_000);
+        assert_eq!((buffer.total, buffer.unread(&client)), (counted, counted));
+    }
+
+    #[test]
+    fn the_first_answer_to_a_client_raises_no_doubt_however_long_it_is() {
+        let client = client(b"1");
+        let mut buffer = SendBuffer::new(Growth::Forbidden);
+        buffer.add(&client, 100_000);
+        assert!(buffer.shares[&client].doubt.is_none());
+        buffer.add(&client, 100_000);
+        assert!(buffer.shares[&client].doubt.is_some());
+    }
+
+    #[test]
+    fn a_client_that_has_read_everything_is_forgotten() {
+        let ((socket, _peer), client) = (DatagramSocket::pair().unwrap(), client(b"1"));
+        let mut buffer = SendBuffer::new(Growth::Forbidden);
+        buffer.add(&client, 100);
+        buffer.update(&socket);
+        assert!(buffer.shares.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_that_must_not_grow_takes_an_answer_that_is_larger_only_while_it_is_empty() {
+        let ((socket, _peer), client) = (DatagramSocket::pair().unwrap(), client(b"1"));
+        let size = socket.send_buffer_size().unwrap();
+        let mut buffer = SendBuffer::new(Growth::Forbidden);
+        assert!(buffer.permits(&socket, &client, size));
+        send(&socket, 0);
+        assert!(!buffer.permits(&socket, &client, size));
+        // Less than what is free, and more than a share.
+        assert!(buffer.permits(&socket, &client, size / 2));
+        assert_eq!(socket.send_buffer_size().unwrap(), size);
+    }
+
+    /// Returns whether this process may enlarge a buffer to any size.
+    fn may_grow() -> bool {
+        let (socket, _peer) = DatagramSocket::pair().unwrap();
+        let may = sockopt::set_int(&socket, SO_SNDBUFFORCE, 8 << 20).is_ok();
+        let forbidden = std::env::var_os("UDGRAM_FORBID_SKIPS").is_some_and(|value| value == "1");
+        assert!(
+            may || !forbidden,
+            "skips are forbidden: this needs CAP_NET_ADMIN"
+        );
+        may
+    }
+
+    /// Returns whether the size is as wanted: the kernel halves and doubles it.
+    fn has_grown_to(buffer: &SendBuffer, wanted: usize) -> bool {
+        buffer.size == wanted / 2 * 2
+    }
+
+    #[test]
+    fn a_buffer_grows_for_several_answers_of_a_new_client_beside_what_is_unread() {
+        if !may_grow() {
+            return;
+        }
+        let (socket, _peer) = DatagramSocket::pair().unwrap();
+        let [client, other] = [b"1", b"2"].map(|name| client(name));
+        let mut buffer = SendBuffer::new(Growth::Allowed);
+        send(&socket, 5000);
+        assert!(buffer.permits(&socket, &client, 1 << 20));
+        let unread = unread(&socket);
+        assert!(has_grown_to(&buffer, unread + 8 * charge(1 << 20)));
+        assert!(unread > 5000);
+        // Another one's answers are unread, too.
+        buffer.add(&other, 100);
+        send(&socket, 100);
+        send(&socket, 5000);
+        let len = 4 << 20;
+        assert!(buffer.permits(&socket, &client, len));
+        assert!(buffer.total > 0 && buffer.rest > 0);
+        assert!(has_grown_to(
+            &buffer,
+            buffer.total + buffer.rest + 8 * charge(len)
+        ));
+    }
+
+    #[test]
+    fn a_buffer_grows_for_an_answer_to_a_client_with_unread_ones() {
+        if !may_grow() {
+            return;
+        }
+        let ((socket, _peer), client) = (DatagramSocket::pair().unwrap(), client(b"1"));
+        let mut buffer = SendBuffer::new(Growth::Allowed);
+        for _ in 0..2 {
+            send(&socket, 1000);
+        }
+        buffer.add(&client, 1000);
+        let len = 4 << 20;
+        assert!(buffer.permits(&socket, &client, len));
+        assert!(buffer.total > 0 && buffer.rest > 0);
+        assert!(has_grown_to(
+            &buffer,
+            buffer.total + buffer.rest + 4 * charge(len)
+        ));
     }
 }

@@ -65,4 +65,16 @@ mod tests {
     fn a_time_after_2038_is_a_number_of_nanoseconds() {
         assert_eq!(nanoseconds(1_i64 << 31, 5_i64), 2_147_483_648_000_000_005);
     }
+
+    #[test]
+    fn the_offset_of_a_clock_added_to_its_time_is_the_real_time() {
+        let hour = 3_600_000_000_000;
+        let offset = realtime_offset(libc::CLOCK_MONOTONIC).unwrap();
+        let real = offset + read(libc::CLOCK_MONOTONIC).unwrap();
+        let now = read(libc::CLOCK_REALTIME).unwrap();
+        assert!(
+            (now - hour..now + hour).contains(&real),
+            "{real}, not {now}"
+        );
+    }
 }

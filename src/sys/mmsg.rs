@@ -533,3 +533,29 @@ mod tests {
         assert_eq!(count as usize, BATCH);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_given_back_is_that_beyond_the_kept_bytes_of_each_slot() {
+        const SLOT: usize = 200_000;
+        const KEEP: usize = 10_000;
+        /// Memory is given back in units of this size.
+        const PAGE: usize = 64 << 10;
+        let slots = NonZeroUsize::new(3).unwrap();
+        let mut buffers = ReceiveBuffers::new(slots, SLOT.try_into().unwrap(), 0).unwrap();
+        let start = buffers.data.at(0).cast::<u8>();
+        // SAFETY: the mapping has this length, and nothing else refers to it.
+        unsafe { start.write_bytes(1, 3 * SLOT) };
+        buffers.trim(KEEP);
+        let bytes = buffers.data.bytes();
+        for slot in 0..3 {
+            let slot = &bytes[slot * SLOT..][..SLOT];
+            assert!(slot[..KEEP].iter().all(|byte| *byte == 1));
+            let kept = slot.iter().filter(|byte| **byte == 1).count();
+            assert!(kept < KEEP + 2 * PAGE, "{kept}");
+        }
+    }
+}

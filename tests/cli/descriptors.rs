@@ -337,6 +337,21 @@ fn descriptors_beyond_the_limit_of_open_files_are_reported_as_truncated() {
 }
 
 #[test]
+fn descriptors_within_the_limit_of_open_files_are_all_received() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["recv", "-e", "s"])
+        .descriptor_limit(64)
+        .start();
+    running.wait_bound("s");
+    let sender = UnixDatagram::unbound().unwrap();
+    send_descriptors(&sender, &sandbox.path("s"), b"1", &[sender.as_fd(); 20]);
+    let envelope: serde_json::Value = serde_json::from_str(&running.finish().one_line()).unwrap();
+    assert_eq!(envelope["fds"].as_array().unwrap().len(), 20);
+    assert_eq!(envelope.get("ancillary_truncated"), None);
+}
+
+#[test]
 fn ancillary_bufsize_without_effect_is_a_usage_error() {
     let sandbox = Sandbox::new();
     sandbox

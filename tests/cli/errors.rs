@@ -3,13 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
-use crate::harness::{Sandbox, close, peer, root, text};
+use crate::harness::{Sandbox, at, bind_abstract, close, peer, root, text};
 
 #[test]
 fn a_missing_peer_is_status_four() {
     let sandbox = Sandbox::new();
     let absolute = sandbox.path("missing");
-    for name in ["missing", "no/such/dir", text(&absolute)] {
+    let long = sandbox.long_path("missing");
+    for name in ["missing", "no/such/dir", text(&absolute), text(&long)] {
         sandbox.udgram(["send", name, "1"]).run().fails(
             4,
             format!("udgram: cannot connect to '{name}': No such file or directory"),
@@ -41,6 +42,23 @@ fn an_abstract_name_that_is_not_bound_is_status_four() {
         format!(
             "udgram: cannot connect to '{address}': Connection refused (hint: no datagram socket has \
              this abstract name in this network namespace)"
+        ),
+    );
+}
+
+#[test]
+fn an_abstract_name_that_is_bound_with_padding_is_in_the_hint() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let mut padded = name.clone().into_bytes();
+    padded.resize(107, 0);
+    let _peer = bind_abstract(&padded);
+    let shown = format!("'@{name}{}'", "\\0".repeat(107 - name.len()));
+    sandbox.udgram(["send", &at(&name), "1"]).run().fails(
+        4,
+        format!(
+            "udgram: cannot connect to '@{name}': Connection refused (hint: that name padded with NULs to \
+             108 bytes is bound: {shown})"
         ),
     );
 }
@@ -286,10 +304,12 @@ fn an_abstract_name_of_a_stream_socket_is_status_one() {
     );
     let mut owner = sandbox.python(&script).stdin_open().start();
     assert_eq!(owner.line(), "bound");
-    sandbox
-        .udgram(["send", &format!("@{name}"), "1"])
-        .run()
-        .refuses(1, &["stream socket"]);
+    sandbox.udgram(["send", &at(&name), "1"]).run().fails(
+        1,
+        format!(
+            "udgram: cannot connect to '@{name}': it is a stream socket, not a datagram socket"
+        ),
+    );
 }
 
 #[test]

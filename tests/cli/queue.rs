@@ -104,6 +104,26 @@ fn the_lack_of_a_descriptor_is_the_cause_of_a_socket_that_is_not_made() {
 }
 
 #[test]
+fn with_a_network_namespace_but_no_right_to_its_limits_the_message_says_so() {
+    root!();
+    let sandbox = Sandbox::new();
+    let other = (system_limit() + 1).to_string();
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let capability = ["--inh-caps=+sys_admin", "--ambient-caps=+sys_admin"];
+    fs::set_permissions(sandbox.dir(), fs::Permissions::from_mode(0o777)).unwrap();
+    sandbox
+        .command("setpriv", user)
+        .args(capability)
+        .args(["udgram", "recv", "--queue", &other, "s"])
+        .run()
+        .fails(
+            1,
+            "udgram: cannot make a socket with its own queue limit: writing \
+             /proc/sys/net/unix/max_dgram_qlen needs CAP_NET_ADMIN",
+        );
+}
+
+#[test]
 fn without_privileges_the_message_names_the_one_that_is_missing() {
     root!();
     let sandbox = Sandbox::new();

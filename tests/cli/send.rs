@@ -1,5 +1,6 @@
 //! `udgram send`: one packet, one datagram.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Peer, Sandbox, root, text};
@@ -322,6 +323,47 @@ fn a_full_queue_is_waited_for() {
     }
     running.finish().succeeds("");
     peer.has_nothing_more();
+}
+
+#[test]
+fn a_datagram_that_is_longer_than_the_send_buffer_may_be_fails_with_the_longest_that_is_sent() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    std::fs::set_permissions(sandbox.path("s"), PermissionsExt::from_mode(0o666)).unwrap();
+    let limit = std::fs::read_to_string("/proc/sys/net/core/wmem_max").unwrap();
+    // The kernel doubles the size, and needs 32 bytes of it.
+    let most = limit.trim().parse::<usize>().unwrap() * 2 - 32;
+    let len = most + 1;
+    sandbox
+        .udgram_as(65534, ["send", "-p", "text", "s"])
+        .stdin("x".repeat(len))
+        .run()
+        .fails(
+            1,
+            format!(
+                "udgram: cannot send to 's': a datagram of {len} bytes is too long, this \
+                 socket sends {most} at most (hint: net.core.wmem_max limits SO_SNDBUF, except for \
+                 root; pass a file or a memfd with --fd instead)"
+            ),
+        );
+}
+
+#[test]
+fn a_datagram_that_the_kernel_cannot_carry_is_not_taken_for_one_that_the_buffer_cannot() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    let message = "udgram: cannot send to 's': a datagram of 5000000 bytes is too long for the kernel, \
+                   which carries about 4 MiB (hint: pass a file or a memfd with --fd instead)";
+    // The first send buffer holds exactly this datagram: the kernel doubles the size, and needs 32 bytes of it.
+    for size in ["2500016", "1000000"] {
+        sandbox
+            .udgram(["send", "-p", "text", "-o", &format!("sndbuf={size}"), "s"])
+            .stdin("x".repeat(5_000_000))
+            .run()
+            .fails(1, message);
+    }
 }
 
 #[test]

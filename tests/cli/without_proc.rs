@@ -158,3 +158,27 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         .collect();
     assert_eq!(kinds, ["memfd", "file", "dir", "pidfd", "unknown"]);
 }
+
+#[test]
+fn only_a_path_that_is_reached_through_proc_fails_because_of_it() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    let long = sandbox.long_path("s");
+    let _other = sandbox.bind("other");
+    fs::rename(sandbox.path("other"), &long).unwrap();
+    let missing = "No such file or directory";
+    let no_proc = "a path of more than 107 bytes is reached through /proc, which is not mounted";
+    for (name, status, cause) in [("missing", 4, missing), (text(&long), 1, no_proc)] {
+        without_proc(&sandbox, &format!("exec udgram send {name} 1"))
+            .run()
+            .fails(
+                status,
+                format!("udgram: cannot connect to '{name}': {cause}"),
+            );
+        without_proc(&sandbox, "exec udgram send --envelope s")
+            .stdin(format!("{{\"to\":\"{name}\",\"packet\":1}}\n"))
+            .run()
+            .fails(status, format!("udgram: cannot send to '{name}': {cause}"));
+    }
+}

@@ -285,6 +285,7 @@ fn closing_twice_is_fine_and_every_call_after_it_fails_with_closed() {
     under_every_runtime(async |_| {
         let (client, peer) = pair();
         peer.send_packet("never received").await.unwrap();
+        assert!(!client.is_closed());
         let alone = nobody_forks();
         client.close();
         client.close();

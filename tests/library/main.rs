@@ -20,6 +20,7 @@ mod peer;
 mod request;
 mod sequences;
 mod server;
+mod waiting;
 
 use forking::nobody_forks;
 use nix::fcntl::OFlag;

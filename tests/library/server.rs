@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 
 use crate::{named_socket, nobody_forks, within_limit};
+use nix::libc;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -537,4 +538,28 @@ fn a_client_whose_file_belongs_to_another_user_than_its_packet_is_not_answered()
         assert_eq!(noted, [Noted::Undelivered(own, 1, Reason::Untrusted)]);
         assert_eq!(client.recv_packet(None).unwrap(), "own");
     });
+}
+
+#[test]
+fn the_descriptors_by_which_a_server_and_a_client_are_stopped_close_on_exec() {
+    let (server, address) = bound(Text);
+    let client = UnixDatagramClient::connect(&address, Text).unwrap();
+    let mut events = 0;
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let path = entry.unwrap().path();
+        // Another test may close it meanwhile.
+        let is_event = std::fs::read_link(&path)
+            .is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]");
+        let number = path.file_name().unwrap().to_str().unwrap();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
+        let Some(info) = info.ok().filter(|_| is_event) else {
+            continue;
+        };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        assert_eq!(flags & libc::O_CLOEXEC, libc::O_CLOEXEC, "{info}");
+        events += 1;
+    }
+    assert!(events >= 3, "{events}");
+    drop((server, client));
 }
