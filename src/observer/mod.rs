@@ -510,33 +510,34 @@ fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subjec
     if sockopt::get_int(socket, libc::SO_LOCK_FILTER).is_ok_and(|locked| locked != 0) {
         return Err(failed(Errno::EPERM));
     }
-    match filter_of(socket).map_err(failed)? {
-        Filter::None => return Ok(()),
-        Filter::Classic(len) => {
-            let cause = format!("it has a filter already, of {len} instructions");
-            return refuse(Errno::EEXIST, cause);
-        }
-        Filter::Extended => {}
-    }
-    let mut other = other_observer(identity);
     let until = Deadline::after(Some(OTHER_TIMEOUT));
-    while other == Ok(Some(Other::Running)) && !until.passed() {
-        std::thread::sleep(BATCH_INTERVAL);
-        other = other_observer(identity);
-    }
-    match other {
-        Ok(Some(Other::Gone)) => Ok(()),
-        Ok(Some(Other::Running)) => Err(observed_already(subject)),
-        foreign => refuse(
-            Errno::EEXIST,
-            "it has a filter already, an eBPF program".to_owned(),
-        )
-        .map_err(|error| match foreign {
+    loop {
+        match filter_of(socket).map_err(failed)? {
+            Filter::None => return Ok(()),
+            Filter::Classic(len) => {
+                let cause = format!("it has a filter already, of {len} instructions");
+                return refuse(Errno::EEXIST, cause);
+            }
+            Filter::Extended => {}
+        }
+        let foreign = match other_observer(identity) {
+            Ok(Some(Other::Gone)) => return Ok(()),
+            Ok(Some(Other::Running)) if until.passed() => return Err(observed_already(subject)),
+            Ok(Some(Other::Running)) => {
+                std::thread::sleep(BATCH_INTERVAL);
+                continue;
+            }
+            // Another observer has ended since, and has removed its filter.
+            _ if filter_of(socket) == Ok(Filter::None) => return Ok(()),
+            foreign => foreign,
+        };
+        let cause = "it has a filter already, an eBPF program".to_owned();
+        return refuse(Errno::EEXIST, cause).map_err(|error| match foreign {
             Err(_) => error.with_hint(
                 "finding out whether it remains after an observer was killed needs CAP_SYS_ADMIN",
             ),
             Ok(_) => error,
-        }),
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, peer, root};
+use crate::harness::{Peer, Sandbox, peer, root, text};
 use crate::running::{Running, Watch};
 
 /// Starts `recv` and waits until it is bound to `s`.
@@ -130,6 +130,87 @@ fn a_missing_directory_is_named() {
         .udgram(["recv", "no/s"])
         .run()
         .refuses(1, &["'no/s'", "No such file or directory"]);
+}
+
+#[test]
+fn a_path_that_can_only_be_a_directory_is_refused_as_one() {
+    let sandbox = Sandbox::new();
+    for name in ["s/", "s/.", ".", "..", "/"] {
+        sandbox
+            .udgram(["recv", name])
+            .run()
+            .fails(1, format!("udgram: cannot bind '{name}': Is a directory"));
+    }
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn paths_and_names_about_as_long_as_the_kernel_takes_are_bound_and_removed() {
+    let sandbox = Sandbox::new();
+    let directory = sandbox.dir().join("d".repeat(80));
+    fs::create_dir(&directory).unwrap();
+    let rest = |len: usize| "n".repeat(len - text(&directory).len() - 1);
+    // A file name of more than 82 bytes in a path of more than 107 needs a second link.
+    for (name, files) in [
+        (rest(106), 1),
+        (rest(107), 1),
+        (rest(108), 1),
+        (rest(109), 1),
+        ("n".repeat(81), 1),
+        ("n".repeat(82), 1),
+        ("n".repeat(83), 2),
+        ("n".repeat(255), 2),
+    ] {
+        let path = directory.join(&name);
+        let listen = sandbox.listen(["-n", "1", text(&path)]);
+        let there = fs::read_dir(&directory).unwrap().count();
+        assert_eq!(there, files, "{name}");
+        sandbox
+            .udgram(["send", text(&path), "1"])
+            .run()
+            .succeeds("");
+        listen.finish().succeeds("1\n");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_working_directory_that_was_removed_is_missing() {
+    let sandbox = Sandbox::new();
+    let long = "n".repeat(120);
+    for name in ["s", &long] {
+        sandbox.directory("gone");
+        sandbox
+            .shell(&format!("cd gone; rmdir ../gone; exec udgram recv {name}"))
+            .run()
+            .fails(
+                1,
+                format!("udgram: cannot bind '{name}': No such file or directory"),
+            );
+    }
+}
+
+#[test]
+fn a_bound_socket_that_cannot_be_used_for_want_of_descriptors_leaves_no_file() {
+    let sandbox = Sandbox::new();
+    let mut refused = 0;
+    for limit in 4..=16 {
+        let outcome = sandbox
+            .udgram(["recv", "-t", "0", "s"])
+            .descriptor_limit(limit)
+            .run();
+        if outcome.code() == Some(124) {
+            outcome.fails(
+                124,
+                "udgram: cannot receive on 's': no packet came within 0s",
+            );
+        } else {
+            refused += 1;
+            outcome.refuses(1, &["udgram: cannot ", ": Too many open files"]);
+        }
+        assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0, "{limit}");
+    }
+    assert!((1..13).contains(&refused), "{refused}");
 }
 
 #[test]

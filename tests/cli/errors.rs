@@ -74,20 +74,65 @@ fn a_file_that_is_not_a_socket_is_status_one_and_named() {
         ("dir", "directory"),
         ("fifo", "FIFO"),
     ] {
-        sandbox
-            .udgram(["send", name, "1"])
-            .run()
-            .refuses(1, &[&format!("cannot connect to '{name}'"), kind]);
+        sandbox.udgram(["send", name, "1"]).run().fails(
+            1,
+            format!("udgram: cannot connect to '{name}': it is a {kind}, not a socket"),
+        );
     }
+}
+
+#[test]
+fn a_missing_peer_with_a_path_too_long_for_the_kernel_is_status_four() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.long_path("missing");
+    sandbox.udgram(["send", text(&path), "1"]).run().fails(
+        4,
+        format!(
+            "udgram: cannot connect to '{}': No such file or directory",
+            path.display()
+        ),
+    );
+}
+
+#[test]
+fn an_abstract_name_that_is_bound_with_padding_is_named_in_the_hint() {
+    let sandbox = Sandbox::new();
+    let name = sandbox.unique();
+    let padding = 107 - name.len();
+    let _padded = bind_abstract(name.clone() + &"\0".repeat(padding));
+    sandbox
+        .udgram(["send", &format!("@{name}"), "1"])
+        .run()
+        .fails(
+            4,
+            format!(
+                "udgram: cannot connect to '@{name}': Connection refused (hint: that name padded with \
+                 NULs to 108 bytes is bound: '@{name}{}')",
+                "\\0".repeat(padding)
+            ),
+        );
+    // The padding of a name of 107 bytes is part of it.
+    let full = "x".repeat(107 - name.len()) + &name;
+    sandbox
+        .udgram(["send", &format!("@{full}"), "1"])
+        .run()
+        .fails(
+            4,
+            format!(
+                "udgram: cannot connect to '@{full}': Connection refused (hint: no datagram socket has \
+                 this abstract name in this network namespace)"
+            ),
+        );
 }
 
 #[test]
 fn a_stream_socket_is_status_one_with_a_hint() {
     let sandbox = Sandbox::new();
     let _listener = UnixListener::bind(sandbox.path("s")).unwrap();
-    sandbox.udgram(["send", "s", "1"]).run().refuses(
+    sandbox.udgram(["send", "s", "1"]).run().fails(
         1,
-        &["cannot connect to 's'", "wrong type", "(hint: ", "stream"],
+        "udgram: cannot connect to 's': Protocol wrong type for socket (hint: it is a stream socket, \
+         not a datagram socket)",
     );
 }
 
@@ -106,10 +151,11 @@ fn a_seqpacket_socket_is_status_one_and_not_called_a_stream_socket() {
         .start();
     let mut owner = owner;
     assert_eq!(owner.line(), "bound");
-    sandbox
-        .udgram(["send", "s", "1"])
-        .run()
-        .refuses(1, &["cannot connect to 's'", "seqpacket"]);
+    sandbox.udgram(["send", "s", "1"]).run().fails(
+        1,
+        "udgram: cannot connect to 's': Protocol wrong type for socket (hint: it is a seqpacket \
+             socket, not a datagram socket)",
+    );
     owner.finish().succeeds("bound\n");
 }
 
@@ -119,14 +165,10 @@ fn a_file_without_permission_is_status_one_with_the_file_and_its_mode() {
     let sandbox = Sandbox::new();
     let _peer = sandbox.bind("s");
     std::fs::set_permissions(sandbox.path("s"), PermissionsExt::from_mode(0o640)).unwrap();
-    sandbox.udgram_as(65534, ["send", "s", "1"]).run().refuses(
+    sandbox.udgram_as(65534, ["send", "s", "1"]).run().fails(
         1,
-        &[
-            "cannot connect to 's'",
-            "Permission denied",
-            "(hint: ",
-            "640",
-        ],
+        "udgram: cannot connect to 's': Permission denied (hint: 's' has mode 0640 and belongs to \
+         0:0; sending needs write permission)",
     );
 }
 
@@ -140,15 +182,51 @@ fn a_directory_without_permission_is_named_in_the_hint() {
     sandbox
         .udgram_as(65534, ["send", "closed/s", "1"])
         .run()
-        .refuses(
+        .fails(
             1,
-            &[
-                "cannot connect to 'closed/s'",
-                "Permission denied",
-                "(hint: ",
-                "closed",
-                "700",
-            ],
+            "udgram: cannot connect to 'closed/s': Permission denied (hint: 'closed' has mode 0700 \
+             and belongs to 0:0; it must be searchable)",
+        );
+}
+
+#[test]
+fn a_directory_without_write_permission_is_named_as_any_other_file() {
+    root!();
+    let sandbox = Sandbox::new();
+    let dir = sandbox.directory("dir");
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o555)).unwrap();
+    sandbox.udgram_as(65534, ["send", "dir", "1"]).run().fails(
+        1,
+        "udgram: cannot connect to 'dir': Permission denied (hint: 'dir' has mode 0555 and belongs to \
+         0:0; sending needs write permission)",
+    );
+}
+
+#[test]
+fn sockets_of_two_file_systems_with_the_same_inode_number_are_distinguished() {
+    root!();
+    peer!("python3", "unshare", "mount");
+    let sandbox = Sandbox::new();
+    sandbox.directory("a");
+    sandbox.directory("b");
+    let script = "
+import os, socket, subprocess, sys
+a, b = [socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+a.bind('a/s')
+b.bind('b/s')
+assert os.stat('a/s').st_ino == os.stat('b/s').st_ino
+a.connect('b/s')
+sys.exit(subprocess.run(['udgram', 'send', 'a/s', '1']).returncode)
+";
+    let mount = "mount -t tmpfs none a && mount -t tmpfs none b && exec \"$@\"";
+    sandbox
+        .command("unshare", ["-m", "sh", "-c", mount, "sh"])
+        .args(["python3", "-c", script])
+        .run()
+        .fails(
+            1,
+            "udgram: cannot connect to 'a/s': Operation not permitted (hint: that socket is connected \
+             to another peer and takes datagrams from it alone)",
         );
 }
 

@@ -221,6 +221,56 @@ fn a_signal_to_the_process_group_reaches_the_command_once() {
 }
 
 #[test]
+fn of_two_signals_of_a_number_the_one_that_is_not_for_the_process_group_is_passed_on() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    let number = libc::SIGRTMIN() + 1;
+    let (group, own) = (-running.pid(), running.pid());
+    let to_group = || sys::signal(group, number);
+    let to_udgram = || sys::signal_with_value(own, number, 7);
+    // udgram is held, so that it gets all of them at the same time.
+    let orders: [&[&dyn Fn()]; 3] = [
+        &[&to_group, &to_udgram],
+        &[&to_udgram, &to_group],
+        &[&to_group, &to_udgram, &to_group, &to_udgram],
+    ];
+    for order in orders {
+        running.signal(Signal::SIGSTOP);
+        for send in order {
+            send();
+        }
+        let half = order.len() / 2;
+        for _ in 0..half {
+            assert_eq!(running.line(), format!("{number} "));
+        }
+        running.signal(Signal::SIGCONT);
+        assert_eq!(running.line(), format!("{} ", libc::SIGCONT));
+        for _ in 0..half {
+            assert_eq!(running.line(), format!("{number} 7"));
+        }
+    }
+    assert_eq!(printed_signals(running).len(), 11);
+}
+
+#[test]
+fn a_signal_that_follows_one_to_the_process_group_is_passed_on() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut running = prints_signals(&sandbox);
+    // A signal that is pending twice arrives twice.
+    let number = libc::SIGRTMIN() + 1;
+    let line = format!("{number} ");
+    for _ in 0..5 {
+        sys::signal(-running.pid(), number);
+        assert_eq!(running.line(), line);
+        sys::signal(running.pid(), number);
+        assert_eq!(running.line(), line);
+    }
+    assert_eq!(printed_signals(running), vec![line; 10]);
+}
+
+#[test]
 fn a_signal_to_each_process_of_a_cgroup_reaches_the_command_once() {
     peer!("python3");
     let sandbox = Sandbox::new();

@@ -101,6 +101,22 @@ fn an_object_that_is_no_list_of_fields_is_refused_with_its_column() {
             r#"{"A":[1,300]}"#,
             "column 9: expected a byte, from 0 to 255",
         ),
+        (
+            r#"{"A":[]}"#,
+            "column 6: expected an array that is not empty",
+        ),
+        (
+            r#"{"A":["1",[]]}"#,
+            "column 11: expected an array that is not empty",
+        ),
+        (
+            r#"{"A":["1",2]}"#,
+            "column 11: expected a string or an array of bytes",
+        ),
+        (
+            r#"{"A":[1,"2"]}"#,
+            "column 9: expected a byte, from 0 to 255",
+        ),
         (r#"["A"]"#, "column 1: expected an object of fields"),
         ("{}", "column 1: expected at least one field"),
     ] {

@@ -254,6 +254,102 @@ fn a_socket_whose_file_is_removed_is_printed_with_status_4() {
 }
 
 #[test]
+fn a_removed_socket_with_a_relative_name_is_found_by_its_owners_working_directory() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let (owner, number) = holder(&sandbox, &[], "s");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let uid = nix::unistd::geteuid();
+    let line = format!(
+        "{{\"address\":\"s\",\"owners\":[{{\"pid\":{},\"comm\":\"python3\",\"fd\":{number},\"uid\":{uid}}}],\
+         \"clients\":0,\"blocked\":0}}\n",
+        owner.pid()
+    );
+    let absolute = sandbox.path("s");
+    for name in ["s", "./s", text(&absolute)] {
+        let outcome = sandbox.udgram(["ls", name]).run().ends(4, &line);
+        outcome.says(format!("udgram: no socket is bound to '{name}'"));
+    }
+    owner.finish().succeeds("3\n");
+}
+
+#[test]
+fn the_state_of_a_relative_name_is_unknown_once_its_owner_has_another_working_directory() {
+    root!();
+    peer!("python3", "unshare");
+    let sandbox = Sandbox::new();
+    sandbox.directory("empty");
+    sandbox.directory("other");
+    sandbox.file("other/s", "");
+    let script = "
+import os, socket, subprocess
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind('s')
+print(os.getpid(), flush=True)
+for directory in ['.', 'empty', '../other']:
+    os.chdir(directory)
+    subprocess.run(['udgram', 'ls'], check=True)
+";
+    let mut lines = sandbox
+        .command("unshare", ["-n", "python3", "-c", script])
+        .run()
+        .lines();
+    let pid = lines.remove(0);
+    let owners = format!(
+        "\"owners\":[{{\"pid\":{pid},\"comm\":\"python3\",\"fd\":3,\"uid\":0}}],\"clients\":0"
+    );
+    let unknown = format!("{{\"address\":\"s\",{owners},\"blocked\":0}}");
+    assert_eq!(
+        lines,
+        [
+            format!(
+                "{{\"address\":\"{}\",\"state\":\"live\",{owners},\"full\":false,\"blocked\":0}}",
+                sandbox.path("s").display()
+            ),
+            unknown.clone(),
+            unknown,
+        ]
+    );
+}
+
+#[test]
+fn a_socket_on_a_file_system_that_numbers_its_files_differently_is_live() {
+    root!();
+    peer!("python3", "unshare", "mount");
+    let sandbox = Sandbox::new();
+    for name in ["lower", "upper", "overlay"] {
+        sandbox.directory(name);
+    }
+    // Its two layers are on different file systems, so stat(2) returns other device numbers than sock_diag(7).
+    let mount = "
+mount -t tmpfs none lower && mount -t tmpfs none upper && mkdir upper/files upper/work &&
+mount -t overlay none -o lowerdir=lower,upperdir=upper/files,workdir=upper/work overlay &&
+exec \"$@\"";
+    let script = "
+import os, socket, subprocess, sys
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind(os.path.abspath('overlay/s'))
+print(os.getpid(), flush=True)
+sys.exit(subprocess.run(['udgram', 'ls']).returncode)
+";
+    let mut lines = sandbox
+        .command("unshare", ["-mn", "sh", "-c", mount, "sh"])
+        .args(["python3", "-c", script])
+        .run()
+        .lines();
+    let pid = lines.remove(0);
+    assert_eq!(
+        lines,
+        [format!(
+            "{{\"address\":\"{}\",\"state\":\"live\",\
+             \"owners\":[{{\"pid\":{pid},\"comm\":\"python3\",\"fd\":3,\"uid\":0}}],\
+             \"clients\":0,\"full\":false,\"blocked\":0}}",
+            sandbox.path("overlay/s").display()
+        )]
+    );
+}
+
+#[test]
 fn a_socket_file_that_no_socket_is_bound_to_is_stale() {
     let sandbox = Sandbox::new();
     let path = sandbox.stale("s");
@@ -341,6 +437,48 @@ fn a_full_queue_and_its_waiting_senders_are_printed_first() {
         (&entry["queued"], &entry["full"], &entry["blocked"]),
         (&json!(0), &json!(false), &json!(0))
     );
+}
+
+#[test]
+fn senders_that_name_the_receiver_in_each_call_count_as_blocked() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let full = sandbox.bind("full");
+    let queued = sandbox.fill("full");
+    let name = sandbox.unique();
+    let named = bind_abstract(&name);
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.set_nonblocking(true).unwrap();
+    let address = named.local_addr().unwrap();
+    while sender.send_to_addr(b"0", &address).is_ok() {}
+    // sendto(2) and sendmsg(2), to a path below the working directory and to an abstract name.
+    let script = "
+import os, socket, sys, threading
+def waits(send):
+    thread = threading.Thread(target=send)
+    thread.start()
+    place = f'/proc/self/task/{thread.native_id}/wchan'
+    while open(place).read() != 'unix_wait_for_peer':
+        pass
+make = lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+for name in ['full', '\\0' + sys.argv[1]]:
+    waits(lambda: make().sendto(b'1', name))
+    waits(lambda: make().sendmsg([b'1'], [], 0, name))
+print('waiting', flush=True)
+";
+    let mut senders = sandbox.python(script).arg(&name).start();
+    assert_eq!(senders.line(), "waiting");
+    for (address, received) in [("full", &full), (&*format!("@{name}"), &named)] {
+        let entry = only_entry(sandbox.udgram(["ls", address]).run());
+        assert_eq!(
+            (&entry["full"], &entry["blocked"], &entry["clients"]),
+            (&json!(true), &json!(2), &json!(0))
+        );
+        for _ in 0..queued + 2 {
+            let _ = received.take();
+        }
+    }
+    senders.finish().succeeds("waiting\n");
 }
 
 #[test]
@@ -625,11 +763,12 @@ sys.stdin.read()
     // The kernel does not list the socket in any namespace that a process has.
     assert_eq!(
         [
+            entry.get("bound"),
             entry.get("clients"),
             entry.get("blocked"),
             entry.get("peer")
         ],
-        [None, None, None]
+        [None, None, None, None]
     );
     assert_eq!(pids(&entry), [i64::from(owner.pid())]);
     owner.finish().succeeds("bound\n");

@@ -50,6 +50,7 @@ mod sockopt;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod start;
 mod stats;
+mod table;
 mod takeover;
 mod talk;
 mod usage;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Invocation, Peer, Sandbox, at, bind_abstract, close, peer, root, text, timeless,
+    Invocation, Peer, Sandbox, at, bind_abstract, close, peer, root, split_time, text, timeless,
 };
 use crate::peers::{chronyd, rsyslogd};
 
@@ -490,23 +490,25 @@ fn each_missing_privilege_is_named() {
     peer!("setpriv");
     let sandbox = Sandbox::new();
     let server = sandbox.bind("s");
-    with_capabilities(&sandbox, "", "s").run().refuses(
+    with_capabilities(&sandbox, "", "s").run().fails(
         1,
-        &[
-            "'s'",
-            "no process that may be traced holds it",
-            "CAP_SYS_PTRACE",
-        ],
+        "udgram: cannot find a process that holds 's': no process that may be traced holds it (hint: \
+         tracing another user's processes needs CAP_SYS_PTRACE)",
     );
     let descriptor = format!("-s{}:{}", std::process::id(), server.as_raw_fd());
     with_capabilities(&sandbox, "", &descriptor)
         .run()
         .refuses(1, &["Operation not permitted", "CAP_SYS_PTRACE"]);
     // If unprivileged users may load programs, CAP_BPF is not needed.
-    if std::fs::read("/proc/sys/kernel/unprivileged_bpf_disabled").is_ok_and(|off| off != b"0\n") {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/unprivileged_bpf_disabled");
+    if let Some(disabled) = disabled.ok().filter(|disabled| disabled != "0\n") {
+        let hint = format!("kernel.unprivileged_bpf_disabled is {}", disabled.trim());
         with_capabilities(&sandbox, ",+sys_ptrace", "s")
             .run()
-            .refuses(1, &["cannot observe 's': CAP_BPF is missing"]);
+            .fails(
+                1,
+                format!("udgram: cannot observe 's': CAP_BPF is missing (hint: {hint})"),
+            );
     }
     let peek = with_capabilities(&sandbox, ",+sys_ptrace,+bpf", "s").start_ready();
     client(&sandbox, "s").send(b"1").unwrap();
@@ -515,6 +517,26 @@ fn each_missing_privilege_is_named() {
     assert_eq!(timeless(line.trim_end()), r#"{"size":1,"packet":1}"#);
     outcome.mentions(&["warning: envelopes have no creds", "CAP_PERFMON"]);
     has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn in_a_user_namespace_the_missing_capabilities_are_those_of_the_initial_one() {
+    root!();
+    peer!("python3", "unshare");
+    let sandbox = Sandbox::new();
+    let script = "
+import socket, subprocess, sys
+held = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+held.bind('s')
+sys.exit(subprocess.run(['udgram', 'listen', '--peek', 's']).returncode)
+";
+    sandbox
+        .command("unshare", ["-Ur", "python3", "-c", script])
+        .run()
+        .fails(
+            1,
+            "udgram: cannot observe 's': bpf(2) needs capabilities of the initial user namespace",
+        );
 }
 
 #[test]
@@ -586,25 +608,109 @@ fn the_owner_that_removes_the_filter_ends_the_observation() {
 }
 
 #[test]
-fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
+fn a_filter_that_is_removed_while_it_is_examined_is_no_obstacle() {
     root!();
     peer!("strace");
+    let sandbox = Sandbox::new();
+    let server = sandbox.bind("s");
+    // The fifth call asks for the filter; EACCES says that it is an eBPF program, as that of an observer which
+    // ends then.
+    let peek = sandbox
+        .command("strace", ["-qq", "-f", "-o", "trace"])
+        .args(["-e", "trace=getsockopt"])
+        .args(["-e", "inject=getsockopt:error=EACCES:when=5"])
+        .args(["udgram", "listen", "--peek", "-n1", "s"])
+        .start_ready();
+    let trace = std::fs::read_to_string(sandbox.path("trace")).unwrap();
+    let injected = trace.lines().filter(|line| line.ends_with("(INJECTED)"));
+    let injected: Vec<&str> = injected.collect();
+    assert_eq!(injected.len(), 1, "{trace}");
+    assert!(injected[0].contains("SO_GET_FILTER"), "{trace}");
+    client(&sandbox, "s").send(b"1").unwrap();
+    peek.finish().succeeds("1\n");
+    has_no_filter(&sandbox, &server);
+}
+
+#[test]
+fn a_kernel_without_bpf_or_a_part_of_it_is_reported() {
+    root!();
+    peer!("strace", "setpriv");
     let sandbox = Sandbox::new();
     let _server = sandbox.bind("s");
     let strace = |inject: &str| {
         sandbox
-            .command("strace", ["-qq", "-f", "-o", "trace", "-e", "trace=bpf"])
-            .args(["-e", inject, "udgram", "listen", "--peek", "-e", "-n1", "s"])
+            .command("strace", ["-qq", "-f", "-o", "trace"])
+            .args(["-e", "trace=bpf,setsockopt", "-e", inject])
+            .args(["udgram", "listen", "--peek", "-e", "-n1", "s"])
     };
-    strace("inject=bpf:error=ENOSYS")
-        .run()
-        .refuses(1, &["'s'", "this kernel has no bpf(2)"]);
-    strace("inject=bpf:error=EINVAL:when=2")
-        .run()
-        .refuses(1, &["'s'", "this kernel has no BPF ring buffers"]);
-    strace("inject=bpf:error=EINVAL:when=3..5")
-        .run()
-        .refuses(1, &["'s'", "this kernel refuses the BPF program"]);
+    for (inject, cause) in [
+        (
+            "bpf:error=ENOSYS",
+            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)",
+        ),
+        (
+            "bpf:error=EPERM",
+            "Operation not permitted (hint: a seccomp filter may forbid bpf(2), or RLIMIT_MEMLOCK \
+             be too small (before Linux 5.11))",
+        ),
+        (
+            "bpf:error=EINVAL:when=2",
+            "this kernel has no BPF ring buffers (Linux 5.8)",
+        ),
+        (
+            "bpf:error=EINVAL:when=3..5",
+            "this kernel refuses the BPF program (Invalid argument)",
+        ),
+        // It is not tried again with fewer helpers.
+        ("bpf:error=ENFILE:when=3", "File table overflow"),
+        (
+            "setsockopt:error=ENOMEM",
+            "there is not enough memory for a filter (hint: net.core.optmem_max limits the memory \
+             of a socket's filter)",
+        ),
+    ] {
+        strace(&format!("inject={inject}"))
+            .run()
+            .fails(1, format!("udgram: cannot observe 's': {cause}"));
+    }
+    // Either capability is enough.
+    for capability in ["+bpf", "+sys_admin"] {
+        sandbox
+            .command(
+                "setpriv",
+                [format!("--bounding-set=-all,+sys_ptrace,{capability}")],
+            )
+            .args(["strace", "-qq", "-f", "-o", "trace", "-e", "trace=bpf"])
+            .args(["-e", "inject=bpf:error=EPERM"])
+            .args(["udgram", "listen", "--peek", "s"])
+            .run()
+            .fails(
+                1,
+                "udgram: cannot observe 's': Operation not permitted (hint: a seccomp filter may \
+                 forbid bpf(2), or RLIMIT_MEMLOCK be too small (before Linux 5.11))",
+            );
+    }
+    // Without some helpers, the times come from another clock.
+    for calls in ["3", "3..4"] {
+        let inject = format!("inject=bpf:error=EINVAL:when={calls}");
+        let peek = strace(&inject).start_ready();
+        let now = || {
+            sandbox
+                .command("date", ["-u", "+%FT%T.%NZ"])
+                .run()
+                .one_line()
+        };
+        let before = now();
+        client(&sandbox, "s").send(b"1").unwrap();
+        let after = now();
+        let outcome = peek.finish();
+        let line = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+        let (time, _) = split_time(&line);
+        assert!(
+            *before <= *time && *time <= *after,
+            "{before} {time} {after}"
+        );
+    }
     // A signal interrupted the verifier.
     let peek = strace("inject=bpf:error=EAGAIN:when=3..5").start_ready();
     client(&sandbox, "s").send(b"1").unwrap();

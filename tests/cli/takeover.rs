@@ -269,6 +269,24 @@ fn a_long_file_name_leaves_no_hidden_file_behind_once_it_is_bound_again() {
 }
 
 #[test]
+fn the_name_of_a_hidden_file_depends_on_that_of_the_socket_file_alone() {
+    // The FNV-1a hash, by which each version finds the file that another one has left.
+    let hash = ["n", "m"].map(|letter| {
+        let bytes = letter.repeat(120).into_bytes();
+        let start = 0xcbf2_9ce4_8422_2325_u64;
+        bytes.iter().fold(start, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    });
+    for (letter, hash) in [("n", hash[0]), ("m", hash[1])] {
+        let sandbox = Sandbox::new();
+        let _listen = sandbox.listen([letter.repeat(120)]);
+        assert!(sandbox.exists(&format!(".udgram-{hash:016x}")), "{letter}");
+        assert_eq!(hidden(&sandbox), 1);
+    }
+}
+
+#[test]
 fn a_hidden_file_without_a_socket_file_is_removed_too() {
     let sandbox = Sandbox::new();
     let long = "n".repeat(120);

@@ -55,6 +55,21 @@ fn a_socket_file_that_cannot_be_tested_without_proc_is_not_to_be_replaced() {
 }
 
 #[test]
+fn a_listener_notices_without_proc_that_its_socket_file_is_removed() {
+    root!();
+    let sandbox = Sandbox::new();
+    let listen = without_proc(&sandbox, "exec udgram listen s").start_ready();
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let message = "the socket file was removed: nobody can reach this socket any more";
+    listen.wait_stderr(message);
+    listen.signal(Signal::SIGTERM);
+    listen
+        .finish()
+        .dies_of(Signal::SIGTERM, "")
+        .says(format!("udgram: warning: {message}"));
+}
+
+#[test]
 fn the_mode_and_the_owner_are_set_without_proc() {
     root!();
     let sandbox = Sandbox::new();
@@ -116,11 +131,34 @@ fn the_mode_is_set_on_a_kernel_that_sets_it_by_paths_only() {
 }
 
 #[test]
+fn on_such_a_kernel_without_proc_the_mode_of_another_file_is_left_alone() {
+    peer!("python3", "strace");
+    root!();
+    let sandbox = Sandbox::new();
+    let script = "mount -t tmpfs none /proc && umask 077 && exec udgram listen -m 664 s";
+    let strace = ["-f", "-o", "trace", "-e", "inject=bind:delay_exit=300000"];
+    let listen = sandbox
+        .command("python3", ["-c", WITHOUT_FCHMODAT2, "452", "strace"])
+        .args(strace)
+        .args(["unshare", "-m", "sh", "-c", script])
+        .start();
+    listen.wait_bound("s");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let file = sandbox.file("s", "");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    listen.finish().fails(
+        1,
+        "udgram: cannot set the mode of 's': No such file or directory",
+    );
+    assert_eq!(sandbox.mode("s"), 0o600);
+}
+
+#[test]
 fn a_path_too_long_for_the_kernel_needs_proc_and_says_so() {
     root!();
     let sandbox = Sandbox::new();
     let path = sandbox.long_path("s");
-    for name in [text(&path), &"n".repeat(120)] {
+    for name in [text(&path), &"n".repeat(108), &"n".repeat(120)] {
         let script = format!("exec udgram recv {name}");
         without_proc(&sandbox, &script).run().fails(
             1,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use udgram::ancillary::{Control, Credentials};
-use udgram::protocol::{FieldList, Fields, Raw};
+use udgram::protocol::{DatagramProtocol, FieldList, Fields, Raw, Syslog};
 use udgram::{DatagramSocket, ErrorKind, UnixDatagramClient};
 
 /// The longest wait for a packet that is there.
@@ -69,6 +69,120 @@ fn a_memfd_that_holds_no_fields_is_a_parse_error_and_the_next_packet_follows() {
     assert_eq!(error.kind(), ErrorKind::Parse);
     assert!(error.to_string().ends_with("offset 9"), "{error}");
     assert_eq!(theirs.recv_packet(LIMIT).unwrap().text("A"), Some("1"));
+}
+
+#[test]
+fn as_many_as_1024_fields_of_up_to_64_mib_are_sent() {
+    // The length that the fields may need, in the binary form: with that of the value, and three separators.
+    let fields = |len: usize| FieldList::from([("A", vec![b'x'; (64 << 20) - 12 + len])]);
+    assert_eq!(
+        Fields.make_datagram(&fields(0)).unwrap().len(),
+        (64 << 20) - 9
+    );
+    let error = Fields.make_datagram(&fields(1)).unwrap_err();
+    assert_eq!(error.message(), "expected fields of at most 64 MiB");
+    // And as many as 1024.
+    let many = |len| -> FieldList { vec![("A", "")].repeat(len).into_iter().collect() };
+    assert_eq!(Fields.make_datagram(&many(1024)).unwrap().len(), 3072);
+    let error = Fields.make_datagram(&many(1025)).unwrap_err();
+    assert_eq!(error.message(), "expected at most 1024 fields");
+}
+
+#[test]
+fn text_that_only_looks_like_a_header_of_syslog_is_text() {
+    for text in [
+        "[12]: x",
+        "app[]: x",
+        "app[12: x",
+        "host app: x",
+        "a\u{1}b: x",
+        "1 2026 was a year",
+        "1 some-thing",
+        "1 2026:x",
+        "1 -",
+        "1 ",
+    ] {
+        let message = Syslog
+            .build_packet(format!("<13>{text}").as_bytes())
+            .unwrap();
+        assert_eq!(message.text(), Some(text));
+        assert_eq!((message.timestamp, message.app), (None, None));
+    }
+    // The text behind the name of a program may look like another one.
+    let message = Syslog
+        .build_packet(b"<13>Oct 11 22:14:15 app: first second: x")
+        .unwrap();
+    assert_eq!(
+        (message.hostname.as_deref(), message.app.as_deref()),
+        (None, Some("app"))
+    );
+    assert_eq!(message.text(), Some("first second: x"));
+    // The name of a host has at most 255 characters, and none of these.
+    let time = "Oct 11 22:14:15";
+    let long = "h".repeat(255);
+    for host in ["a", "a.b-c_d:1%2", &long] {
+        let datagram = format!("<13>{time} {host} app: text");
+        let message = Syslog.build_packet(datagram.as_bytes()).unwrap();
+        assert_eq!(message.text(), Some("text"));
+        assert_eq!(message.hostname.as_deref(), Some(host));
+        assert_eq!(message.app.as_deref(), Some("app"));
+    }
+    let longer = "h".repeat(256);
+    for host in ["a/b", "(a)", &longer] {
+        let datagram = format!("<13>{time} {host} app: text");
+        let message = Syslog.build_packet(datagram.as_bytes()).unwrap();
+        assert_eq!(message.timestamp.as_deref(), Some(time));
+        assert_eq!(message.text(), Some(&*format!("{host} app: text")));
+        assert_eq!((message.hostname, message.app), (None, None));
+    }
+}
+
+#[cfg(feature = "typed")]
+#[test]
+fn the_errors_of_typed_packets_say_what_is_expected() {
+    use udgram::protocol::{Cbor, Format, Json, MessagePack};
+
+    let json = Json.typed::<Vec<u8>>();
+    let cbor = Cbor.typed::<Vec<u8>>();
+    let messagepack = MessagePack.typed::<Vec<u8>>();
+    let said = |error: udgram::protocol::ParseError| (error.offset(), error.message().to_owned());
+    for (datagram, offset, message) in [
+        (
+            &b"[1,300]"[..],
+            5,
+            "invalid value: integer `300`, expected u8",
+        ),
+        (b"[1", 2, "the JSON value does not end"),
+        (b"[1] 2", 4, "a second JSON value"),
+        (b"[1]\0", 3, "a NUL after the JSON value"),
+        (b"['1']", 1, "expected double quotes"),
+        (
+            b"\xef\xbb\xbf[1]",
+            0,
+            "a byte order mark before the JSON value",
+        ),
+        (b"", 0, "expected a JSON value"),
+    ] {
+        let error = json.build_packet(datagram).unwrap_err();
+        assert_eq!(said(error), (offset, message.to_owned()));
+    }
+    for (datagram, offset, message) in [
+        (&b"\x82\x01"[..], 2, "expected more bytes"),
+        (b"\x81\x1c", 1, "expected a CBOR item"),
+        (b"\x80\x01", 1, "expected the end, more bytes follow"),
+    ] {
+        let error = cbor.build_packet(datagram).unwrap_err();
+        assert_eq!(said(error), (offset, message.to_owned()));
+    }
+    for (datagram, offset, message) in [
+        (&b""[..], 0, "expected more bytes"),
+        (b"\x92\x01", 2, "expected more bytes"),
+        (b"\x91\xcd\x01", 3, "expected more bytes"),
+        (b"\x90\x01", 1, "expected the end, more bytes follow"),
+    ] {
+        let error = messagepack.build_packet(datagram).unwrap_err();
+        assert_eq!(said(error), (offset, message.to_owned()));
+    }
 }
 
 #[cfg(feature = "async")]

@@ -132,7 +132,20 @@ fn nesting_depth_has_no_limit() {
                     .is_err()
             );
             assert!(Json.build_packet(open.repeat(depth).as_bytes()).is_err());
+            let other = if open == "[" { "}" } else { "]" };
+            let text = open.repeat(depth) + inner + &other.repeat(depth);
+            assert!(Json.build_packet(text.as_bytes()).is_err());
         }
+    }
+}
+
+#[test]
+fn a_deep_value_that_does_not_end_is_refused() {
+    for depth in (0..130).chain([100_000]) {
+        let text = "[".repeat(depth) + "{\"\":[0";
+        assert!(Json.build_packet(text.as_bytes()).is_err(), "{depth}");
+        let text = text + "]}" + &"]".repeat(depth);
+        assert!(Json.build_packet(text.as_bytes()).is_ok(), "{depth}");
     }
 }
 

@@ -52,7 +52,8 @@ pub(crate) fn supervise(
         } else {
             witness.missing(&numbers)
         };
-        for (at, info) in came.iter().enumerate() {
+        let missing = are_missing(&came, missing);
+        for (at, (info, is_missing)) in came.iter().zip(missing).enumerate() {
             let opposite = opposite(number(info));
             let superseded = came[at..]
                 .iter()
@@ -61,12 +62,30 @@ pub(crate) fn supervise(
             if superseded || stopped && !opposite.is_empty() {
                 continue;
             }
-            if missing.contains(&number(info)) {
+            if is_missing {
                 // This fails if CMD has ended meanwhile, which the next round notices.
                 let _ = process::forward_signal(info, cmd);
             }
         }
     }
+}
+
+/// Returns for each of the signals that came whether it is one of those with the `missing` numbers. A signal
+/// with a value was sent to one process, and so is not the one of its number that the witness has received.
+fn are_missing(came: &[&siginfo], mut missing: Vec<c_int>) -> Vec<bool> {
+    let mut are_missing = vec![false; came.len()];
+    let mut order: Vec<usize> = (0..came.len()).collect();
+    order.sort_by_key(|at| came[*at].ssi_code != libc::SI_QUEUE);
+    for at in order {
+        let found = missing
+            .iter()
+            .position(|missing| *missing == number(came[at]));
+        if let Some(found) = found {
+            missing.swap_remove(found);
+            are_missing[at] = true;
+        }
+    }
+    are_missing
 }
 
 /// Returns the signals that supersede a signal of job control: the kernel discards a pending stop signal at
