@@ -161,6 +161,20 @@ fn the_end_of_the_command_ends_listen_with_its_status() {
 }
 
 #[test]
+fn a_background_child_that_keeps_the_output_of_the_command_open_does_not_delay_the_end() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let command = "cat fifo 2>/dev/null & read x; echo a; exit 4";
+    let server = listen(&sandbox, command);
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, "1");
+    assert_eq!(client.take(), b"a");
+    server.finish().ends(4, "1\n").says(format!(
+        "udgram: warning: '{command}' ended with status 4, after packet 1"
+    ));
+}
+
+#[test]
 fn packets_that_the_command_leaves_unanswered_are_reported_with_their_numbers() {
     let sandbox = Sandbox::new();
     let command = "read a; read b; read c; read d; echo $a; echo; exit 7";
@@ -257,6 +271,18 @@ fn packets_larger_than_a_pipe_pass_both_ways() {
         }
     });
     assert_eq!(server.finish().lines().len(), 6);
+}
+
+#[test]
+fn a_command_that_answers_behind_a_packet_larger_than_a_pipe_gets_all_of_it() {
+    let sandbox = Sandbox::new();
+    // It prints nothing before it has read the whole line.
+    let server = listen(&sandbox, "sed -u 's/a*/&&/; s/^aaa//'");
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, vec![b'a'; 100_000]);
+    assert_eq!(client.take().len(), 199_997);
+    server.signal(Signal::SIGTERM);
+    let _ = server.finish();
 }
 
 #[test]
@@ -368,6 +394,34 @@ fn a_signal_closes_the_input_of_the_command_and_sends_the_remaining_answers() {
         .dies_of(Signal::SIGTERM, "1\n2\n3\n")
         .says_nothing();
     assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn packets_left_unanswered_are_not_reported_when_the_reader_of_stdout_has_gone() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let (reader, writer) = crate::harness::pipe();
+    let server = sandbox
+        .udgram(["listen", "--pipe", "cat fifo", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    send(&sandbox.bind("client"), &sandbox, "1");
+    server.wait_asleep();
+    crate::harness::close(reader);
+    let outcome = server.finish().dies_of(Signal::SIGPIPE, "");
+    // Another line, if that took more than a second, says that the packet is not answered yet.
+    let said = outcome.stderr_text();
+    assert!(!said.contains("was not answered"), "{said}");
+}
+
+#[test]
+fn a_lost_socket_file_is_reported_while_the_command_waits_for_packets() {
+    let sandbox = Sandbox::new();
+    let server = listen(&sandbox, "cat");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    server.wait_stderr("the socket file was removed");
+    server.signal(Signal::SIGTERM);
+    let _ = server.finish();
 }
 
 #[test]
@@ -508,10 +562,10 @@ fn every_message_about_missing_descriptors_names_the_operation() {
 fn a_command_that_does_not_end_with_its_input_is_ended_after_a_second() {
     let sandbox = Sandbox::new();
     let _fifo = fifo(&sandbox, "fifo");
-    let start = std::time::Instant::now();
     let command = "trap '' TERM; read x; echo $x; cat fifo";
     let server = sandbox.listen(["-n", "1", "--pipe", command, "s"]);
     let client = sandbox.bind("client");
+    let start = std::time::Instant::now();
     send(&client, &sandbox, "1");
     assert_eq!(client.take(), b"1");
     let outcome = server.finish();

@@ -227,6 +227,91 @@ fn with_wait_it_connects_to_a_peer_that_comes_back_and_loses_no_line() {
 }
 
 #[test]
+fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_away() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.bind("s");
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "-p", "text", "s"])
+        .stdin_open()
+        .start();
+    talk.write("one\n");
+    assert_eq!(old.take(), b"one");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    close(old);
+    talk.wait_stderr("connected to 's' again");
+    talk.write("two\n");
+    let (packet, from) = next(&new);
+    assert_eq!(packet, "two");
+    answer(&new, &from, "answer");
+    assert_eq!(talk.line(), "answer");
+    let outcome = talk.finish().ends(0, "answer\n");
+    assert!(!outcome.stderr_text().contains("closed"));
+}
+
+#[test]
+fn a_line_that_the_peer_refuses_goes_to_the_socket_that_has_its_address_now() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.bind("s");
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "-p", "text", "s"])
+        .stdin_open()
+        .start();
+    talk.write("one\n");
+    assert_eq!(old.take(), b"one");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    old.shutdown(std::net::Shutdown::Read).unwrap();
+    talk.write("two\n");
+    assert_eq!(new.take(), b"two");
+    let outcome = talk.finish().ends(0, "");
+    assert!(outcome.stderr_text().contains("connected to 's' again"));
+}
+
+#[test]
+fn a_peer_that_has_shut_its_reading_side_is_status_4_or_waited_for() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    peer.shutdown(std::net::Shutdown::Read).unwrap();
+    sandbox.udgram(["talk", "s"]).stdin("1\n").run().fails(
+        4,
+        "udgram: cannot send to 's': the receiver has shut down its reading side",
+    );
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "--wait", "s"])
+        .stdin_open()
+        .start();
+    talk.write("1\n");
+    talk.wait_stderr("'s' has closed its socket: waiting for it");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    assert_eq!(new.take(), b"1");
+    assert_eq!(talk.finish().code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_takes_datagrams_of_another_socket_alone_is_status_1() {
+    for wait in [&[][..], &["--wait"]] {
+        let sandbox = Sandbox::new();
+        let peer = sandbox.bind("s");
+        let _other = sandbox.bind("other");
+        let mut talk = sandbox
+            .udgram(["talk", "s"])
+            .args(wait)
+            .stdin_open()
+            .start();
+        talk.write("1\n");
+        assert_eq!(peer.take(), b"1");
+        peer.connect(sandbox.path("other")).unwrap();
+        talk.write("2\n");
+        talk.finish().refuses(
+            1,
+            &["line 2: cannot send to 's'", "Operation not permitted"],
+        );
+    }
+}
+
+#[test]
 fn packets_that_were_sent_before_the_peer_went_away_are_printed_before_it_is_noticed() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -509,7 +594,7 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
             text(&sandbox.path("s")),
         ])
         .args(["--", "sh", "-c"])
-        .arg("echo up; read x; udgram send - 1; udgram talk -p text --wait -")
+        .arg("echo up; read x; udgram send - 1; udgram talk -v -p text --wait -")
         .stdin_open()
         .start();
     assert_eq!(session.line(), "up");
@@ -519,6 +604,7 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
     session.wait_stderr("cannot send to");
     let stranger = sandbox.bind("stranger");
     stranger.send_to(b"x", sandbox.path("me")).unwrap();
+    session.wait_stderr("has closed its socket: waiting for it");
     fs::remove_file(sandbox.path("s")).unwrap();
     let peer = sandbox.bind("s");
     session.write("2\n");
@@ -526,13 +612,72 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
     assert_eq!(packet, "2");
     answer(&peer, &from, "answer");
     let outcome = session.finish().ends(0, "up\nanswer\n");
+    let said = outcome.stderr_text();
     assert!(
-        outcome
-            .stderr_text()
-            .ends_with("/stranger', which is not the peer\n"),
-        "{}",
-        outcome.stderr_text()
+        said.contains("/stranger', which is not the peer\n"),
+        "{said}"
     );
+}
+
+#[test]
+fn what_another_socket_sent_under_the_name_of_a_peer_that_has_gone_is_not_heard() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("s");
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--connect",
+            text(&path),
+            "--",
+            "sh",
+            "-c",
+        ])
+        .arg("echo up; read x; udgram send - 1; read x; udgram talk -v -p text --wait -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    // The kernel has forgotten the peer: anybody can send to the socket.
+    session.wait_stderr("cannot send to");
+    fs::remove_file(&path).unwrap();
+    let impostor = sandbox.bind("s");
+    impostor.send_to(b"x", sandbox.path("me")).unwrap();
+    fs::remove_file(&path).unwrap();
+    close(impostor);
+    session.write("\n");
+    session.wait_stderr("has closed its socket: waiting for it");
+    let peer = sandbox.bind("s");
+    session.write("2\n");
+    let (packet, from) = next(&peer);
+    assert_eq!(packet, "2");
+    answer(&peer, &from, "answer");
+    let outcome = session.finish().ends(0, "up\nanswer\n");
+    let said = outcome.stderr_text();
+    assert!(said.contains("/s', which is not the peer\n"), "{said}");
+}
+
+#[test]
+fn without_wait_an_inherited_socket_whose_peer_has_gone_is_status_4() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("s");
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram(["exec", "-q", "--connect", text(&path), "--", "sh", "-c"])
+        .arg("echo up; read x; udgram send - 1 2>/dev/null; udgram talk -t none -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    session.wait_stderr("cannot connect to");
+    session
+        .finish()
+        .ends(4, "up\n")
+        .mentions(&["/s': Connection refused"]);
 }
 
 #[test]
