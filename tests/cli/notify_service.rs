@@ -389,7 +389,7 @@ fn a_directory_for_the_socket_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn the_socket_is_in_tmpdir_unless_its_pathname_would_be_too_long_to_connect_to() {
+fn the_socket_is_in_tmpdir_unless_that_is_relative_or_too_long_a_name_to_connect_to() {
     let sandbox = Sandbox::new();
     // The socket has 21 bytes more, and a pathname at most 107.
     for (length, fits) in [(86, true), (87, false)] {
@@ -406,6 +406,15 @@ fn the_socket_is_in_tmpdir_unless_its_pathname_would_be_too_long_to_connect_to()
         assert!(socket.len() <= 107, "{socket}");
         outcome.mentions(&["before it was ready"]);
     }
+    // A relative name would mean another directory to a service that changes its own.
+    let relative = sandbox.directory("relative");
+    let outcome = sandbox
+        .udgram(["exec", "--notify", "--", "sh", "-c"])
+        .arg("echo \"$NOTIFY_SOCKET\"")
+        .env("TMPDIR", relative.file_name().unwrap())
+        .run();
+    assert!(outcome.stdout().starts_with(b"/tmp/udgram-"));
+    outcome.mentions(&["before it was ready"]);
 }
 
 #[test]
@@ -513,6 +522,23 @@ fn a_reader_of_stdout_that_goes_away_does_not_end_the_service() {
 }
 
 #[test]
+fn a_stdout_that_cannot_be_written_to_is_reported_once_and_does_not_end_the_service() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    service(
+        &sandbox,
+        &["--notify"],
+        "for _ in range(3): r, w = os.pipe(); say('BARRIER=1', [w]); os.close(w); os.read(r, 1)
+say('READY=1'); sys.exit(5)",
+    )
+    .stdout_to(full)
+    .run()
+    .ends(5, "")
+    .says("udgram: cannot write to stdout: No space left on device");
+}
+
+#[test]
 fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let sandbox = Sandbox::new();
     let (reader, writer) = crate::harness::full_pipe();
@@ -531,6 +557,27 @@ fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     running.finish().succeeds("");
     assert!(printed.join().unwrap().ends_with(b"{\"READY\":\"1\"}\n"));
+}
+
+#[test]
+fn what_a_blocked_stdout_held_up_reaches_the_outer_service_manager_after_the_end_of_the_service() {
+    let sandbox = Sandbox::new();
+    let outer = sandbox.bind("outer");
+    let (_reader, writer) = crate::harness::full_pipe();
+    // More than the 256 KiB that udgram holds, and no more than it and the queue of the socket hold together.
+    let status = format!("STATUS={}\n", "x".repeat(60_000));
+    sandbox.file("notifications", status.repeat(14) + "READY=1\n");
+    let running = sandbox
+        .udgram(["exec", "--notify", "--", "sh", "-c"])
+        .arg("exec udgram send -p text \"$NOTIFY_SOCKET\" <notifications")
+        .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdout_to(OwnedFd::from(writer))
+        .start();
+    for _ in 0..14 {
+        assert_eq!(outer.take().len(), status.len() - 1);
+    }
+    assert_eq!(outer.take(), b"READY=1");
+    let _ = running.finish();
 }
 
 #[test]

@@ -190,6 +190,66 @@ fn packets_that_the_command_leaves_unanswered_are_reported_with_their_numbers() 
 }
 
 #[test]
+fn packets_that_wait_when_the_command_ends_are_printed_and_counted() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let command = "read x <fifo; exit 3";
+    let server = listen(&sandbox, command);
+    let client = sandbox.bind("client");
+    // 100 packets are under way, and the others stay in the queue.
+    for number in 0..105 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.wait_asleep();
+    fifo.write_all(b"\n").unwrap();
+    let lines: Vec<String> = (0..105).map(|number| number.to_string()).collect();
+    let outcome = server.finish().ends(3, lines.join("\n") + "\n");
+    // One more line, before these, if the command answers nothing for a second.
+    let reported = outcome.diagnostics();
+    assert_eq!(
+        reported[reported.len() - 2..],
+        [
+            format!(
+                "udgram: warning: packets 1 to 100 were not answered: '{command}' ended with status 3"
+            ),
+            "udgram: warning: stopped: 5 more of the packets printed were not answered".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn all_that_the_command_printed_before_its_end_is_sent() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    // A pipe of 1 MiB (F_SETPIPE_SZ) takes the answer at once.
+    sandbox.file(
+        "command",
+        "import fcntl, sys
+fcntl.fcntl(1, 1031, 1 << 20)
+sys.stdin.readline()
+open('fifo').readline()
+print('x' * 150000, flush=True)
+open('printed', 'w')
+",
+    );
+    let mut server = listen(&sandbox, "python3 command");
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, "1");
+    assert_eq!(server.line(), "1");
+    server.wait_asleep();
+    server.stop();
+    fifo.write_all(b"\n").unwrap();
+    server.wait_until("printed", || sandbox.exists("printed"));
+    server.resume();
+    assert_eq!(client.take().len(), 150_000);
+    server
+        .finish()
+        .ends(0, "1\n")
+        .says("udgram: warning: 'python3 command' ended with status 0, after packet 1");
+}
+
+#[test]
 fn an_answer_without_a_line_end_is_not_sent() {
     let sandbox = Sandbox::new();
     let server = listen(&sandbox, "read x; printf half");
@@ -537,6 +597,19 @@ fn a_command_that_closed_its_output_is_not_awaited() {
     let _fifo = fifo(&sandbox, "fifo");
     let command = "read x; exec >&-; read x <fifo";
     let server = sandbox.listen(["-n", "1", "--pipe", command, "s"]);
+    send(&sandbox.bind("client"), &sandbox, "1");
+    server.finish().ends(0, "1\n").says(format!(
+        "udgram: warning: packet 1 was not answered: '{command}' was ended"
+    ));
+}
+
+#[test]
+fn a_command_that_had_closed_its_input_before_the_last_packet_is_not_awaited() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let command = "exec <fifo; : >closed; cat";
+    let server = sandbox.listen(["-n", "1", "--pipe", command, "s"]);
+    server.wait_until("closed", || sandbox.exists("closed"));
     send(&sandbox.bind("client"), &sandbox, "1");
     server.finish().ends(0, "1\n").says(format!(
         "udgram: warning: packet 1 was not answered: '{command}' was ended"

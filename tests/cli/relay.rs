@@ -528,20 +528,25 @@ fn large_copies_that_waited_count_no_longer_once_they_are_sent_or_dropped() {
     let relay = quiet_relay(&sandbox, &["-q", "-p", "raw", "s", "first", "second"]);
     let client = sandbox.bind("client");
     setsockopt(&client, sockopt::SndBuf, &(8 << 20)).unwrap();
-    // 8 MiB may wait, and 12 MB wait one after another.
+    // 8 MiB and 253 descriptors may wait, and 12 MB and 400 descriptors wait one after another.
+    let (_reader, writer) = crate::harness::pipe();
     for byte in [b'a', b'b', b'c', b'd'] {
         let filled = sandbox.fill("second");
         let packet = vec![byte; 3_000_000];
         client.send_to(&packet, sandbox.path("s")).unwrap();
         let passed = first.take() == packet;
         assert!(passed, "another packet arrived");
+        let many = vec![writer.as_fd(); 100];
+        sys::send_descriptors(&client, &sandbox.path("s"), &[byte], &many);
+        assert_eq!(sys::take_message(&first).descriptors.len(), 100);
+        relay.wait_asleep();
         for _ in 0..filled {
             assert_eq!(second.take(), b"0");
         }
-        // The copy comes within a second or never.
+        // The copies come within a second or never.
         relay.wait_idle();
         second.set_nonblocking(true).unwrap();
-        let _ = second.recv(&mut [0; 1]);
+        while second.recv(&mut [0; 1]).is_ok() {}
         second.set_nonblocking(false).unwrap();
     }
     relay.signal(Signal::SIGTERM);
@@ -1051,14 +1056,14 @@ fn a_relay_opens_no_more_sockets_than_a_quarter_of_its_descriptors() {
     let daemon = sandbox.bind("daemon");
     let null = fs::File::create("/dev/null").unwrap();
     let relay = sandbox.udgram(["relay", "s", "daemon"]);
-    let relay = relay.descriptor_limit(400).stdout_to(null).start_ready();
+    let relay = relay.descriptor_limit(600).stdout_to(null).start_ready();
     let before = relay.wait_asleep().open_descriptors();
-    let clients: Vec<_> = (0..120).map(|_| sys::autobound().0).collect();
+    let clients: Vec<_> = (0..180).map(|_| sys::autobound().0).collect();
     for client in &clients {
         client.send_to(b"1", sandbox.path("s")).unwrap();
         assert_eq!(daemon.take(), b"1");
     }
-    assert_eq!(relay.wait_asleep().open_descriptors(), before + 100);
+    assert_eq!(relay.wait_asleep().open_descriptors(), before + 150);
     relay.signal(Signal::SIGTERM);
     relay.finish().mentions(&["too many clients"]);
 }
@@ -1147,6 +1152,26 @@ fn what_was_accepted_before_a_signal_is_passed_on() {
         assert_eq!(outcome.stdout().split(|byte| *byte == b'\n').count(), 9);
         assert!(!sandbox.exists("s"));
     }
+}
+
+#[test]
+fn a_copy_that_waits_is_sent_after_a_signal_if_there_is_room() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    let filled = sandbox.fill("second");
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(first.take(), b"1");
+    relay.wait_asleep();
+    relay.stop();
+    for _ in 0..filled {
+        assert_eq!(second.take(), b"0");
+    }
+    relay.signal(Signal::SIGTERM);
+    relay.resume();
+    assert_eq!(second.take(), b"1");
+    relay.finish().dies_of(Signal::SIGTERM, "").says_nothing();
 }
 
 #[test]

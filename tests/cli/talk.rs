@@ -332,6 +332,28 @@ fn packets_that_were_sent_before_the_peer_went_away_are_printed_before_it_is_not
 }
 
 #[test]
+fn all_packets_of_a_peer_without_a_queue_limit_are_printed_before_a_line_is_found_unsendable() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
+    talk.write("1\n");
+    let (_, from) = next(&peer);
+    talk.stop();
+    // The queue between two connected sockets has no limit: it holds several batches.
+    peer.connect_addr(&from).unwrap();
+    let packets: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for packet in &packets {
+        peer.send(packet.as_bytes()).unwrap();
+    }
+    talk.write("2\n");
+    close(peer);
+    talk.resume();
+    talk.finish()
+        .ends(4, packets.join("\n") + "\n")
+        .mentions(&["line 2: cannot connect to 's'"]);
+}
+
+#[test]
 fn nobody_but_the_peer_is_heard() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -409,6 +431,34 @@ fn a_blocked_stdout_holds_up_packets_and_not_lines() {
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     talk.finish().succeeds("");
     assert_eq!(behind_dots(&printed.join().unwrap()), b"\"held up\"\n");
+}
+
+#[test]
+fn while_stdout_is_blocked_packets_that_wait_in_the_queue_do_not_keep_it_awake() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (_reader, writer) = crate::harness::full_pipe();
+    let mut talk = sandbox
+        .udgram(["talk", "-p", "text", "s"])
+        .stdin_open()
+        .stdout_to(OwnedFd::from(writer))
+        .start();
+    talk.write("1\n");
+    let (_, from) = next(&peer);
+    let packet = "x".repeat(64 << 10);
+    peer.set_nonblocking(true).unwrap();
+    // Until neither udgram nor the queue takes more.
+    let mut refused = 0;
+    while refused < 10 {
+        if peer.send_to_addr(packet.as_bytes(), &from).is_ok() {
+            refused = 0;
+        } else {
+            refused += 1;
+            talk.wait_asleep();
+        }
+    }
+    talk.signal(Signal::SIGINT);
+    let _ = talk.finish();
 }
 
 #[test]
