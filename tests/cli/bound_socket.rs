@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::net::UnixListener;
 
+use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::harness::{Peer, Sandbox, bind_abstract, close, peer, root, text};
 use crate::ls::holder;
+use crate::sys;
 
 #[test]
 fn a_socket_is_named_by_its_address() {
@@ -68,6 +70,38 @@ fn packets_are_sent_from_the_socket_that_is_bound_to_an_address() {
     sandbox.udgram(["send", "-s", &at, "2"]).run().succeeds("");
     assert_eq!(peer.take(), b"2");
     close(own);
+}
+
+#[test]
+fn a_receiver_of_one_peer_hears_nobody_else_after_a_copy_of_its_socket_found_the_peer_gone() {
+    for count in [1, 2] {
+        let sandbox = Sandbox::new();
+        let peer = sandbox.bind("peer");
+        let mut receiver = sandbox.listen(["--connect", "peer", "s"]);
+        peer.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(receiver.line(), "1");
+        close(peer);
+        // The kernel forgets the peer.
+        let outcome = sandbox.udgram(["send", "-s", "s", "2"]).run();
+        assert_eq!(outcome.code(), Some(4), "{}", outcome.stderr_text());
+        let stranger = sandbox.bind("stranger");
+        for packet in &[b"3", b"4"][..count] {
+            stranger.send_to(*packet, sandbox.path("s")).unwrap();
+        }
+        sys::wait_received(&stranger);
+        receiver.signal(Signal::SIGTERM);
+        let outcome = receiver.finish().dies_of(Signal::SIGTERM, "1\n");
+        let mut said = vec![format!(
+            "udgram: warning: dropped a packet from '{}', which is not the peer",
+            text(&sandbox.path("stranger"))
+        )];
+        if count > 1 {
+            said.push(format!(
+                "udgram: warning: {count} packets of others than the peer were dropped"
+            ));
+        }
+        assert_eq!(outcome.diagnostics(), said);
+    }
 }
 
 #[test]

@@ -119,6 +119,23 @@ fn the_command_gets_the_signal_and_its_status_is_returned() {
 }
 
 #[test]
+fn a_signal_that_comes_together_with_sigcont_is_passed_on() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox
+        .udgram(["exec", "-b", "s", "--", "sh", "-c"])
+        .arg("echo up; exec sleep 600")
+        .start();
+    assert_eq!(running.line(), "up");
+    running.stop();
+    running.signal(Signal::SIGTERM);
+    running.resume();
+    running
+        .finish()
+        .dies_of(Signal::SIGTERM, "up\n")
+        .says_nothing();
+}
+
+#[test]
 fn udgram_dies_of_a_real_time_signal_too() {
     let sandbox = Sandbox::new();
     let number = libc::SIGRTMIN() + 6;

@@ -158,6 +158,42 @@ fn a_commands_environment_has_no_variable_meant_for_udgram() {
     server.finish().succeeds("1\n");
 }
 
+#[test]
+fn without_a_shell_listen_ends_with_the_first_packet() {
+    let sandbox = Sandbox::new();
+    let mut listen = sandbox
+        .udgram(["listen", "--exec", "cat", "s"])
+        .env("PATH", "/nonexistent")
+        .start_ready();
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(listen.line(), "1");
+    listen
+        .finish()
+        .ends(127, "1\n")
+        .says("udgram: cannot run 'sh': No such file or directory");
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_reported_and_the_next_packet_is_served() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let listen = sandbox
+        .command("strace", ["-f", "-qq", "-o", "trace"])
+        .args(["-e", "inject=memfd_create:error=EMFILE:when=1"])
+        .args(["udgram", "listen", "-n", "2", "--exec", "cat", "s"])
+        .start_ready();
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    client.send_to(b"2", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b"2");
+    listen
+        .finish()
+        .ends(126, "1\n2\n")
+        .says("udgram: cannot hold the packet: Too many open files");
+}
+
 /// Prints the descriptors from 3 to 9 that the command has, and how many it is told of.
 const DESCRIPTORS: &str =
     "for n in 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] && printf %s $n; done; echo \" $UDGRAM_FDS\"";

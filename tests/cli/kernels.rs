@@ -1,8 +1,11 @@
 //! Kernels and sandboxes without a system call: its failure is injected by strace.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixDatagram;
 
-use crate::harness::{Invocation, Sandbox, peer};
+use nix::unistd::{getegid, geteuid};
+
+use crate::harness::{Invocation, Sandbox, peer, timeless};
 
 /// Runs udgram where a system call fails with an errno.
 fn without(sandbox: &Sandbox, call: &str, errno: &str, arguments: &[&str]) -> Invocation {
@@ -84,6 +87,35 @@ fn a_refused_time_of_arrival_is_a_warning() {
         );
         outcome.mentions(&["udgram: warning: the time of arrival is missing"]);
     }
+}
+
+#[test]
+fn credentials_need_no_descriptors_of_the_senders() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    // The calls set SO_TIMESTAMPNS, SO_PASSCRED and SO_PASSPIDFD, which came with Linux 6.5.
+    let arguments = ["recv", "--creds", "s"];
+    let missing = "ENOPROTOOPT:when=3+";
+    let receiver = without(&sandbox, "setsockopt", missing, &arguments).start();
+    receiver.wait_bound(sandbox.path("s"));
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to(b"1", sandbox.path("s")).unwrap();
+    let envelope = timeless(&receiver.finish().one_line());
+    let (pid, uid, gid) = (std::process::id(), geteuid(), getegid());
+    assert_eq!(
+        envelope,
+        format!(
+            "{{\"from\":null,\"size\":1,\"packet\":1,\"creds\":{{\"pid\":{pid},\"uid\":{uid},\"gid\":{gid}}}}}"
+        )
+    );
+    let missing = "ENOPROTOOPT:when=2";
+    without(&sandbox, "setsockopt", missing, &arguments)
+        .run()
+        .fails(
+            1,
+            "udgram: cannot set the socket option SO_PASSCRED: this kernel has no such option for Unix datagram sockets",
+        );
+    assert!(!sandbox.exists("s"));
 }
 
 #[test]

@@ -1035,6 +1035,8 @@ fn on_a_terminal_the_output_is_a_table_as_wide_as_the_terminal() {
         assert_eq!(words(first).len(), headings, "{narrow}");
         assert!(narrow.contains('…'), "{narrow}");
     }
+    // A terminal whose width is not known.
+    assert_eq!(table(0, "--color never"), table(80, "--color never"));
     let coloured = table(200, "--all");
     assert!(
         coloured.contains("\u{1b}[1m\u{1b}[31mfull\u{1b}[0m"),

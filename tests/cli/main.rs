@@ -24,6 +24,7 @@ mod exec;
 mod existing_socket;
 mod formats;
 mod handlers;
+mod idle;
 mod iter;
 mod kernels;
 mod listen;

@@ -64,6 +64,25 @@ fn a_service_that_is_not_ready_in_time_is_ended_with_status_124() {
 }
 
 #[test]
+fn a_service_that_goes_on_after_sigterm_is_killed_ten_seconds_later() {
+    let sandbox = Sandbox::new();
+    let start = Instant::now();
+    let outcome = sandbox
+        .udgram(["exec", "--notify", "-t", "1s", "--", "sh", "-c"])
+        .arg("trap '' TERM; exec sleep 600")
+        .run()
+        .ends(124, "");
+    assert!(start.elapsed() >= Duration::from_secs(11));
+    assert_eq!(
+        outcome.diagnostics(),
+        [
+            "udgram: CMD is not ready (READY=1) after 1s: ending it",
+            "udgram: warning: CMD is still running 10s after SIGTERM: killing it",
+        ]
+    );
+}
+
+#[test]
 fn a_service_may_ask_for_more_time() {
     let sandbox = Sandbox::new();
     let limit = Duration::from_secs(5);
@@ -139,6 +158,19 @@ say('READY=1'); sys.stdin.read()",
         .finish()
         .succeeds("{\"STATUS\":\"x\"}\n{\"READY\":\"1\"}\n{\"READY\":\"1\"}\n");
     assert_eq!(crate::harness::content(reader.into()), b"");
+}
+
+#[test]
+fn a_standard_stream_that_gets_the_line_break_stays_that_of_the_service() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox
+        .udgram(["exec", "--notify=2", "--", "sh", "-c", "echo said >&2"])
+        .run()
+        .ends(0, "");
+    assert_eq!(
+        outcome.stderr_text(),
+        "said\nudgram: CMD has ended before it was ready (READY=1)\n"
+    );
 }
 
 #[test]
@@ -283,6 +315,55 @@ fn notifications_that_an_outer_service_manager_does_not_read_before_the_end_are_
 }
 
 #[test]
+fn an_outer_service_manager_that_reads_nothing_misses_what_udgram_does_not_hold_back() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    for (script, printed, held, ready) in [
+        (
+            "[say('STATUS=x') for _ in range(70)]",
+            "{\"STATUS\":\"x\"}\n".repeat(70),
+            64,
+            false,
+        ),
+        (
+            "[say('STATUS=x', [0] * 150) for _ in range(2)]",
+            "{\"STATUS\":\"x\"}\n".repeat(2),
+            1,
+            // It has no descriptors.
+            true,
+        ),
+    ] {
+        let outer = sandbox.bind(format!("outer{held}"));
+        let filled = sandbox.fill(&format!("outer{held}"));
+        let script = format!("{script}; say('READY=1'); sys.stdin.read()");
+        let (released, release) = crate::harness::pipe();
+        let mut running = service(&sandbox, &["--notify"], &script)
+            .env("NOTIFY_SOCKET", sandbox.path(format!("outer{held}")))
+            .stdin_from(OwnedFd::from(released))
+            .start();
+        let printed = printed + "{\"READY\":\"1\"}\n";
+        for line in printed.lines() {
+            assert_eq!(running.line(), line);
+        }
+        for _ in 0..filled {
+            assert_eq!(outer.take(), b"0");
+        }
+        for _ in 0..held {
+            assert_eq!(outer.take(), b"STATUS=x");
+        }
+        if ready {
+            assert_eq!(outer.take(), b"READY=1");
+        }
+        close(OwnedFd::from(release));
+        let outcome = running.finish().ends(0, printed);
+        outcome.says(
+            "udgram: warning: notifications are not passed on to the service manager (NOTIFY_SOCKET): its queue is full",
+        );
+        outer.has_nothing_more();
+    }
+}
+
+#[test]
 fn an_outer_service_manager_may_have_an_abstract_name() {
     peer!("python3");
     let sandbox = Sandbox::new();
@@ -305,6 +386,35 @@ fn a_directory_for_the_socket_that_does_not_exist_is_named() {
             1,
             "udgram: cannot make a directory in '/nonexistent': No such file or directory",
         );
+}
+
+#[test]
+fn the_socket_is_in_tmpdir_unless_that_is_relative_or_too_long_a_name_to_connect_to() {
+    let sandbox = Sandbox::new();
+    // The socket has 21 bytes more, and a pathname at most 107.
+    for (length, fits) in [(86, true), (87, false)] {
+        let name = "d".repeat(length - 1 - sandbox.dir().as_os_str().len());
+        let directory = sandbox.directory(&name);
+        let outcome = sandbox
+            .udgram(["exec", "--notify", "--", "sh", "-c"])
+            .arg("echo \"$NOTIFY_SOCKET\"")
+            .env("TMPDIR", &directory)
+            .run();
+        let printed = String::from_utf8(outcome.stdout().to_vec()).unwrap();
+        let socket = printed.trim_end();
+        assert_eq!(socket.starts_with(text(&directory)), fits, "{socket}");
+        assert!(socket.len() <= 107, "{socket}");
+        outcome.mentions(&["before it was ready"]);
+    }
+    // A relative name would mean another directory to a service that changes its own.
+    let relative = sandbox.directory("relative");
+    let outcome = sandbox
+        .udgram(["exec", "--notify", "--", "sh", "-c"])
+        .arg("echo \"$NOTIFY_SOCKET\"")
+        .env("TMPDIR", relative.file_name().unwrap())
+        .run();
+    assert!(outcome.stdout().starts_with(b"/tmp/udgram-"));
+    outcome.mentions(&["before it was ready"]);
 }
 
 #[test]
@@ -412,6 +522,23 @@ fn a_reader_of_stdout_that_goes_away_does_not_end_the_service() {
 }
 
 #[test]
+fn a_stdout_that_cannot_be_written_to_is_reported_once_and_does_not_end_the_service() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    service(
+        &sandbox,
+        &["--notify"],
+        "for _ in range(3): r, w = os.pipe(); say('BARRIER=1', [w]); os.close(w); os.read(r, 1)
+say('READY=1'); sys.exit(5)",
+    )
+    .stdout_to(full)
+    .run()
+    .ends(5, "")
+    .says("udgram: cannot write to stdout: No space left on device");
+}
+
+#[test]
 fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let sandbox = Sandbox::new();
     let (reader, writer) = crate::harness::full_pipe();
@@ -430,6 +557,27 @@ fn a_blocked_stdout_does_not_use_up_the_time_to_be_ready() {
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     running.finish().succeeds("");
     assert!(printed.join().unwrap().ends_with(b"{\"READY\":\"1\"}\n"));
+}
+
+#[test]
+fn what_a_blocked_stdout_held_up_reaches_the_outer_service_manager_after_the_end_of_the_service() {
+    let sandbox = Sandbox::new();
+    let outer = sandbox.bind("outer");
+    let (_reader, writer) = crate::harness::full_pipe();
+    // More than the 256 KiB that udgram holds, and no more than it and the queue of the socket hold together.
+    let status = format!("STATUS={}\n", "x".repeat(60_000));
+    sandbox.file("notifications", status.repeat(14) + "READY=1\n");
+    let running = sandbox
+        .udgram(["exec", "--notify", "--", "sh", "-c"])
+        .arg("exec udgram send -p text \"$NOTIFY_SOCKET\" <notifications")
+        .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdout_to(OwnedFd::from(writer))
+        .start();
+    for _ in 0..14 {
+        assert_eq!(outer.take().len(), status.len() - 1);
+    }
+    assert_eq!(outer.take(), b"READY=1");
+    let _ = running.finish();
 }
 
 #[test]

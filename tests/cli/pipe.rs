@@ -161,6 +161,20 @@ fn the_end_of_the_command_ends_listen_with_its_status() {
 }
 
 #[test]
+fn a_background_child_that_keeps_the_output_of_the_command_open_does_not_delay_the_end() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let command = "cat fifo 2>/dev/null & read x; echo a; exit 4";
+    let server = listen(&sandbox, command);
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, "1");
+    assert_eq!(client.take(), b"a");
+    server.finish().ends(4, "1\n").says(format!(
+        "udgram: warning: '{command}' ended with status 4, after packet 1"
+    ));
+}
+
+#[test]
 fn packets_that_the_command_leaves_unanswered_are_reported_with_their_numbers() {
     let sandbox = Sandbox::new();
     let command = "read a; read b; read c; read d; echo $a; echo; exit 7";
@@ -173,6 +187,66 @@ fn packets_that_the_command_leaves_unanswered_are_reported_with_their_numbers() 
     server.finish().ends(7, "1\n2\n3\n4\n").says(format!(
         "udgram: warning: packets 3 to 4 were not answered: '{command}' ended with status 7"
     ));
+}
+
+#[test]
+fn packets_that_wait_when_the_command_ends_are_printed_and_counted() {
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    let command = "read x <fifo; exit 3";
+    let server = listen(&sandbox, command);
+    let client = sandbox.bind("client");
+    // 100 packets are under way, and the others stay in the queue.
+    for number in 0..105 {
+        send(&client, &sandbox, number.to_string());
+    }
+    server.wait_asleep();
+    fifo.write_all(b"\n").unwrap();
+    let lines: Vec<String> = (0..105).map(|number| number.to_string()).collect();
+    let outcome = server.finish().ends(3, lines.join("\n") + "\n");
+    // One more line, before these, if the command answers nothing for a second.
+    let reported = outcome.diagnostics();
+    assert_eq!(
+        reported[reported.len() - 2..],
+        [
+            format!(
+                "udgram: warning: packets 1 to 100 were not answered: '{command}' ended with status 3"
+            ),
+            "udgram: warning: stopped: 5 more of the packets printed were not answered".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn all_that_the_command_printed_before_its_end_is_sent() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let mut fifo = fifo(&sandbox, "fifo");
+    // A pipe of 1 MiB (F_SETPIPE_SZ) takes the answer at once.
+    sandbox.file(
+        "command",
+        "import fcntl, sys
+fcntl.fcntl(1, 1031, 1 << 20)
+sys.stdin.readline()
+open('fifo').readline()
+print('x' * 150000, flush=True)
+open('printed', 'w')
+",
+    );
+    let mut server = listen(&sandbox, "python3 command");
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, "1");
+    assert_eq!(server.line(), "1");
+    server.wait_asleep();
+    server.stop();
+    fifo.write_all(b"\n").unwrap();
+    server.wait_until("printed", || sandbox.exists("printed"));
+    server.resume();
+    assert_eq!(client.take().len(), 150_000);
+    server
+        .finish()
+        .ends(0, "1\n")
+        .says("udgram: warning: 'python3 command' ended with status 0, after packet 1");
 }
 
 #[test]
@@ -257,6 +331,18 @@ fn packets_larger_than_a_pipe_pass_both_ways() {
         }
     });
     assert_eq!(server.finish().lines().len(), 6);
+}
+
+#[test]
+fn a_command_that_answers_behind_a_packet_larger_than_a_pipe_gets_all_of_it() {
+    let sandbox = Sandbox::new();
+    // It prints nothing before it has read the whole line.
+    let server = listen(&sandbox, "sed -u 's/a*/&&/; s/^aaa//'");
+    let client = sandbox.bind("client");
+    send(&client, &sandbox, vec![b'a'; 100_000]);
+    assert_eq!(client.take().len(), 199_997);
+    server.signal(Signal::SIGTERM);
+    let _ = server.finish();
 }
 
 #[test]
@@ -368,6 +454,34 @@ fn a_signal_closes_the_input_of_the_command_and_sends_the_remaining_answers() {
         .dies_of(Signal::SIGTERM, "1\n2\n3\n")
         .says_nothing();
     assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn packets_left_unanswered_are_not_reported_when_the_reader_of_stdout_has_gone() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let (reader, writer) = crate::harness::pipe();
+    let server = sandbox
+        .udgram(["listen", "--pipe", "cat fifo", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    send(&sandbox.bind("client"), &sandbox, "1");
+    server.wait_asleep();
+    crate::harness::close(reader);
+    let outcome = server.finish().dies_of(Signal::SIGPIPE, "");
+    // Another line, if that took more than a second, says that the packet is not answered yet.
+    let said = outcome.stderr_text();
+    assert!(!said.contains("was not answered"), "{said}");
+}
+
+#[test]
+fn a_lost_socket_file_is_reported_while_the_command_waits_for_packets() {
+    let sandbox = Sandbox::new();
+    let server = listen(&sandbox, "cat");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    server.wait_stderr("the socket file was removed");
+    server.signal(Signal::SIGTERM);
+    let _ = server.finish();
 }
 
 #[test]
@@ -490,6 +604,19 @@ fn a_command_that_closed_its_output_is_not_awaited() {
 }
 
 #[test]
+fn a_command_that_had_closed_its_input_before_the_last_packet_is_not_awaited() {
+    let sandbox = Sandbox::new();
+    let _fifo = fifo(&sandbox, "fifo");
+    let command = "exec <fifo; : >closed; cat";
+    let server = sandbox.listen(["-n", "1", "--pipe", command, "s"]);
+    server.wait_until("closed", || sandbox.exists("closed"));
+    send(&sandbox.bind("client"), &sandbox, "1");
+    server.finish().ends(0, "1\n").says(format!(
+        "udgram: warning: packet 1 was not answered: '{command}' was ended"
+    ));
+}
+
+#[test]
 fn every_message_about_missing_descriptors_names_the_operation() {
     let sandbox = Sandbox::new();
     let mut failed = 0;
@@ -508,10 +635,10 @@ fn every_message_about_missing_descriptors_names_the_operation() {
 fn a_command_that_does_not_end_with_its_input_is_ended_after_a_second() {
     let sandbox = Sandbox::new();
     let _fifo = fifo(&sandbox, "fifo");
-    let start = std::time::Instant::now();
     let command = "trap '' TERM; read x; echo $x; cat fifo";
     let server = sandbox.listen(["-n", "1", "--pipe", command, "s"]);
     let client = sandbox.bind("client");
+    let start = std::time::Instant::now();
     send(&client, &sandbox, "1");
     assert_eq!(client.take(), b"1");
     let outcome = server.finish();

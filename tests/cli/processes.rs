@@ -351,17 +351,25 @@ fn the_message_about_a_command_does_not_go_into_a_received_descriptor() {
     let sandbox = Sandbox::new();
     // It is found, and execve(2) refuses it.
     script(&sandbox, "cmd", "/no/such/interpreter");
-    let file = memfd_create(c"received", MFdFlags::empty()).unwrap();
-    let running = sandbox
-        .udgram(["recv", "--fd", "2", "s", "--", "./cmd"])
-        .start();
-    running.wait_bound("s");
-    let sender = UnixDatagram::unbound().unwrap();
-    send_descriptors(&sender, &sandbox.path("s"), b"1", &[file.as_fd()]);
-    running
-        .finish()
-        .fails(127, "udgram: cannot run './cmd': No such file or directory");
-    assert_eq!(size(file), 0);
+    for numbers in [
+        &["--fd", "2"][..],
+        &["--fd", "2", "--fd", "49", "--fd", "50"],
+    ] {
+        let file = memfd_create(c"received", MFdFlags::empty()).unwrap();
+        let running = sandbox
+            .udgram(["recv", "s"])
+            .args(numbers)
+            .args(["--", "./cmd"])
+            .start();
+        running.wait_bound("s");
+        let sender = UnixDatagram::unbound().unwrap();
+        let descriptors = vec![file.as_fd(); numbers.len() / 2];
+        send_descriptors(&sender, &sandbox.path("s"), b"1", &descriptors);
+        running
+            .finish()
+            .fails(127, "udgram: cannot run './cmd': No such file or directory");
+        assert_eq!(size(file), 0);
+    }
 }
 
 #[test]

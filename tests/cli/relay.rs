@@ -6,11 +6,12 @@ use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::poll;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::{getegid, geteuid};
@@ -19,7 +20,7 @@ use crate::harness::{
     NO_WPA_SUPPLICANT, Peer, Sandbox, bind_abstract, close, content, limited, peer, root, skip,
     text, timeless,
 };
-use crate::running::Running;
+use crate::running::{Running, children};
 use crate::sys;
 
 /// Starts a relay and waits until it is ready.
@@ -168,6 +169,32 @@ fn the_user_of_a_client_that_has_exited_is_passed_on_with_the_process_of_the_rel
 }
 
 #[test]
+fn the_user_of_a_client_outside_its_pid_namespace_is_passed_on_with_the_process_of_the_relay() {
+    peer!("unshare");
+    root!();
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    sys::ask_for_credentials(&daemon);
+    let relay = sandbox
+        .command("unshare", ["-pf", "--mount-proc", "--kill-child", "udgram"])
+        .args(["relay", "--mode", "0666", "s", "daemon"])
+        .stdout_to(fs::File::create("/dev/null").unwrap())
+        .start_ready();
+    let [init] = children(relay.pid())[..] else {
+        panic!("not one child\n{}", relay.context());
+    };
+    sandbox.udgram_as(7, ["send", "s", "1"]).run().succeeds("");
+    let seen = sys::take_message(&daemon).credentials.unwrap();
+    assert_eq!((seen.pid(), seen.uid(), seen.gid()), (init, 7, 7));
+    sys::signal(init, Signal::SIGTERM as i32);
+    let diagnostics = relay.finish().diagnostics();
+    assert_eq!(
+        diagnostics[0],
+        "udgram: warning: packets are passed on with the process of udgram: the client's process has no number in this PID namespace"
+    );
+}
+
+#[test]
 fn an_unprivileged_relay_passes_its_own_credentials_and_says_so_once() {
     root!();
     let sandbox = Sandbox::new();
@@ -247,6 +274,67 @@ fn a_datagram_with_253_descriptors_is_passed_on() {
     for _ in 0..5 {
         sys::send_descriptors(&client, &sandbox.path("s"), b"1", &many);
         assert_eq!(sys::take_message(&daemon).descriptors.len(), 253);
+    }
+    ends_silently(relay);
+}
+
+#[test]
+fn descriptors_that_a_relay_cannot_receive_are_reported_once() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let null = fs::File::create("/dev/null").unwrap();
+    let relay = sandbox.udgram(["relay", "s", "daemon"]);
+    let relay = relay.descriptor_limit(64).stdout_to(null).start_ready();
+    let client = sandbox.bind("client");
+    let (_reader, writer) = crate::harness::pipe();
+    for _ in 0..2 {
+        let many = vec![writer.as_fd(); 100];
+        sys::send_descriptors(&client, &sandbox.path("s"), b"1", &many);
+        let passed = sys::take_message(&daemon).descriptors.len();
+        assert!((30..100).contains(&passed), "{passed}");
+    }
+    relay.signal(Signal::SIGTERM);
+    relay.finish().dies_of(Signal::SIGTERM, "").says(format!(
+        "udgram: warning: not all descriptors that '{}' sent could be received and passed on",
+        text(&sandbox.path("client"))
+    ));
+}
+
+#[test]
+fn a_relay_that_may_pass_no_more_descriptors_waits_without_using_the_processor() {
+    root!();
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let public = sandbox.directory("pub");
+    for path in [sandbox.path("daemon"), public] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    // The kernel lets five packets of an ordinary user with this limit be in flight (`too_many_unix_fds`).
+    let relay = sandbox
+        .udgram_as(65531, ["relay", "-q", "pub/s", "daemon"])
+        .descriptor_limit(40)
+        .stdout_to(fs::File::create("/dev/null").unwrap())
+        .start();
+    relay.wait_bound("pub/s");
+    let (_reader, writer) = crate::harness::pipe();
+    let client = sandbox.bind("client");
+    for number in 0..8 {
+        let packet = number.to_string();
+        let descriptors = vec![writer.as_fd(); 10];
+        sys::send_descriptors(
+            &client,
+            &sandbox.path("pub/s"),
+            packet.as_bytes(),
+            &descriptors,
+        );
+    }
+    for _ in 0..20 {
+        relay.wait_asleep();
+    }
+    for number in 0..8 {
+        let message = sys::take_message(&daemon);
+        assert_eq!(message.bytes, number.to_string().as_bytes());
+        assert_eq!(message.descriptors.len(), 10);
     }
     ends_silently(relay);
 }
@@ -406,7 +494,7 @@ fn a_further_peer_that_reads_slowly_misses_nothing() {
 fn copies_wait_for_a_further_peer_that_restarts() {
     let sandbox = Sandbox::new();
     let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
-    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    let relay = quiet_relay(&sandbox, &["-p", "text", "s", "first", "second"]);
     let client = sandbox.bind("client");
     let pass = |packet: &[u8]| {
         client.send_to(packet, sandbox.path("s")).unwrap();
@@ -416,11 +504,53 @@ fn copies_wait_for_a_further_peer_that_restarts() {
     assert_eq!(second.take(), b"1");
     fs::remove_file(sandbox.path("second")).unwrap();
     close(second);
-    pass(b"2");
+    let (_reader, writer) = crate::harness::pipe();
+    sys::send_descriptors(&client, &sandbox.path("s"), b"2", &[writer.as_fd()]);
+    assert_eq!(sys::take_message(&first).descriptors.len(), 1);
+    pass(b"");
     let second = sandbox.bind("second");
     pass(b"3");
-    assert_eq!([second.take(), second.take()], [b"2", b"3"]);
+    for (packet, descriptors) in [(&b"2"[..], 1), (b"", 0), (b"3", 0)] {
+        let copy = sys::take_message(&second);
+        assert_eq!(
+            (&copy.bytes[..], copy.descriptors.len()),
+            (packet, descriptors)
+        );
+    }
     ends_silently(relay);
+}
+
+#[test]
+fn large_copies_that_waited_count_no_longer_once_they_are_sent_or_dropped() {
+    root!();
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["-q", "-p", "raw", "s", "first", "second"]);
+    let client = sandbox.bind("client");
+    setsockopt(&client, sockopt::SndBuf, &(8 << 20)).unwrap();
+    // 8 MiB and 253 descriptors may wait, and 12 MB and 400 descriptors wait one after another.
+    let (_reader, writer) = crate::harness::pipe();
+    for byte in [b'a', b'b', b'c', b'd'] {
+        let filled = sandbox.fill("second");
+        let packet = vec![byte; 3_000_000];
+        client.send_to(&packet, sandbox.path("s")).unwrap();
+        let passed = first.take() == packet;
+        assert!(passed, "another packet arrived");
+        let many = vec![writer.as_fd(); 100];
+        sys::send_descriptors(&client, &sandbox.path("s"), &[byte], &many);
+        assert_eq!(sys::take_message(&first).descriptors.len(), 100);
+        relay.wait_asleep();
+        for _ in 0..filled {
+            assert_eq!(second.take(), b"0");
+        }
+        // The copies come within a second or never.
+        relay.wait_idle();
+        second.set_nonblocking(true).unwrap();
+        while second.recv(&mut [0; 1]).is_ok() {}
+        second.set_nonblocking(false).unwrap();
+    }
+    relay.signal(Signal::SIGTERM);
+    let _ = relay.finish();
 }
 
 #[test]
@@ -446,6 +576,41 @@ fn copies_for_a_further_peer_that_stays_away_are_dropped_after_a_second_and_coun
             "udgram: warning: 'second' has missed 2 copies".to_owned(),
         ]
     );
+}
+
+#[test]
+fn a_single_missed_copy_is_reported_once() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    fs::remove_file(sandbox.path("second")).unwrap();
+    close(second);
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(first.take(), b"1");
+    let cause = "'second' misses a copy: no socket has been there for 1s";
+    relay.wait_stderr(cause);
+    relay.signal(Signal::SIGTERM);
+    relay
+        .finish()
+        .dies_of(Signal::SIGTERM, "")
+        .says(format!("udgram: warning: {cause}"));
+}
+
+#[test]
+fn a_copy_that_a_further_peer_refuses_is_reported_with_the_cause_and_delays_nobody() {
+    let sandbox = Sandbox::new();
+    let [first, second, _other] = ["first", "second", "other"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    second.connect(sandbox.path("other")).unwrap();
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(first.take(), b"1");
+    relay.signal(Signal::SIGTERM);
+    relay.finish().dies_of(Signal::SIGTERM, "").mentions(&[
+        "warning: 'second' misses a copy: cannot send to",
+        "Operation not permitted",
+    ]);
 }
 
 #[test]
@@ -566,7 +731,8 @@ fn packets_for_a_peer_that_stays_away_are_dropped_and_counted() {
     fs::remove_file(sandbox.path("daemon")).unwrap();
     close(daemon);
     let start = Instant::now();
-    let sender = send_numbers(&sandbox, sandbox.bind("client"), 100);
+    let client = sandbox.bind("client");
+    let sender = send_numbers(&sandbox, client.try_clone().unwrap(), 100);
     sender.join().unwrap();
     assert!(
         start.elapsed() >= Duration::from_secs(4),
@@ -574,11 +740,42 @@ fn packets_for_a_peer_that_stays_away_are_dropped_and_counted() {
         start.elapsed()
     );
     relay.wait_stderr("still no socket at 'daemon' after 5s: packets are dropped");
+    sys::wait_received(&client);
+    relay.wait_asleep();
+    // Attempts to reach it are 50 ms apart at most.
+    let daemon = sandbox.bind("daemon");
+    poll(&mut [], 60_u16).unwrap();
+    client.send_to(b"0", sandbox.path("s")).unwrap();
+    assert_eq!(daemon.take(), b"0");
     relay.signal(Signal::SIGTERM);
     let outcome = relay.finish().dies_of(Signal::SIGTERM, "");
     assert_eq!(
         outcome.diagnostics()[2..],
-        ["udgram: warning: 100 packets were not passed on to 'daemon'"]
+        [
+            "udgram: warning: 'daemon' is back",
+            "udgram: warning: 100 packets were not passed on to 'daemon'"
+        ]
+    );
+}
+
+#[test]
+fn packets_for_a_peer_whose_address_a_stream_socket_has_taken_are_dropped() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let relay = quiet_relay(&sandbox, &["s", "daemon"]);
+    fs::remove_file(sandbox.path("daemon")).unwrap();
+    close(daemon);
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    relay.wait_stderr("packets wait for it for 5s");
+    let _listener = UnixListener::bind(sandbox.path("daemon")).unwrap();
+    relay.wait_stderr("it is a stream socket");
+    relay.wait_idle();
+    relay.signal(Signal::SIGTERM);
+    let outcome = relay.finish().dies_of(Signal::SIGTERM, "");
+    assert_eq!(
+        outcome.diagnostics()[2..],
+        ["udgram: warning: 1 packet was not passed on to 'daemon'"]
     );
 }
 
@@ -752,6 +949,126 @@ fn clients_that_have_gone_make_room_first() {
 }
 
 #[test]
+fn no_client_makes_room_while_another_one_has_gone() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let relay = sandbox
+        .udgram(["relay", "s", "daemon"])
+        .descriptor_limit(40)
+        .stdout_to(fs::File::create("/dev/null").unwrap())
+        .start_ready();
+    let mut clients = Vec::new();
+    let mut ask = |name: String| {
+        let client = sandbox.bind(name);
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        clients.push(client);
+        daemon.take_from().1
+    };
+    // The first makes room for the last: none has gone.
+    let upstream: Vec<_> = (0..11).map(|number| ask(number.to_string())).collect();
+    close(clients.remove(5));
+    let another = sandbox.bind("another");
+    another.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(daemon.take(), b"1");
+    answer(&daemon, b"2", &upstream[1]);
+    assert_eq!(clients[1].take(), b"2");
+    relay.signal(Signal::SIGTERM);
+    relay.finish().mentions(&["too many clients"]);
+}
+
+#[test]
+fn the_sockets_of_clients_that_have_gone_are_closed_when_there_are_twice_as_many_clients() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let null = fs::File::create("/dev/null").unwrap();
+    let relay = sandbox.udgram(["relay", "s", "daemon"]);
+    let relay = relay.descriptor_limit(1024).stdout_to(null).start_ready();
+    let before = relay.wait_asleep().open_descriptors();
+    let ask = |count: usize| -> Vec<_> {
+        let clients = (0..count).map(|_| {
+            let (client, _) = sys::autobound();
+            client.send_to(b"1", sandbox.path("s")).unwrap();
+            assert_eq!(daemon.take(), b"1");
+            client
+        });
+        clients.collect()
+    };
+    // The relay looks for clients that have gone at 64, and finds none.
+    let clients = ask(65);
+    assert_eq!(relay.wait_asleep().open_descriptors(), before + 65);
+    for client in clients {
+        close(client);
+    }
+    let _clients = ask(64);
+    assert_eq!(relay.wait_asleep().open_descriptors(), before + 64);
+    ends_silently(relay);
+}
+
+#[test]
+fn clients_that_come_and_go_have_no_more_than_64_sockets() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let null = fs::File::create("/dev/null").unwrap();
+    let relay = sandbox.udgram(["relay", "s", "daemon"]);
+    let relay = relay.descriptor_limit(1024).stdout_to(null).start_ready();
+    let before = relay.wait_asleep().open_descriptors();
+    for _ in 0..180 {
+        let (client, _) = sys::autobound();
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(daemon.take(), b"1");
+        close(client);
+    }
+    assert!(relay.wait_asleep().open_descriptors() <= before + 64);
+    ends_silently(relay);
+}
+
+#[test]
+fn a_copy_that_waits_is_sent_as_soon_as_there_is_room() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["-q", "s", "first", "second"]);
+    let client = sandbox.bind("client");
+    let times = (0..8).map(|_| {
+        let filled = sandbox.fill("second");
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(first.take(), b"1");
+        relay.wait_asleep();
+        let start = Instant::now();
+        for _ in 0..filled {
+            assert_eq!(second.take(), b"0");
+        }
+        relay.wait_idle();
+        let time = start.elapsed();
+        second.set_nonblocking(true).unwrap();
+        let _ = second.recv(&mut [0; 1]);
+        second.set_nonblocking(false).unwrap();
+        time
+    });
+    // On a busy machine some may take longer, but not all take the second after which a copy is dropped.
+    assert!(times.min() < Some(Duration::from_millis(500)));
+    relay.signal(Signal::SIGTERM);
+    let _ = relay.finish();
+}
+
+#[test]
+fn a_relay_opens_no_more_sockets_than_a_quarter_of_its_descriptors() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let null = fs::File::create("/dev/null").unwrap();
+    let relay = sandbox.udgram(["relay", "s", "daemon"]);
+    let relay = relay.descriptor_limit(600).stdout_to(null).start_ready();
+    let before = relay.wait_asleep().open_descriptors();
+    let clients: Vec<_> = (0..180).map(|_| sys::autobound().0).collect();
+    for client in &clients {
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(daemon.take(), b"1");
+    }
+    assert_eq!(relay.wait_asleep().open_descriptors(), before + 150);
+    relay.signal(Signal::SIGTERM);
+    relay.finish().mentions(&["too many clients"]);
+}
+
+#[test]
 fn a_client_that_never_reads_its_answers_does_not_delay_others() {
     let sandbox = Sandbox::new();
     let _daemon = sandbox.listen(["--echo", "daemon"]);
@@ -835,6 +1152,26 @@ fn what_was_accepted_before_a_signal_is_passed_on() {
         assert_eq!(outcome.stdout().split(|byte| *byte == b'\n').count(), 9);
         assert!(!sandbox.exists("s"));
     }
+}
+
+#[test]
+fn a_copy_that_waits_is_sent_after_a_signal_if_there_is_room() {
+    let sandbox = Sandbox::new();
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
+    let filled = sandbox.fill("second");
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(first.take(), b"1");
+    relay.wait_asleep();
+    relay.stop();
+    for _ in 0..filled {
+        assert_eq!(second.take(), b"0");
+    }
+    relay.signal(Signal::SIGTERM);
+    relay.resume();
+    assert_eq!(second.take(), b"1");
+    relay.finish().dies_of(Signal::SIGTERM, "").says_nothing();
 }
 
 #[test]

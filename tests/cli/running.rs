@@ -129,6 +129,14 @@ fn system_call(pid: &str) -> Option<libc::c_long> {
     call.split(' ').next()?.parse().ok()
 }
 
+/// Returns whether a process sleeps in poll(2) without a time limit: the third argument is a null pointer.
+fn sleeps_without_limit(pid: i32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let mut words = call.split(' ');
+    let number = words.next().and_then(|number| number.parse().ok());
+    number.is_some_and(|number| POLL.contains(&number)) && words.nth(2) == Some("0x0")
+}
+
 /// Returns whether a process sleeps in poll(2).
 pub(crate) fn sleeps_in_poll(pid: i32) -> bool {
     system_call(&pid.to_string()).is_some_and(|call| POLL.contains(&call))
@@ -192,6 +200,14 @@ impl Running {
     pub(crate) fn wait_asleep(&self) -> &Self {
         self.wait_yielding("it does not sleep in poll(2)", || {
             sleeps_in_poll(self.pid())
+        })
+    }
+
+    /// Waits until the program sleeps in poll(2) until something happens: no time limit wakes it.
+    #[track_caller]
+    pub(crate) fn wait_idle(&self) -> &Self {
+        self.wait_yielding("it does not sleep in poll(2) without a time limit", || {
+            sleeps_without_limit(self.pid())
         })
     }
 

@@ -1,7 +1,8 @@
 //! A session of `udgram exec`: a socket and the address of its peer in the environment. The peer may go
 //! away and come back between two commands.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
 use nix::sys::stat::fstat;
@@ -205,6 +206,27 @@ fn the_peer_of_a_session_is_not_that_of_another_socket_with_its_number() {
         .descriptor(&other, 7)
         .run()
         .succeeds("1\n666\n");
+}
+
+#[test]
+fn a_descriptor_that_replaces_the_socket_of_a_session_is_not_named_as_that_socket() {
+    let sandbox = Sandbox::new();
+    let file = File::open(sandbox.file("file", "")).unwrap();
+    for (number, named) in [("3", "none"), ("4", "3 set set")] {
+        let name = format!("s{number}");
+        let script = "echo ${UDGRAM_SOCKET_FD-none} ${UDGRAM_SOCKET_INODE+set} ${UDGRAM_PEER+set}";
+        let peer = sandbox.bind(format!("peer{number}"));
+        let session = sandbox
+            .udgram(["exec", "--bind", &name, "--connect"])
+            .arg(text(&sandbox.path(format!("peer{number}"))))
+            .args([
+                "--", "udgram", "recv", "--fd", number, "--", "sh", "-c", script,
+            ])
+            .start();
+        session.wait_bound(&name);
+        crate::sys::send_descriptors(&peer, &sandbox.path(&name), b"1", &[file.as_fd()]);
+        session.finish().succeeds(format!("{named}\n"));
+    }
 }
 
 #[test]

@@ -227,6 +227,91 @@ fn with_wait_it_connects_to_a_peer_that_comes_back_and_loses_no_line() {
 }
 
 #[test]
+fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_away() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.bind("s");
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "-p", "text", "s"])
+        .stdin_open()
+        .start();
+    talk.write("one\n");
+    assert_eq!(old.take(), b"one");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    close(old);
+    talk.wait_stderr("connected to 's' again");
+    talk.write("two\n");
+    let (packet, from) = next(&new);
+    assert_eq!(packet, "two");
+    answer(&new, &from, "answer");
+    assert_eq!(talk.line(), "answer");
+    let outcome = talk.finish().ends(0, "answer\n");
+    assert!(!outcome.stderr_text().contains("closed"));
+}
+
+#[test]
+fn a_line_that_the_peer_refuses_goes_to_the_socket_that_has_its_address_now() {
+    let sandbox = Sandbox::new();
+    let old = sandbox.bind("s");
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "-p", "text", "s"])
+        .stdin_open()
+        .start();
+    talk.write("one\n");
+    assert_eq!(old.take(), b"one");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    old.shutdown(std::net::Shutdown::Read).unwrap();
+    talk.write("two\n");
+    assert_eq!(new.take(), b"two");
+    let outcome = talk.finish().ends(0, "");
+    assert!(outcome.stderr_text().contains("connected to 's' again"));
+}
+
+#[test]
+fn a_peer_that_has_shut_its_reading_side_is_status_4_or_waited_for() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    peer.shutdown(std::net::Shutdown::Read).unwrap();
+    sandbox.udgram(["talk", "s"]).stdin("1\n").run().fails(
+        4,
+        "udgram: cannot send to 's': the receiver has shut down its reading side",
+    );
+    let mut talk = sandbox
+        .udgram(["talk", "-v", "--wait", "s"])
+        .stdin_open()
+        .start();
+    talk.write("1\n");
+    talk.wait_stderr("'s' has closed its socket: waiting for it");
+    fs::remove_file(sandbox.path("s")).unwrap();
+    let new = sandbox.bind("s");
+    assert_eq!(new.take(), b"1");
+    assert_eq!(talk.finish().code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_takes_datagrams_of_another_socket_alone_is_status_1() {
+    for wait in [&[][..], &["--wait"]] {
+        let sandbox = Sandbox::new();
+        let peer = sandbox.bind("s");
+        let _other = sandbox.bind("other");
+        let mut talk = sandbox
+            .udgram(["talk", "s"])
+            .args(wait)
+            .stdin_open()
+            .start();
+        talk.write("1\n");
+        assert_eq!(peer.take(), b"1");
+        peer.connect(sandbox.path("other")).unwrap();
+        talk.write("2\n");
+        talk.finish().refuses(
+            1,
+            &["line 2: cannot send to 's'", "Operation not permitted"],
+        );
+    }
+}
+
+#[test]
 fn packets_that_were_sent_before_the_peer_went_away_are_printed_before_it_is_noticed() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -243,6 +328,28 @@ fn packets_that_were_sent_before_the_peer_went_away_are_printed_before_it_is_not
     talk.resume();
     talk.finish()
         .ends(4, "2\n3\n4\n5\n6\n7\n")
+        .mentions(&["line 2: cannot connect to 's'"]);
+}
+
+#[test]
+fn all_packets_of_a_peer_without_a_queue_limit_are_printed_before_a_line_is_found_unsendable() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
+    talk.write("1\n");
+    let (_, from) = next(&peer);
+    talk.stop();
+    // The queue between two connected sockets has no limit: it holds several batches.
+    peer.connect_addr(&from).unwrap();
+    let packets: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    for packet in &packets {
+        peer.send(packet.as_bytes()).unwrap();
+    }
+    talk.write("2\n");
+    close(peer);
+    talk.resume();
+    talk.finish()
+        .ends(4, packets.join("\n") + "\n")
         .mentions(&["line 2: cannot connect to 's'"]);
 }
 
@@ -324,6 +431,34 @@ fn a_blocked_stdout_holds_up_packets_and_not_lines() {
     let printed = std::thread::spawn(move || crate::harness::content(reader.into()));
     talk.finish().succeeds("");
     assert_eq!(behind_dots(&printed.join().unwrap()), b"\"held up\"\n");
+}
+
+#[test]
+fn while_stdout_is_blocked_packets_that_wait_in_the_queue_do_not_keep_it_awake() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (_reader, writer) = crate::harness::full_pipe();
+    let mut talk = sandbox
+        .udgram(["talk", "-p", "text", "s"])
+        .stdin_open()
+        .stdout_to(OwnedFd::from(writer))
+        .start();
+    talk.write("1\n");
+    let (_, from) = next(&peer);
+    let packet = "x".repeat(64 << 10);
+    peer.set_nonblocking(true).unwrap();
+    // Until neither udgram nor the queue takes more.
+    let mut refused = 0;
+    while refused < 10 {
+        if peer.send_to_addr(packet.as_bytes(), &from).is_ok() {
+            refused = 0;
+        } else {
+            refused += 1;
+            talk.wait_asleep();
+        }
+    }
+    talk.signal(Signal::SIGINT);
+    let _ = talk.finish();
 }
 
 #[test]
@@ -509,7 +644,7 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
             text(&sandbox.path("s")),
         ])
         .args(["--", "sh", "-c"])
-        .arg("echo up; read x; udgram send - 1; udgram talk -p text --wait -")
+        .arg("echo up; read x; udgram send - 1; udgram talk -v -p text --wait -")
         .stdin_open()
         .start();
     assert_eq!(session.line(), "up");
@@ -519,6 +654,7 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
     session.wait_stderr("cannot send to");
     let stranger = sandbox.bind("stranger");
     stranger.send_to(b"x", sandbox.path("me")).unwrap();
+    session.wait_stderr("has closed its socket: waiting for it");
     fs::remove_file(sandbox.path("s")).unwrap();
     let peer = sandbox.bind("s");
     session.write("2\n");
@@ -526,13 +662,72 @@ fn an_inherited_socket_whose_peer_has_gone_hears_nobody_until_the_peer_is_back()
     assert_eq!(packet, "2");
     answer(&peer, &from, "answer");
     let outcome = session.finish().ends(0, "up\nanswer\n");
+    let said = outcome.stderr_text();
     assert!(
-        outcome
-            .stderr_text()
-            .ends_with("/stranger', which is not the peer\n"),
-        "{}",
-        outcome.stderr_text()
+        said.contains("/stranger', which is not the peer\n"),
+        "{said}"
     );
+}
+
+#[test]
+fn what_another_socket_sent_under_the_name_of_a_peer_that_has_gone_is_not_heard() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("s");
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram([
+            "exec",
+            "--bind",
+            "me",
+            "--connect",
+            text(&path),
+            "--",
+            "sh",
+            "-c",
+        ])
+        .arg("echo up; read x; udgram send - 1; read x; udgram talk -v -p text --wait -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    // The kernel has forgotten the peer: anybody can send to the socket.
+    session.wait_stderr("cannot send to");
+    fs::remove_file(&path).unwrap();
+    let impostor = sandbox.bind("s");
+    impostor.send_to(b"x", sandbox.path("me")).unwrap();
+    fs::remove_file(&path).unwrap();
+    close(impostor);
+    session.write("\n");
+    session.wait_stderr("has closed its socket: waiting for it");
+    let peer = sandbox.bind("s");
+    session.write("2\n");
+    let (packet, from) = next(&peer);
+    assert_eq!(packet, "2");
+    answer(&peer, &from, "answer");
+    let outcome = session.finish().ends(0, "up\nanswer\n");
+    let said = outcome.stderr_text();
+    assert!(said.contains("/s', which is not the peer\n"), "{said}");
+}
+
+#[test]
+fn without_wait_an_inherited_socket_whose_peer_has_gone_is_status_4() {
+    let sandbox = Sandbox::new();
+    let path = sandbox.path("s");
+    let peer = sandbox.bind("s");
+    let mut session = sandbox
+        .udgram(["exec", "-q", "--connect", text(&path), "--", "sh", "-c"])
+        .arg("echo up; read x; udgram send - 1 2>/dev/null; udgram talk -t none -")
+        .stdin_open()
+        .start();
+    assert_eq!(session.line(), "up");
+    close(peer);
+    session.write("\n");
+    session.wait_stderr("cannot connect to");
+    session
+        .finish()
+        .ends(4, "up\n")
+        .mentions(&["/s': Connection refused"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox, bind_abstract, close, limited};
+use crate::harness::{Peer, Sandbox, bind_abstract, close, limited, root};
 
 #[test]
 fn a_peer_that_comes_later_gets_every_packet() {
@@ -139,6 +139,24 @@ fn a_peer_that_never_comes_is_waited_for_no_longer_than_the_timeout() {
 }
 
 #[test]
+fn a_peer_that_may_not_be_written_to_in_time_is_named_with_the_cause() {
+    root!();
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("s");
+    sandbox
+        .udgram_as(7, ["send", "--wait", "-t", "20ms", "s", "1"])
+        .run()
+        .refuses(
+            124,
+            &[
+                "cannot connect to 's': Permission denied",
+                ", still after 20ms",
+                "hint",
+            ],
+        );
+}
+
+#[test]
 fn with_no_packets_the_peer_is_waited_for_and_nothing_is_sent() {
     let sandbox = Sandbox::new();
     let running = sandbox.udgram(["send", "--wait", "s"]).start();
@@ -160,6 +178,19 @@ fn a_file_that_cannot_become_a_peer_is_not_waited_for() {
         .udgram(["send", "--wait", "stream", "1"])
         .run()
         .refuses(1, &["'stream'", "stream"]);
+}
+
+#[test]
+fn a_peer_that_is_not_waited_for_costs_nobody_the_name_that_would_be_bound() {
+    let sandbox = Sandbox::new();
+    let _listener = std::os::unix::net::UnixListener::bind(sandbox.path("stream")).unwrap();
+    let holder = sandbox.bind("me");
+    sandbox
+        .udgram(["send", "--wait", "--bind", "me", "--replace", "stream", "1"])
+        .run()
+        .refuses(1, &["'stream'", "stream"]);
+    sandbox.udgram(["send", "me", "2"]).run().succeeds("");
+    assert_eq!(holder.take(), b"2");
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! A program that has nothing to do sleeps until something happens: no timer wakes it.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
+
+use nix::poll::poll;
+use nix::sys::signal::Signal;
+
+use crate::harness::{Peer, Sandbox};
+use crate::running::Running;
+
+/// Sends a packet and takes its answer.
+#[track_caller]
+fn ask(sandbox: &Sandbox, client: &UnixDatagram) {
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    assert_eq!(client.take(), b"1");
+}
+
+/// Ends a program.
+#[track_caller]
+fn end(running: Running) {
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish();
+}
+
+#[test]
+fn a_server_without_a_question_waits_for_the_next_one_alone() {
+    let sandbox = Sandbox::new();
+    let client = sandbox.bind("client");
+    for action in [
+        &["--echo"][..],
+        &["--exec", "cat"],
+        &["--pipe", "cat"],
+        &["--pipe", "cat", "--envelope", "-q"],
+    ] {
+        let server = sandbox.udgram(["listen", "s"]).args(action).start_ready();
+        server.wait_idle();
+        if action.len() < 3 {
+            ask(&sandbox, &client);
+            server.wait_idle();
+        }
+        end(server);
+    }
+}
+
+#[test]
+fn a_receiver_without_a_timeout_waits_for_a_packet_alone() {
+    let sandbox = Sandbox::new();
+    for arguments in [
+        &["listen", "s"][..],
+        &["listen", "--creds", "--stats", "s"],
+        &["recv", "s"],
+        &["iter", "--timeout", "none", "s"],
+    ] {
+        let receiver = sandbox.udgram(arguments).start();
+        receiver.wait_bound("s").wait_idle();
+        end(receiver);
+    }
+}
+
+#[test]
+fn a_relay_without_a_timeout_waits_for_a_packet_alone() {
+    let sandbox = Sandbox::new();
+    let [daemon, _copy] = ["daemon", "copy"].map(|name| sandbox.bind(name));
+    let null = fs::File::create("/dev/null").unwrap();
+    let relay = sandbox
+        .udgram(["relay", "s", "daemon", "copy"])
+        .stdout_to(null)
+        .start_ready();
+    relay.wait_idle();
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    let (_, from) = daemon.take_from();
+    daemon.send_to_addr(b"2", &from).unwrap();
+    assert_eq!(client.take(), b"2");
+    relay.wait_idle();
+    end(relay);
+}
+
+#[test]
+fn a_manager_of_a_service_that_is_ready_waits_for_a_notification_alone() {
+    let sandbox = Sandbox::new();
+    let outer = sandbox.bind("outer");
+    let script = "udgram send -p text \"$NOTIFY_SOCKET\" READY=1; cat";
+    let mut manager = sandbox
+        .udgram(["exec", "--notify", "-t", "100s", "--", "sh", "-c", script])
+        .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdin_open()
+        .start();
+    assert_eq!(manager.line(), "{\"READY\":\"1\"}");
+    assert_eq!(outer.take(), b"READY=1");
+    manager.wait_idle();
+    manager.finish().succeeds("{\"READY\":\"1\"}\n");
+}
+
+/// Returns how often a process has slept so far.
+#[track_caller]
+fn sleeps(pid: i32) -> u128 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let name = "voluntary_ctxt_switches:";
+    let count = status.lines().find_map(|line| line.strip_prefix(name));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_conversation_at_rest_looks_for_its_peer_ten_times_a_second() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
+    talk.write("1\n");
+    assert_eq!(peer.take(), b"1");
+    talk.wait_asleep();
+    let start = Instant::now();
+    let before = sleeps(talk.pid());
+    poll(&mut [], 1000_u16).unwrap();
+    let slept = sleeps(talk.pid()) - before;
+    let tenths = start.elapsed().as_millis() / 100;
+    assert!(slept <= 2 * tenths + 10, "{slept} in {tenths} * 100 ms");
+    talk.finish().succeeds("");
+}
