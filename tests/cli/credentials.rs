@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
 use crate::harness::{Sandbox, root, skip, timeless};
@@ -242,4 +243,71 @@ fn another_process_whose_socket_is_used_gets_no_descriptors_of_senders() {
         .run()
         .one_line();
     assert!(!line.contains("comm"), "{line}");
+}
+
+#[test]
+fn senders_that_take_turns_have_each_their_own_name() {
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "s"]);
+    let mut other = sandbox.shell("exec udgram send s").stdin_open().start();
+    let own = UnixDatagram::unbound().unwrap();
+    for _ in 0..3 {
+        own.send_to(b"1", sandbox.path("s")).unwrap();
+        let line = running.line();
+        assert!(line.ends_with(&format!("{}}}}}", comm())), "{line}");
+        other.write("2\n");
+        let line = running.line();
+        assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    }
+    other.finish().succeeds("");
+}
+
+#[test]
+fn a_process_whose_name_was_printed_has_none_after_it_was_reaped() {
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "s"]);
+    let mut sender = sandbox.shell("exec udgram send s").stdin_open().start();
+    sender.write("1\n");
+    let line = running.line();
+    assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    running.stop();
+    sender.write("2\n");
+    sender.finish().succeeds("");
+    running.resume();
+    let line = running.line();
+    assert!(!line.contains("comm"), "{line}");
+}
+
+#[test]
+fn a_sender_behind_many_packets_of_another_has_its_name() {
+    root!();
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "--queue", "100", "s"]);
+    running.stop();
+    let own = UnixDatagram::unbound().unwrap();
+    // As many as are received together.
+    for _ in 0..udgram::BATCH {
+        own.send_to(b"1", sandbox.path("s")).unwrap();
+    }
+    let other = sandbox.shell("exec udgram send --rate 1/h s 2 3").start();
+    // It has sent the first packet, and is still there.
+    other.wait_asleep();
+    running.resume();
+    for _ in 0..udgram::BATCH {
+        let line = running.line();
+        assert!(line.ends_with(&format!("{}}}}}", comm())), "{line}");
+    }
+    let line = running.line();
+    assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    other.signal(Signal::SIGTERM);
+    let _ = other.finish().dies_of(Signal::SIGTERM, "");
 }

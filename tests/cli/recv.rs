@@ -544,6 +544,25 @@ fn a_packet_too_long_for_the_environment_is_not_blamed_on_the_command() {
 }
 
 #[test]
+fn the_longest_packet_that_fits_in_the_environment_is_handed_over() {
+    let sandbox = Sandbox::new();
+    // execve(2) limits a variable with its name and NUL to 128 KiB.
+    let longest = (128 << 10) - "UDGRAM_PACKET=".len() - 1;
+    for (length, code) in [(longest, 0), (longest + 1, 1)] {
+        let script = format!("[ ${{#UDGRAM_PACKET}} = {longest} ]");
+        let running = sandbox
+            .udgram(["recv", "-p", "text", "s", "--", "sh", "-c", &script])
+            .start();
+        running.wait_bound("s");
+        let sender = UnixDatagram::unbound().unwrap();
+        sender
+            .send_to(&vec![b'x'; length], sandbox.path("s"))
+            .unwrap();
+        assert_eq!(running.finish().code(), Some(code));
+    }
+}
+
+#[test]
 fn control_characters_are_escaped_on_a_terminal() {
     crate::harness::peer!("script");
     let sandbox = Sandbox::new();

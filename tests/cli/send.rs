@@ -304,7 +304,15 @@ fn a_datagram_too_long_for_the_kernel_is_refused_with_its_size() {
         .udgram(["send", "-p", "raw", "s"])
         .stdin(vec![b'x'; 16 << 20])
         .run()
-        .refuses(1, &["cannot send to ", "'s'", "16777216"]);
+        .refuses(
+            1,
+            &[
+                "cannot send to ",
+                "'s'",
+                "16777216",
+                "(hint: pass a file or a memfd with --fd instead)",
+            ],
+        );
     peer.has_nothing_more();
 }
 

@@ -50,6 +50,8 @@ fn round_trips_are_those_of_the_replies() {
         assert!(told.contains(" round_trips=3 "), "{told}");
         let [p50, p99, max] = ["p50_us", "p99_us", "max_us"].map(|name| total(&told, name));
         assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{told}");
+        // No round trip took more than the whole time, which is rounded to a millisecond.
+        assert!(max <= total(&told, "seconds") * 1e6 + 500.0, "{told}");
         let _ = outcome.ends(0, "1\n2\n3\n");
     }
 }
