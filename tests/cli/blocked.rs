@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -203,4 +204,16 @@ fn after_a_signal_a_stdout_that_fails_is_an_error_and_one_without_a_reader_is_no
         .dies_of(Signal::SIGTERM, "")
         .says_nothing();
     assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn after_a_signal_it_says_how_much_a_stdout_without_room_has_not_taken() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let start = Instant::now();
+    stopped_by_a_signal(&sandbox, writer, || {})
+        .dies_of(Signal::SIGTERM, "")
+        .says("udgram: warning: stdout takes nothing more: 2 bytes were not written");
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    close(reader);
 }

@@ -371,6 +371,11 @@ fn a_destination_is_there_or_waited_for_as_a_peer_is() {
                 );
         }
     }
+    let running = sandbox.udgram(["send", "-w", "--to", "s", "1"]).start();
+    running.wait_watching();
+    let peer = sandbox.bind("s");
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
     sandbox
         .udgram(["send", "--drop", "--to", "missing", "1"])
         .run()

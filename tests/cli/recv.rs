@@ -1,11 +1,12 @@
 //! `udgram recv`: wait for a packet, print it, end.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Sandbox, close, limited, split_time, timeless};
+use crate::harness::{Peer, Sandbox, close, limited, split_time, timeless};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
@@ -608,4 +609,23 @@ fn datagrams_from_many_senders_have_their_senders() {
         );
     }
     assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn a_line_goes_to_a_socket_as_one_message() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let ours = limited(ours);
+    let running = sandbox
+        .udgram(["recv", "-p", "text", "s"])
+        .stdout_to(OwnedFd::from(theirs))
+        .start();
+    running.wait_bound("s");
+    sandbox
+        .udgram(["send", "-p", "text", "s", "some text"])
+        .run()
+        .succeeds("");
+    running.finish().succeeds("");
+    assert_eq!(ours.take(), b"some text\n");
+    ours.has_nothing_more();
 }

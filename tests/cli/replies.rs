@@ -443,3 +443,30 @@ fn a_reply_that_does_not_come_is_that_of_the_peer_which_the_envelope_names() {
             .refuses(124, &["cannot get a reply from 'one': no reply came"]);
     }
 }
+
+#[test]
+fn what_another_holder_of_the_socket_has_sent_and_is_unread_makes_no_answer_late() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = pair();
+    let running = ask(&sandbox, &theirs, &["--reply", "--", "1"]);
+    assert_eq!(ours.take(), b"1");
+    theirs.send(b"unread").unwrap();
+    ours.send(b"2").unwrap();
+    running.finish().succeeds("2\n");
+}
+
+#[test]
+fn an_answer_that_stdout_does_not_take_is_not_missing() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let running = sandbox
+        .udgram(["send", "-r", "s", "1", "2"])
+        .stdout_to(full.unwrap())
+        .start();
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"1", &from).unwrap();
+    running
+        .finish()
+        .fails(1, "udgram: cannot write to stdout: No space left on device");
+}

@@ -151,6 +151,40 @@ fn the_progress_through_a_file_is_shown_on_a_terminal() {
     }
 }
 
+#[test]
+fn the_progress_has_the_packets_and_the_bytes_read_at_a_rate_and_in_a_window_too() {
+    peer!("script");
+    let sandbox = Sandbox::new();
+    let _server = sandbox.listen(["--echo", "-q", "s"]);
+    sandbox.file("packets", "12345\n".repeat(70));
+    for options in ["--rate 100", "--rate 100 -r --window 4"] {
+        let command = format!("udgram send {options} s <packets >answers");
+        let outcome = sandbox
+            .command("script", ["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .run();
+        let shown = String::from_utf8_lossy(outcome.stdout()).into_owned();
+        let drawn: Vec<&str> = (shown.split('\r'))
+            .filter(|line| line.contains("packets"))
+            .collect();
+        assert!(!drawn.is_empty(), "{shown:?}");
+        for line in &drawn {
+            let (packets, rest) = line.split_once(" packets, ").unwrap();
+            let (read, _) = rest.split_once(" of 420 bytes, ").unwrap();
+            let packets: f64 = packets.parse().unwrap();
+            // Those that fill the window are read and not sent yet.
+            let ahead = bytes(read) - packets * 6.0;
+            assert!((0.0..=24.0).contains(&ahead), "{line}");
+        }
+        // The line is erased, with the two characters that a terminal shows for Ctrl-C.
+        let width = drawn.last().unwrap().trim_end().len() + 2;
+        let erased = format!("\r{:width$}\r", "");
+        assert!(shown.ends_with(&erased), "{shown:?}");
+        assert!(!shown.ends_with(&format!(" {}", &erased[1..])), "{shown:?}");
+    }
+}
+
 /// Returns the number of bytes of a size in the progress.
 #[track_caller]
 fn bytes(size: &str) -> f64 {
