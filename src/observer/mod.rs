@@ -5,6 +5,7 @@
 //! and passes it on unchanged. The observer then closes its copy: the socket is closed when its owner
 //! closes it.
 
+mod filter;
 mod program;
 mod refusal;
 
@@ -14,17 +15,21 @@ use crate::error::{Error, Result, Subject};
 use crate::holder::Holder;
 use crate::sock_diag::unix_socket;
 use crate::socket::{DatagramSocket, Lock};
-use crate::sockopt;
 use crate::sys::map_memory::{Control, Ring, Slot};
-use crate::sys::{self, bpf, realtime_offset};
+use crate::sys::{bpf, realtime_offset};
 use crate::wait::{Deadline, Ready, Until, Wake, pause, wait};
 use bpf::MapKind;
+use filter::{
+    Filter, Identity, NAME, OTHER_INTERVAL, OTHER_TIMEOUT, filter_of, observed_already,
+    refuse_filtered,
+};
 use nix::errno::Errno;
 use nix::libc;
 use program::{Clock, HEADER, Helpers};
 use refusal::{Step, refused};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+
 use std::time::{Duration, Instant, SystemTime};
 
 /// The size of the ring buffer in bytes; a power of two.
@@ -40,11 +45,6 @@ const IDLE_INTERVALS: u32 = 3;
 /// The interval at which the observer checks that the socket still exists. It also bounds the delay after
 /// a missed wake-up.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// The time within which the kernel releases the maps of a killed observer, and another observer attaches its
-/// filter.
-const OTHER_TIMEOUT: Duration = Duration::from_secs(1);
-/// The name of the filter, by which an observer recognizes that of another one.
-const NAME: &str = "udgram_peek";
 /// The inode number of /proc/self/ns/pid in the initial pid namespace (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
@@ -91,13 +91,6 @@ pub struct Observer {
     checked: Instant,
     closed: bool,
     pids_are_ours: bool,
-}
-
-/// The identity of a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
-    inode: u64,
-    cookie: [u8; 8],
 }
 
 /// The outcome of waiting for datagrams.
@@ -190,7 +183,7 @@ impl Observer {
             if until.passed() {
                 return Err(observed_already(&subject));
             }
-            std::thread::sleep(BATCH_INTERVAL);
+            std::thread::sleep(OTHER_INTERVAL);
         }
         refuse_filtered(socket.as_fd(), &identity, &subject)?;
         let map = |kind, step| bpf::create_map(kind, NAME).map_err(failed(step));
@@ -463,122 +456,6 @@ impl Drop for Observer {
     fn drop(&mut self) {
         self.detach();
     }
-}
-
-impl Identity {
-    fn of(socket: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let mut cookie = [0; 8];
-        sys::getsockopt(socket, libc::SOL_SOCKET, libc::SO_COOKIE, &mut cookie)?;
-        Ok(Self {
-            inode: sys::metadata(socket)?.ino(),
-            cookie,
-        })
-    }
-
-    /// Returns the name of the filter's map, which identifies the socket. A name has 15 characters, for 60 bits
-    /// of the cookie; the kernel counts cookies from 1 up.
-    fn name(&self) -> String {
-        format!("{:x}", u64::from_ne_bytes(self.cookie) & (u64::MAX >> 4))
-    }
-}
-
-/// The filter of a socket; `SO_GET_FILTER`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Filter {
-    None,
-    /// A classic one, with the number of its instructions.
-    Classic(usize),
-    /// An eBPF program.
-    Extended,
-}
-
-fn filter_of(socket: BorrowedFd<'_>) -> Result<Filter, Errno> {
-    match sys::getsockopt(socket, libc::SOL_SOCKET, libc::SO_GET_FILTER, &mut []) {
-        Ok(0) => Ok(Filter::None),
-        Ok(len) => Ok(Filter::Classic(len / size_of::<libc::sock_filter>())),
-        Err(Errno::EACCES) => Ok(Filter::Extended),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Fails if the socket has a filter or a lock.
-fn refuse_filtered(socket: BorrowedFd<'_>, identity: &Identity, subject: &Subject) -> Result<()> {
-    let failed = |errno| refused(Step::Attach, subject.clone(), errno);
-    let refuse = |errno, cause: String| {
-        Err(Error::system("observe", subject.clone(), errno).with_cause(cause))
-    };
-    if sockopt::get_int(socket, libc::SO_LOCK_FILTER).is_ok_and(|locked| locked != 0) {
-        return Err(failed(Errno::EPERM));
-    }
-    let until = Deadline::after(Some(OTHER_TIMEOUT));
-    loop {
-        match filter_of(socket).map_err(failed)? {
-            Filter::None => return Ok(()),
-            Filter::Classic(len) => {
-                let cause = format!("it has a filter already, of {len} instructions");
-                return refuse(Errno::EEXIST, cause);
-            }
-            Filter::Extended => {}
-        }
-        let foreign = match other_observer(identity) {
-            Ok(Some(Other::Gone)) => return Ok(()),
-            Ok(Some(Other::Running)) if until.passed() => return Err(observed_already(subject)),
-            Ok(Some(Other::Running)) => {
-                std::thread::sleep(BATCH_INTERVAL);
-                continue;
-            }
-            // Another observer has ended since, and has removed its filter.
-            _ if filter_of(socket) == Ok(Filter::None) => return Ok(()),
-            foreign => foreign,
-        };
-        let cause = "it has a filter already, an eBPF program".to_owned();
-        return refuse(Errno::EEXIST, cause).map_err(|error| match foreign {
-            Err(_) => error.with_hint(
-                "finding out whether it remains after an observer was killed needs CAP_SYS_ADMIN",
-            ),
-            Ok(_) => error,
-        });
-    }
-}
-
-fn observed_already(subject: &Subject) -> Error {
-    Error::system("observe", subject.clone(), Errno::EBUSY)
-        .with_cause("it is being observed already")
-}
-
-/// Another observer of the same socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Other {
-    /// It has ended, and its filter remains.
-    Gone,
-    Running,
-}
-
-/// Finds another observer of this socket by its filter: a program with this name whose map has the name of
-/// the socket. The kernel does not list programs that are not attached any more.
-fn other_observer(identity: &Identity) -> Result<Option<Other>, Errno> {
-    let mut id = 0;
-    while let Some(next) = bpf::next_program(id)? {
-        id = next;
-        let program = match bpf::program(id) {
-            Ok(program) => program,
-            Err(Errno::ENOENT) => continue,
-            Err(errno) => return Err(errno),
-        };
-        let info = bpf::program_info(program.as_fd())?;
-        let Some(map) = info.map.filter(|_| info.name == NAME) else {
-            continue;
-        };
-        let map = bpf::map(map)?;
-        if bpf::map_name(map.as_fd())? == identity.name() {
-            return Ok(Some(if bpf::has_program(map.as_fd())? {
-                Other::Running
-            } else {
-                Other::Gone
-            }));
-        }
-    }
-    Ok(None)
 }
 
 /// Loads the recording program with as many of its helpers as this kernel has.

@@ -532,12 +532,9 @@ mod tests {
         });
         assert_eq!(count as usize, BATCH);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
+    // Miri does not know madvise(2).
+    #[cfg(not(miri))]
     #[test]
     fn memory_that_is_given_back_is_that_beyond_the_kept_bytes_of_each_slot() {
         const SLOT: usize = 200_000;

@@ -7,10 +7,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
 use crate::harness::{Peer, Sandbox, bind_abstract, limited, peer, pipe, root, text};
 use crate::running::Running;
+use crate::sys;
 
 /// Sends packets and never reads an answer. The socket must be kept.
 fn send_only(client: &UnixDatagram, server: &Path, packets: usize) {
@@ -487,4 +488,40 @@ fn a_signal_while_stdout_takes_nothing_leaves_no_packet_of_the_batch_unanswered(
         assert_eq!(client.take(), packet.as_bytes());
         client.has_nothing_more();
     }
+}
+
+#[test]
+fn the_send_buffer_grows_for_answers_unless_its_size_was_asked_for_or_the_socket_is_shared() {
+    let sandbox = Sandbox::new();
+    let default = getsockopt(&UnixDatagram::unbound().unwrap(), sockopt::SndBuf).unwrap();
+    let answered = || {
+        let client = sandbox.bind(format!("client-{}", sys::counter()));
+        client.send_to(b"1", sandbox.path("s")).unwrap();
+        assert_eq!(client.take(), b"1");
+    };
+    for (options, asked) in [
+        (&[][..], None),
+        (&["-o", "SO_SNDBUF=30000"], Some(60_000)),
+        (&["-o", "sndbuf=30000"], Some(60_000)),
+    ] {
+        let listen = sandbox.udgram(["listen", "--echo", "s"]).args(options);
+        let listen = listen.start_ready();
+        answered();
+        let size = sandbox.udgram(["sockopt", "-s", "s", "sndbuf"]).run();
+        let size: usize = size.one_line().parse().unwrap();
+        match asked {
+            Some(asked) => assert_eq!(size, asked),
+            None => assert!(size > default, "{size}"),
+        }
+        listen.signal(Signal::SIGTERM);
+        let _ = listen.finish().dies_of(Signal::SIGTERM, "1\n");
+    }
+    let own = sandbox.bind("s");
+    let listen = sandbox
+        .udgram(["listen", "--echo", "-n", "1", "-s", "5"])
+        .descriptor(&own, 5)
+        .start();
+    answered();
+    listen.finish().succeeds("1\n");
+    assert_eq!(getsockopt(&own, sockopt::SndBuf).unwrap(), default);
 }

@@ -3,12 +3,16 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::harness::{Invocation, Sandbox, close};
+use crate::outcome::Outcome;
 use crate::running::Running;
 
 /// Fills a pipe to the last byte.
@@ -70,6 +74,25 @@ fn the_next_packet_is_printed_and_a_signal_ends_it() {
     }
     running.signal(Signal::SIGTERM);
     let _ = running.finish().dies_of(Signal::SIGTERM, printed);
+    close(reader);
+}
+
+#[test]
+fn a_socket_that_takes_nothing_delays_neither_the_next_packet_nor_the_end() {
+    let sandbox = Sandbox::new();
+    let (reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(b"x").is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    let writer = OwnedFd::from(writer);
+    let mut running = sandbox.udgram(["listen", "s"]).stderr_to(writer).start();
+    running.wait_bound("s");
+    for packet in ["1", "2"] {
+        send_text(&sandbox, "oops");
+        passes(&sandbox, &mut running, packet);
+    }
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "1\n2\n");
     close(reader);
 }
 
@@ -151,4 +174,46 @@ fn a_stderr_that_is_full_closed_or_without_a_reader_is_not_an_error() {
     let (reader, writer) = crate::harness::pipe();
     close(reader);
     listen(&sandbox, sandbox.udgram(arguments).stderr_to(writer));
+}
+
+/// Starts `listen` with this stdout, sends a packet and SIGTERM while it is stopped, and calls `meanwhile`.
+#[track_caller]
+fn stopped_by_a_signal(
+    sandbox: &Sandbox,
+    stdout: impl Into<Stdio>,
+    meanwhile: impl FnOnce(),
+) -> Outcome {
+    let running = sandbox.udgram(["listen", "s"]).stdout_to(stdout).start();
+    running.wait_bound("s").wait_asleep();
+    running.stop();
+    sandbox.udgram(["send", "s", "1"]).run().succeeds("");
+    running.signal(Signal::SIGTERM);
+    meanwhile();
+    running.resume();
+    running.finish()
+}
+
+#[test]
+fn after_a_signal_a_stdout_that_fails_is_an_error_and_one_without_a_reader_is_none() {
+    let sandbox = Sandbox::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    stopped_by_a_signal(&sandbox, full, || {})
+        .fails(1, "udgram: cannot write to stdout: No space left on device");
+    let (reader, writer) = crate::harness::pipe();
+    stopped_by_a_signal(&sandbox, writer, || close(reader))
+        .dies_of(Signal::SIGTERM, "")
+        .says_nothing();
+    assert!(!sandbox.exists("s"));
+}
+
+#[test]
+fn after_a_signal_it_says_how_much_a_stdout_without_room_has_not_taken() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let start = Instant::now();
+    stopped_by_a_signal(&sandbox, writer, || {})
+        .dies_of(Signal::SIGTERM, "")
+        .says("udgram: warning: stdout takes nothing more: 2 bytes were not written");
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    close(reader);
 }

@@ -148,6 +148,10 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
             "--peek and --pipe exclude each other",
         ),
         (
+            &["listen", "--peek", "--echo", "--exec", "cat", "s"],
+            "--peek and --echo and --exec exclude each other",
+        ),
+        (
             &["listen", "-p", "raw", "--pipe", "cat", "s"],
             "--pipe with -p raw: bytes are not lines",
         ),
@@ -182,6 +186,18 @@ fn other_options_without_effect_or_that_contradict_each_other_are_named() {
         (
             &["iter", "--peek", "-t", "1", "-s", "0"],
             "--peek and --timeout exclude each other",
+        ),
+        (
+            &["ls", "--candidates", "--all"],
+            "--candidates lists what can be sent to, and takes neither ADDR nor --all",
+        ),
+        (
+            &["ls", "--candidates", "s"],
+            "--candidates lists what can be sent to, and takes neither ADDR nor --all",
+        ),
+        (
+            &["ls", "--candidates", "--color=always"],
+            "--color always has no effect: candidates are not JSON",
         ),
         (
             &["iter", "--peek", "--creds", "-s", "0"],

@@ -2,11 +2,13 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use nix::libc;
+use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid};
 
-use crate::harness::{Sandbox, root, skip, timeless};
-use crate::running::Running;
-use crate::sys::{ask_for_credentials, take_message};
+use crate::harness::{Sandbox, peer, root, skip, timeless};
+use crate::running::{Running, children};
+use crate::sys::{ask_for_credentials, signal, take_message};
 
 #[track_caller]
 fn receiver(sandbox: &Sandbox, options: &[&str]) -> Running {
@@ -242,4 +244,111 @@ fn another_process_whose_socket_is_used_gets_no_descriptors_of_senders() {
         .run()
         .one_line();
     assert!(!line.contains("comm"), "{line}");
+}
+
+#[test]
+fn senders_that_take_turns_have_each_their_own_name() {
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "s"]);
+    let mut other = sandbox.shell("exec udgram send s").stdin_open().start();
+    let own = UnixDatagram::unbound().unwrap();
+    for _ in 0..3 {
+        own.send_to(b"1", sandbox.path("s")).unwrap();
+        let line = running.line();
+        assert!(line.ends_with(&format!("{}}}}}", comm())), "{line}");
+        other.write("2\n");
+        let line = running.line();
+        assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    }
+    other.finish().succeeds("");
+}
+
+#[test]
+fn a_process_whose_name_was_printed_has_none_after_it_was_reaped() {
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "s"]);
+    let mut sender = sandbox.shell("exec udgram send s").stdin_open().start();
+    sender.write("1\n");
+    let line = running.line();
+    assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    running.stop();
+    sender.write("2\n");
+    sender.finish().succeeds("");
+    running.resume();
+    let line = running.line();
+    assert!(!line.contains("comm"), "{line}");
+}
+
+#[test]
+fn a_sender_behind_many_packets_of_another_has_its_name() {
+    root!();
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.listen(["--creds", "--queue", "100", "s"]);
+    running.stop();
+    let own = UnixDatagram::unbound().unwrap();
+    // As many as are received together.
+    for _ in 0..udgram::BATCH {
+        own.send_to(b"1", sandbox.path("s")).unwrap();
+    }
+    let other = sandbox.shell("exec udgram send --rate 1/h s 2 3").start();
+    // It has sent the first packet, and is still there.
+    other.wait_asleep();
+    running.resume();
+    for _ in 0..udgram::BATCH {
+        let line = running.line();
+        assert!(line.ends_with(&format!("{}}}}}", comm())), "{line}");
+    }
+    let line = running.line();
+    assert!(line.ends_with(",\"comm\":\"udgram\"}}"), "{line}");
+    other.signal(Signal::SIGTERM);
+    let _ = other.finish().dies_of(Signal::SIGTERM, "");
+}
+
+#[test]
+fn under_load_the_kernel_supplies_no_descriptors_of_senders_that_are_known() {
+    root!();
+    peer!("strace");
+    if comm().is_empty() {
+        return skip("this needs Linux 6.5");
+    }
+    let sandbox = Sandbox::new();
+    let calls = |batches: usize| {
+        let count = (batches * udgram::BATCH).to_string();
+        let running = sandbox
+            .command(
+                "strace",
+                ["-qq", "-o", "trace", "-e", "trace=setsockopt", "udgram"],
+            )
+            .args(["listen", "--creds", "--queue", "1000", "-n", &count, "s"])
+            .start_ready();
+        let listen = children(running.pid())[0];
+        // The packets are queued before it receives the first.
+        signal(listen, libc::SIGSTOP);
+        let trace = || std::fs::read_to_string(sandbox.path("trace")).unwrap();
+        running.wait_until("trace", || trace().contains("stopped by SIGSTOP"));
+        let own = UnixDatagram::unbound().unwrap();
+        for _ in 0..batches * udgram::BATCH {
+            own.send_to(b"1", sandbox.path("s")).unwrap();
+        }
+        signal(listen, libc::SIGCONT);
+        let lines = running.finish().lines();
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.ends_with(&format!("{}}}}}", comm())))
+        );
+        let off = |line: &&str| line.contains("[0], 4)");
+        trace().lines().filter(off).count()
+    };
+    // The sender is known from the second batch on.
+    assert_eq!(calls(3), calls(1) + 1);
 }

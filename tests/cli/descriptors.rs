@@ -321,6 +321,26 @@ fn control_data_that_does_not_fit_is_reported_as_truncated() {
 }
 
 #[test]
+fn a_command_that_cannot_get_all_descriptors_is_run_and_that_is_reported() {
+    let sandbox = Sandbox::new();
+    let arguments = [
+        "--ancillary-bufsize",
+        "64",
+        "s",
+        "--",
+        "printenv",
+        "UDGRAM_PACKET",
+    ];
+    let running = receiver(&sandbox, &arguments);
+    let sender = sandbox.bind("me");
+    send_descriptors(&sender, &sandbox.path("s"), b"1", &[sender.as_fd(); 100]);
+    running.finish().ends(0, "1\n").says(format!(
+        "udgram: warning: not all descriptors that '{}' sent could be received",
+        text(&sandbox.path("me"))
+    ));
+}
+
+#[test]
 fn descriptors_beyond_the_limit_of_open_files_are_reported_as_truncated() {
     let sandbox = Sandbox::new();
     let running = sandbox.shell("ulimit -n 20; exec udgram recv -e s").start();

@@ -1,8 +1,9 @@
 //! Destinations: packets go only to the named peer, and are received only from it.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -284,6 +285,20 @@ fn too_many_descriptors_in_flight_are_a_timeout_with_its_cause() {
                 "RLIMIT_NOFILE",
             ],
         );
+    // The receiver has room: nothing is said about it.
+    let _peer = sandbox.bind("s");
+    fs::set_permissions(sandbox.path("s"), Permissions::from_mode(0o666)).unwrap();
+    let outcome = sandbox
+        .udgram_as(65534, ["send", "-t", "20ms", "--bind", "", "--fd=0"])
+        .args(["--fd=0"; 7])
+        .args(["s", "1", "2", "3", "4", "5"])
+        .descriptor_limit(20)
+        .run();
+    assert!(!outcome.stderr_text().contains("udgram ls"));
+    outcome.refuses(
+        124,
+        &["too many descriptors are still in flight after 20ms"],
+    );
 }
 
 #[test]
@@ -325,4 +340,73 @@ fn a_socket_of_another_process_is_not_connected_again() {
         .run()
         .refuses(4, &["cannot send to", "/s'"]);
     successor.has_nothing_more();
+}
+
+#[test]
+fn a_destination_is_there_or_waited_for_as_a_peer_is() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", "");
+    let missing = "udgram: cannot connect to 'missing': No such file or directory";
+    let none: [&str; 0] = [];
+    for packets in [&none[..], &["1"]] {
+        sandbox
+            .udgram(["send", "--to", "missing"])
+            .args(packets)
+            .run()
+            .fails(4, missing);
+        sandbox
+            .udgram(["send", "-w", "-t", "20ms", "--to", "missing"])
+            .args(packets)
+            .run()
+            .fails(124, "udgram: still no socket at 'missing' after 20ms");
+        for options in [&none[..], &["-w"], &["--drop"]] {
+            sandbox
+                .udgram(["send", "--to", "file"])
+                .args(options)
+                .args(packets)
+                .run()
+                .fails(
+                    1,
+                    "udgram: cannot connect to 'file': it is a regular file, not a socket",
+                );
+        }
+    }
+    let running = sandbox.udgram(["send", "-w", "--to", "s", "1"]).start();
+    running.wait_watching();
+    let peer = sandbox.bind("s");
+    assert_eq!(peer.take(), b"1");
+    running.finish().succeeds("");
+    sandbox
+        .udgram(["send", "--drop", "--to", "missing", "1"])
+        .run()
+        .ends(0, "")
+        .says(
+            "udgram: warning: 1 of 1 packets were dropped: 1 failed, the last: cannot connect to \
+             'missing': No such file or directory",
+        );
+}
+
+#[test]
+fn where_each_envelope_names_its_destination_no_peer_is_named() {
+    let sandbox = Sandbox::new();
+    let (one, other) = (sandbox.bind("one"), sandbox.bind("other"));
+    let lines = "{\"to\":\"one\",\"packet\":1}\n{\"to\":\"other\",\"packet\":2}\n";
+    sandbox
+        .udgram(["send", "-e"])
+        .stdin(lines)
+        .run()
+        .succeeds("");
+    assert_eq!((one.take(), other.take()), (b"1".to_vec(), b"2".to_vec()));
+    sandbox
+        .udgram(["send", "-e"])
+        .stdin("{\"packet\":1}\n")
+        .run()
+        .fails(
+            1,
+            "udgram: cannot send: the socket is not connected, and no destination is given",
+        );
+    sandbox.udgram(["send"]).stdin("1\n").run().fails(
+        2,
+        "udgram: PEER is missing (hint: try 'udgram send --help')",
+    );
 }

@@ -133,5 +133,6 @@ fn a_command_without_memfd_create_is_not_started() {
     sandbox.udgram(["send", "s", "1"]).run().succeeds("");
     server
         .finish()
+        .ends(126, "1\n")
         .mentions(&["memfd_create(2) came with Linux 3.17"]);
 }

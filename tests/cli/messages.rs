@@ -205,6 +205,15 @@ fn a_line_of_more_than_64_mib_has_its_number_and_how_many_were_sent() {
         );
     assert_eq!((app.take(), app.take()), (b"one".to_vec(), b"two".to_vec()));
     sandbox
+        .udgram(["talk", "-p", "text", "app.sock"])
+        .stdin(&lines)
+        .run()
+        .fails(
+            3,
+            "udgram: line 3 has more than 64 MiB, which no datagram carries; 2 packets were sent",
+        );
+    assert_eq!((app.take(), app.take()), (b"one".to_vec(), b"two".to_vec()));
+    sandbox
         .udgram(["send", "-p", "raw", "app.sock"])
         .stdin(&lines)
         .run()

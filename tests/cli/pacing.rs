@@ -269,3 +269,29 @@ fn a_peer_that_comes_back_gets_packets_again() {
     );
     assert_eq!(outcome.code(), Some(0));
 }
+
+#[test]
+fn what_a_signal_ends_reports_what_was_dropped_and_the_totals() {
+    let sandbox = Sandbox::new();
+    let dropped = "udgram: warning: 1 of 1 packets were dropped: 1 failed, the last: cannot connect to 's': No such \
+                   file or directory";
+    let start = |options: &[&str]| {
+        let mut running = sandbox
+            .udgram(["send", "s"])
+            .args(options)
+            .stdin_open()
+            .start();
+        running.write("1\n");
+        running.wait_read().wait_asleep();
+        running.signal(Signal::SIGTERM);
+        running.finish()
+    };
+    start(&["--drop"])
+        .dies_of(Signal::SIGTERM, "")
+        .says(dropped);
+    let peer = sandbox.bind("s");
+    start(&["--stats"])
+        .dies_of(Signal::SIGTERM, "")
+        .mentions(&["udgram: received=0 received_bytes=0 not_packets=0 sent=1 sent_bytes=1 "]);
+    assert_eq!(peer.take(), b"1");
+}

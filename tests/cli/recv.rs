@@ -1,11 +1,12 @@
 //! `udgram recv`: wait for a packet, print it, end.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Sandbox, close, limited, peer, split_time, timeless};
+use crate::harness::{Peer, Sandbox, close, limited, peer, split_time, timeless};
 use crate::outcome::Outcome;
 use crate::running::Running;
 
@@ -542,6 +543,25 @@ fn a_packet_too_long_for_the_environment_is_not_blamed_on_the_command() {
 }
 
 #[test]
+fn the_longest_packet_that_fits_in_the_environment_is_handed_over() {
+    let sandbox = Sandbox::new();
+    // execve(2) limits a variable with its name and NUL to 128 KiB.
+    let longest = (128 << 10) - "UDGRAM_PACKET=".len() - 1;
+    for (length, code) in [(longest, 0), (longest + 1, 1)] {
+        let script = format!("[ ${{#UDGRAM_PACKET}} = {longest} ]");
+        let running = sandbox
+            .udgram(["recv", "-p", "text", "s", "--", "sh", "-c", &script])
+            .start();
+        running.wait_bound("s");
+        let sender = UnixDatagram::unbound().unwrap();
+        sender
+            .send_to(&vec![b'x'; length], sandbox.path("s"))
+            .unwrap();
+        assert_eq!(running.finish().code(), Some(code));
+    }
+}
+
+#[test]
 fn control_characters_are_escaped_on_a_terminal() {
     crate::harness::peer!("script");
     let sandbox = Sandbox::new();
@@ -587,4 +607,23 @@ fn datagrams_from_many_senders_have_their_senders() {
         );
     }
     assert_eq!(lines.len(), 3);
+}
+
+#[test]
+fn a_line_goes_to_a_socket_as_one_message() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let ours = limited(ours);
+    let running = sandbox
+        .udgram(["recv", "-p", "text", "s"])
+        .stdout_to(OwnedFd::from(theirs))
+        .start();
+    running.wait_bound("s");
+    sandbox
+        .udgram(["send", "-p", "text", "s", "some text"])
+        .run()
+        .succeeds("");
+    running.finish().succeeds("");
+    assert_eq!(ours.take(), b"some text\n");
+    ours.has_nothing_more();
 }

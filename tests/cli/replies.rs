@@ -128,6 +128,25 @@ fn a_missing_answer_is_reported_with_the_number_of_its_line() {
 }
 
 #[test]
+fn missing_answers_are_counted_for_their_own_question() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut running = sandbox
+        .udgram(["send", "-r=2", "-t", "2s", "s", "1", "2"])
+        .start();
+    let (_, from) = peer.take_from();
+    for answer in ["10", "11"] {
+        peer.send_to_addr(answer.as_bytes(), &from).unwrap();
+        assert_eq!(running.line(), answer);
+    }
+    assert_eq!(peer.take(), b"2");
+    peer.send_to_addr(b"20", &from).unwrap();
+    running.finish().ends(124, "10\n11\n20\n").mentions(&[
+        "udgram: argument 2: cannot get a reply from 's': 1 of 2 replies came, and then none within 2s (hint: ",
+    ]);
+}
+
+#[test]
 fn surplus_answers_are_received_in_the_totals_and_lost_ones_are_reported() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -214,6 +233,21 @@ fn a_peer_that_closes_its_socket_while_its_answer_is_awaited_is_status_four() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let running = sandbox.udgram(["send", "--reply", "s", "1"]).start();
+    assert_eq!(peer.take(), b"1");
+    close(peer);
+    running.finish().fails(
+        4,
+        "udgram: cannot get a reply from 's': the peer has closed its socket",
+    );
+}
+
+#[test]
+fn a_peer_that_closes_its_socket_before_the_first_of_all_answers_is_status_four() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "--reply=all", "-t", "60s", "s", "1"])
+        .start();
     assert_eq!(peer.take(), b"1");
     close(peer);
     running.finish().fails(
@@ -368,6 +402,12 @@ fn a_socket_that_is_connected_elsewhere_cannot_be_answered_by_another_address() 
             &["--reply", text(&sandbox.path("s")), "alone can answer"],
         );
     peer.has_nothing_more();
+    // The one that it is connected to may be named.
+    let path = sandbox.path("s");
+    let running = ask(&sandbox, &own, &["--reply", "--to", text(&path), "1"]);
+    assert_eq!(peer.take(), b"1");
+    peer.send_to(b"2", sandbox.path("own")).unwrap();
+    running.finish().succeeds("2\n");
 }
 
 #[test]
@@ -402,4 +442,31 @@ fn a_reply_that_does_not_come_is_that_of_the_peer_which_the_envelope_names() {
             .run()
             .refuses(124, &["cannot get a reply from 'one': no reply came"]);
     }
+}
+
+#[test]
+fn what_another_holder_of_the_socket_has_sent_and_is_unread_makes_no_answer_late() {
+    let sandbox = Sandbox::new();
+    let (ours, theirs) = pair();
+    let running = ask(&sandbox, &theirs, &["--reply", "--", "1"]);
+    assert_eq!(ours.take(), b"1");
+    theirs.send(b"unread").unwrap();
+    ours.send(b"2").unwrap();
+    running.finish().succeeds("2\n");
+}
+
+#[test]
+fn an_answer_that_stdout_does_not_take_is_not_missing() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let running = sandbox
+        .udgram(["send", "-r", "s", "1", "2"])
+        .stdout_to(full.unwrap())
+        .start();
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"1", &from).unwrap();
+    running
+        .finish()
+        .fails(1, "udgram: cannot write to stdout: No space left on device");
 }

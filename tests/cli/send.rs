@@ -1,9 +1,11 @@
 //! `udgram send`: one packet, one datagram.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Peer, Sandbox, root, text};
+use crate::sys;
 
 /// Returns the datagrams that a peer gets from `send` with these arguments and this standard input.
 #[track_caller]
@@ -235,6 +237,46 @@ fn an_invalid_line_after_a_hundred_thousand_valid_ones_is_reported() {
 }
 
 #[test]
+fn a_line_longer_than_what_is_read_at_a_time_is_whole() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let line = "x".repeat(1_000_000);
+    let file = sandbox.file("lines", format!("1\n{line}\n2"));
+    for command in ["send", "talk"] {
+        let running = sandbox
+            .udgram([command, "-p", "text", "s"])
+            .stdin_from(File::open(&file).unwrap())
+            .start();
+        assert_eq!(peer.take(), b"1");
+        assert_eq!(peer.take(), line.as_bytes());
+        assert_eq!(peer.take(), b"2");
+        running.finish().succeeds("");
+    }
+}
+
+#[test]
+fn many_lines_take_bounded_memory() {
+    let sandbox = Sandbox::new();
+    let line = "x".repeat(9_999) + "\n";
+    // Nobody is there: they are dropped.
+    let mut running = sandbox
+        .udgram(["send", "--drop", "-p", "text", "s"])
+        .stdin_open()
+        .start();
+    running.write(line.repeat(10));
+    running.wait_read().wait_asleep();
+    let before = sys::peak_memory(running.pid());
+    running.write(line.repeat(3_000));
+    running.wait_read().wait_asleep();
+    let grown = sys::peak_memory(running.pid()) - before;
+    assert!(grown < 8 << 20, "{grown}");
+    running
+        .finish()
+        .ends(0, "")
+        .mentions(&["3010 of 3010 packets were dropped"]);
+}
+
+#[test]
 fn a_stdin_that_is_a_directory_is_reported() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
@@ -305,7 +347,15 @@ fn a_datagram_too_long_for_the_kernel_is_refused_with_its_size() {
         .udgram(["send", "-p", "raw", "s"])
         .stdin(vec![b'x'; 16 << 20])
         .run()
-        .refuses(1, &["cannot send to ", "'s'", "16777216"]);
+        .refuses(
+            1,
+            &[
+                "cannot send to ",
+                "'s'",
+                "16777216",
+                "(hint: pass a file or a memfd with --fd instead)",
+            ],
+        );
     peer.has_nothing_more();
 }
 
@@ -617,7 +667,12 @@ fn verbose_reports_both_addresses() {
 fn credentials_in_an_envelope_are_used_only_with_creds() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
-    for creds in ["\"x\"", "null", "{\"pid\":\"zz\",\"uid\":0,\"gid\":0}"] {
+    for creds in [
+        "\"x\"",
+        "null",
+        "{\"pid\":\"zz\",\"uid\":0,\"gid\":0}",
+        "{\"pid\":0,\"uid\":0,\"gid\":0}",
+    ] {
         let envelope = format!("{{\"packet\":1,\"creds\":{creds}}}");
         sandbox
             .udgram(["send", "-e", "s", &envelope])

@@ -205,6 +205,36 @@ fn a_value_of_the_wrong_kind_is_a_usage_error() {
 }
 
 #[test]
+fn a_value_of_the_wrong_kind_is_answered_with_how_a_value_is_written() {
+    let sandbox = Sandbox::new();
+    let number = "a number such as 6 or 0x1f";
+    for (option, value, written) in [
+        ("passcred", "perhaps", "on or off"),
+        ("priority", "high", number),
+        ("mark", "-1", number),
+        ("sndbuf", "big", "a size such as 65536, 64K, or 1MiB"),
+        (
+            "rcvtimeo",
+            "later",
+            "a duration such as 250ms, 1m 30s, 5 (seconds), or none",
+        ),
+        ("linger", "long", "off, or a duration such as 5s"),
+        (
+            "1:9999",
+            "x",
+            "a number such as 6 or 0x1f, or bytes such as hex:00ff",
+        ),
+    ] {
+        let hint =
+            format!("(hint: '{value}' is given; write {written}; try 'udgram sockopt --help')");
+        sandbox
+            .udgram(["sockopt", &format!("{option}={value}")])
+            .run()
+            .refuses(2, &["udgram: cannot set the socket option ", &hint]);
+    }
+}
+
+#[test]
 fn an_option_this_kernel_lacks_is_left_out_of_the_list_and_an_error_when_named() {
     let sandbox = Sandbox::new();
     sandbox

@@ -1,7 +1,7 @@
 //! `--stats`: intervals, what was refused or dropped, round trips.
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -37,6 +37,31 @@ fn a_line_is_printed_each_interval_also_while_nothing_comes() {
 }
 
 #[test]
+fn lines_that_were_due_while_the_program_was_stopped_are_not_made_up_for() {
+    let sandbox = Sandbox::new();
+    let start = Instant::now();
+    let running = sandbox.listen(["--stats=20ms", "s"]);
+    running.wait_stderr("udgram: received=0 ");
+    running.stop();
+    let stopped = Instant::now();
+    let waited = sandbox.udgram(["recv", "-t", "1s", "other"]).run();
+    assert_eq!(waited.code(), Some(124));
+    let resumed = Instant::now();
+    running.resume();
+    // Many lines would come at once.
+    let waited = sandbox.udgram(["recv", "-t", "100ms", "other"]).run();
+    assert_eq!(waited.code(), Some(124));
+    running.signal(Signal::SIGTERM);
+    let outcome = running.finish();
+    let ran = (stopped - start) + resumed.elapsed();
+    let lines = outcome.stderr_text().lines().count();
+    // One is late, one is the last, and one may be due in the moment in which it is stopped.
+    let most = ran.as_millis() / 20 + 3;
+    assert!(lines as u128 <= most, "{lines} lines in {ran:?}");
+    let _ = outcome.dies_of(Signal::SIGTERM, "");
+}
+
+#[test]
 fn round_trips_are_those_of_the_replies() {
     let sandbox = Sandbox::new();
     let _server = sandbox.listen(["--echo", "s"]);
@@ -50,6 +75,8 @@ fn round_trips_are_those_of_the_replies() {
         assert!(told.contains(" round_trips=3 "), "{told}");
         let [p50, p99, max] = ["p50_us", "p99_us", "max_us"].map(|name| total(&told, name));
         assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{told}");
+        // No round trip took more than the whole time, which is rounded to a millisecond.
+        assert!(max <= total(&told, "seconds") * 1e6 + 500.0, "{told}");
         let _ = outcome.ends(0, "1\n2\n3\n");
     }
 }
@@ -125,6 +152,9 @@ fn no_line_of_stats_is_printed_within_a_packet_that_goes_to_the_same_pipe() {
         .stderr_to(writer.try_clone().unwrap())
         .start();
     running.wait_bound("s");
+    let mut piece = [0; 1000];
+    let first = reader.read(&mut piece).unwrap();
+    let mut printed = String::from_utf8(piece[..first].to_vec()).unwrap();
     // More than the pipe takes.
     let packet = "x".repeat(150_000);
     let sender = sandbox.bind("c");
@@ -135,8 +165,6 @@ fn no_line_of_stats_is_printed_within_a_packet_that_goes_to_the_same_pipe() {
     let waited = sandbox.udgram(["recv", "-t", "50ms", "other"]).run();
     assert_eq!(waited.code(), Some(124));
     close(writer);
-    let mut printed = String::new();
-    let mut piece = [0; 1000];
     loop {
         let count = reader.read(&mut piece).unwrap();
         if count == 0 {

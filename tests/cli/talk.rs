@@ -530,9 +530,14 @@ fn lines_that_a_signal_leaves_unsent_are_counted() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");
     let queued = sandbox.fill("s");
+    // More than are sent together.
+    let many = "1\n".repeat(100);
     for (lines, warning) in [
         ("1\n", "1 line that was read was not sent"),
         ("1\n2\n3\n", "3 lines that were read were not sent"),
+        // The second one cannot be sent.
+        ("1\n{\n", "2 lines that were read were not sent"),
+        (&many, "100 lines that were read were not sent"),
     ] {
         let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
         talk.write(lines);

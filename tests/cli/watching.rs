@@ -103,27 +103,131 @@ fn the_progress_through_a_file_is_shown_on_a_terminal() {
     peer!("script");
     let sandbox = Sandbox::new();
     let receiver = sandbox.bind("s");
-    sandbox.file("packets", "12345\n".repeat(1000));
+    sandbox.file("packets", "12345\n".repeat(6000));
+    let start = Instant::now();
     let running = sandbox
         .command("script", ["-qec", "udgram send s <packets", "/dev/null"])
         .env("TERM", "xterm")
         .env("SHELL", "/bin/sh")
         .start();
-    let start = Instant::now();
+    let take = || {
+        let mut packet = [0; 8];
+        receiver.wait_queued();
+        let length = receiver.recv(&mut packet).unwrap();
+        assert_eq!(&packet[..length], b"12345");
+    };
     for _ in 0..500 {
-        assert_eq!(receiver.take(), b"12345");
+        take();
     }
     // Progress is shown only if the transfer takes some time.
     while start.elapsed() < Duration::from_secs(1) {
         poll(&mut [], PollTimeout::from(50u16)).unwrap();
     }
-    for _ in 500..1000 {
-        assert_eq!(receiver.take(), b"12345");
+    for _ in 500..6000 {
+        take();
     }
     let outcome = running.finish();
+    let elapsed = start.elapsed();
     let shown = String::from_utf8_lossy(outcome.stdout()).into_owned();
     assert!(shown.contains(" packets, "), "{shown:?}");
-    assert!(shown.contains(" of 5.8 KiB, "), "{shown:?}");
+    let drawn: Vec<&str> = (shown.split('\r'))
+        .filter(|line| line.contains("packets"))
+        .collect();
+    // It is drawn each 100 ms, from half a second on.
+    let most = elapsed.as_millis() / 100 - 4;
+    assert!(drawn.len() as u128 <= most, "{elapsed:?}: {drawn:?}");
+    for line in drawn {
+        let (packets, rest) = line.split_once(" packets, ").unwrap();
+        let (read, rest) = rest.split_once(" of 35.1 KiB, ").unwrap();
+        let packets: f64 = packets.parse().unwrap();
+        let (read, rate) = (
+            bytes(read),
+            bytes(rest.trim_end().strip_suffix("/s").unwrap()),
+        );
+        // Each packet is a line of 6 bytes; a size is rounded down to a tenth of a KiB.
+        assert!((packets * 6.0 - read).abs() <= 102.4, "{line}");
+        // Half a second has passed at least.
+        assert!(0.0 < rate && rate <= (read + 102.4) * 2.0, "{line}");
+    }
+}
+
+#[test]
+fn the_progress_has_the_packets_and_the_bytes_read_at_a_rate_and_in_a_window_too() {
+    peer!("script");
+    let sandbox = Sandbox::new();
+    let _server = sandbox.listen(["--echo", "-q", "s"]);
+    sandbox.file("packets", "12345\n".repeat(70));
+    for options in ["--rate 100", "--rate 100 -r --window 4"] {
+        let command = format!("udgram send {options} s <packets >answers");
+        let outcome = sandbox
+            .command("script", ["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .run();
+        let shown = String::from_utf8_lossy(outcome.stdout()).into_owned();
+        let drawn: Vec<&str> = (shown.split('\r'))
+            .filter(|line| line.contains("packets"))
+            .collect();
+        assert!(!drawn.is_empty(), "{shown:?}");
+        for line in &drawn {
+            let (packets, rest) = line.split_once(" packets, ").unwrap();
+            let (read, _) = rest.split_once(" of 420 bytes, ").unwrap();
+            let packets: f64 = packets.parse().unwrap();
+            // Those that fill the window are read and not sent yet.
+            let ahead = bytes(read) - packets * 6.0;
+            assert!((0.0..=24.0).contains(&ahead), "{line}");
+        }
+        // The line is erased, with the two characters that a terminal shows for Ctrl-C.
+        let width = drawn.last().unwrap().trim_end().len() + 2;
+        let erased = format!("\r{:width$}\r", "");
+        assert!(shown.ends_with(&erased), "{shown:?}");
+        assert!(!shown.ends_with(&format!(" {}", &erased[1..])), "{shown:?}");
+    }
+}
+
+/// Returns the number of bytes of a size in the progress.
+#[track_caller]
+fn bytes(size: &str) -> f64 {
+    let (number, unit) = size.split_once(' ').unwrap();
+    let factor = match unit {
+        "bytes" => 1.0,
+        "KiB" => 1024.0,
+        unit => panic!("{unit}"),
+    };
+    number.parse::<f64>().unwrap() * factor
+}
+
+#[test]
+fn no_progress_is_shown_of_what_takes_no_time_or_with_quiet() {
+    peer!("script");
+    let sandbox = Sandbox::new();
+    let receiver = sandbox.bind("s");
+    sandbox.file("packets", "1\n");
+    let send = |options: &str| {
+        let command = format!("udgram send {options} s <packets");
+        let outcome = sandbox
+            .command("script", ["-qec", &command, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/sh")
+            .start();
+        (outcome, Instant::now())
+    };
+    let (running, start) = send("");
+    assert_eq!(receiver.take(), b"1");
+    let outcome = running.finish();
+    // A busy machine may take the time after which it is shown.
+    if start.elapsed() < Duration::from_millis(500) {
+        assert_eq!(String::from_utf8_lossy(outcome.stdout()), "");
+    }
+    sandbox.file("packets", "1\n".repeat(100));
+    let (running, start) = send("-q");
+    while start.elapsed() < Duration::from_millis(700) {
+        poll(&mut [], PollTimeout::from(50u16)).unwrap();
+    }
+    for _ in 0..100 {
+        assert_eq!(receiver.take(), b"1");
+    }
+    assert_eq!(String::from_utf8_lossy(running.finish().stdout()), "");
 }
 
 #[test]

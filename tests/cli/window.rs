@@ -90,6 +90,23 @@ fn a_missing_answer_ends_it_with_the_number_of_its_question() {
 }
 
 #[test]
+fn some_of_the_answers_to_a_question_are_not_all() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let running = sandbox
+        .udgram(["send", "-r=3", "--window", "2", "-t", "2s", "s", "1", "2"])
+        .start();
+    let (_, from) = peer.take_from();
+    for answer in [b"1", b"2"] {
+        peer.send_to_addr(answer, &from).unwrap();
+    }
+    running
+        .finish()
+        .ends(124, "1\n2\n")
+        .mentions(&["udgram: argument 1: cannot get a reply from 's': 2 of 3 replies came, and then none within 2s"]);
+}
+
+#[test]
 fn a_peer_that_closes_its_socket_ends_it_with_the_number_of_the_question() {
     let sandbox = Sandbox::new();
     let peer = sandbox.bind("s");

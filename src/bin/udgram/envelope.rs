@@ -422,3 +422,44 @@ impl<'l> Visitor<'l> for EnvelopeVisitor {
         Ok(raw)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn each_time_is_that_of_its_packet() {
+        let mut clock = Clock::default();
+        for (nanoseconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (999_999_999, "1970-01-01T00:00:00.999999999Z"),
+            (1_000_000_000, "1970-01-01T00:00:01.000000000Z"),
+            (1_000_000_050, "1970-01-01T00:00:01.000000050Z"),
+            (500_000_000, "1970-01-01T00:00:00.500000000Z"),
+            (1_767_225_599_123_456_789, "2025-12-31T23:59:59.123456789Z"),
+        ] {
+            let mut json = Vec::new();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            clock.write(time, &mut json);
+            assert_eq!(String::from_utf8(json).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_was_cut_is_an_error_of_its_own() {
+        for (size, kind) in [(2, "parse"), (9, "truncated")] {
+            let writer = EnvelopeWriter::new(Protocol::Json, false);
+            let mut json = Vec::new();
+            let mut object = Object::begin(&mut json, Layout::Compact);
+            writer.write_packet(&mut object, b"[1", size, Err("is cut"));
+            object.end();
+            assert_eq!(
+                String::from_utf8(json).unwrap(),
+                format!(
+                    "{{\"error\":{{\"kind\":\"{kind}\",\"message\":\"the packet is cut\"}},\"raw\":\"WzE=\"}}"
+                )
+            );
+        }
+    }
+}

@@ -137,4 +137,14 @@ mod tests {
         }
         assert_eq!(at, [0, 1, 1, 2, 2, 3]);
     }
+
+    #[test]
+    fn a_gap_that_no_clock_can_express_does_not_end() {
+        let (start, epoch) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let mut pacing = Pacing::new(Pace::Recorded(f64::MIN_POSITIVE));
+        let due = pacing.due(start, Some(epoch));
+        pacing.note_sent(due, Some(epoch), start);
+        let due = pacing.due(start, Some(epoch + GAP));
+        assert!(due.at > start + Duration::from_secs(1 << 30));
+    }
 }

@@ -130,7 +130,10 @@ mod tests {
         assert_eq!(size(0), "0 bytes");
         assert_eq!(size(1023), "1023 bytes");
         assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(1 << 10), "1.0 KiB");
         assert_eq!(size((1 << 20) - 1), "1023.9 KiB");
+        assert_eq!(size(1 << 20), "1.0 MiB");
+        assert_eq!(size((1 << 30) - 1), "1023.9 MiB");
         assert_eq!(size(5 << 30), "5.0 GiB");
         assert_eq!(size(5000 << 30), "5000.0 GiB");
     }
