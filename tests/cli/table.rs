@@ -1,4 +1,4 @@
-//! What `udgram ls` prints of sockets in each condition, and the table that it prints on a terminal.
+//! Runs `udgram ls` with sockets in each condition, and checks the table that it prints on a terminal.
 
 use crate::harness::{Sandbox, peer, root, text};
 use crate::running::Running;
