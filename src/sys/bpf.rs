@@ -583,3 +583,13 @@ impl AsFd for Ring {
         self.map.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_truncated_to_15_bytes() {
+        assert_eq!(text(name("0123456789abcdefg")), "0123456789abcde");
+    }
+}
