@@ -322,6 +322,9 @@ mod tests {
         found.set_peer_name(name(b"@t"));
         assert_eq!(found.peer_name().unwrap().address().to_string(), "@t");
         assert!(found.is_connected() && found.can_be_found());
+        let mut relative = Destination::found(name(b"s"));
+        relative.set_peer_name(name(b"@t"));
+        assert!(!relative.can_be_found());
         let mut elsewhere = Destination::found_elsewhere(name(b"/run/s"));
         elsewhere.set_peer_name(name(b"@t"));
         assert_eq!(elsewhere.peer_name().unwrap().address().to_string(), "@t");

@@ -216,4 +216,34 @@ mod tests {
         }
         assert_eq!(watch.interval, MIN_INTERVAL * 2);
     }
+
+    #[test]
+    fn a_directory_without_changes_is_looked_at_ever_less_often() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watch = watch(&directory.path().join("s"));
+        for times in [2, 4, 8] {
+            watch.interval = MIN_INTERVAL * times / 2;
+            assert!(watch.wait(Deadline::NEVER, &Wake::default()).unwrap());
+            assert_eq!(watch.interval, MIN_INTERVAL * times);
+        }
+    }
+
+    #[test]
+    fn a_failure_that_does_not_pass_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "").unwrap();
+        let address = Address::Pathname(file.as_os_str().as_bytes().into());
+        let now = Deadline::after(Some(Duration::ZERO));
+        let wake = Wake::default();
+        let socket = DatagramSocket::new().unwrap();
+        let mut establish = |address: &Address<'_>| {
+            let mut destination = Destination::connected(address);
+            PeerWatch::new(address).establish(&socket, &mut destination, now, &wake)
+        };
+        assert!(establish(&address).is_err());
+        fs::remove_file(&file).unwrap();
+        let failure = establish(&address).unwrap().unwrap();
+        assert_eq!(failure.kind(), ErrorKind::NobodyThere);
+    }
 }

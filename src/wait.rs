@@ -253,3 +253,32 @@ fn poll_until(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_check_says_whether_a_wait_would_end_early() {
+        let (mut writer, readable) = UnixStream::pair().unwrap();
+        writer.write_all(b"1").unwrap();
+        let (_writer, quiet) = UnixStream::pair().unwrap();
+        let wake = |stop: bool, notice: bool| {
+            let event = |on: bool| Some(if on { readable.as_fd() } else { quiet.as_fd() });
+            Wake {
+                notice: event(notice),
+                ..Wake::new(event(stop), None)
+            }
+        };
+        assert!(!wake(false, false).check().unwrap());
+        assert!(wake(false, true).check().unwrap());
+        assert!(!wake(false, true).without_notice().check().unwrap());
+        for notice in [false, true] {
+            let error = wake(true, notice).check().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Stopped);
+        }
+    }
+}

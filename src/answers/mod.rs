@@ -527,6 +527,10 @@ mod tests {
         let expected = [2, 4, 8, 16, 32, 64, 128, 160, 160].map(|times: u32| INTERVAL.0 * times);
         assert_eq!(intervals, expected);
         while client.recv(&mut [0]).is_ok() {}
+        // Before its time, no attempt is made.
+        answers.next = Instant::now() + Duration::from_secs(10_000);
+        let left = answers.retry(&server, &mut |outcome| panic!("{outcome:?}"));
+        assert!(left > Some(Duration::from_secs(5000)));
         answers.next = Instant::now();
         assert_eq!(answers.retry(&server, &mut |_| {}), None);
         assert_eq!(answers.interval, INTERVAL.0);

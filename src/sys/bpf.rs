@@ -377,3 +377,13 @@ pub(crate) fn attach_filter(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
 pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> Result<()> {
     super::setsockopt(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &[0; 4])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_truncated_to_15_bytes() {
+        assert_eq!(text(name("0123456789abcdefg")), "0123456789abcde");
+    }
+}

@@ -555,4 +555,17 @@ mod tests {
             assert!(kept < KEEP + 2 * PAGE, "{kept}");
         }
     }
+
+    #[test]
+    fn a_mapping_that_is_dropped_takes_no_address_space() {
+        // A tebibyte, where there are 128 of them.
+        let len = NonZeroUsize::new(usize::MAX >> 24).unwrap();
+        if Mapping::new(len).is_err() {
+            // The system overcommits no memory.
+            return;
+        }
+        for number in 0..1000 {
+            assert!(Mapping::new(len).is_ok(), "{number}");
+        }
+    }
 }

@@ -276,3 +276,18 @@ unsafe fn own(number: RawFd) -> OwnedFd {
     // SAFETY: the caller vouches for it.
     unsafe { OwnedFd::from_raw_fd(number) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn a_file_that_is_locked_cannot_be_locked_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::open(directory.path()).unwrap();
+        let (one, other) = (open(), open());
+        assert_eq!(try_lock(one.as_fd()), Ok(()));
+        assert_eq!(try_lock(other.as_fd()), Err(Errno::EAGAIN));
+    }
+}

@@ -372,9 +372,11 @@ fn no_answer_to_another_user_goes_to_a_socket_that_is_not_its_own() {
 
 /// A client that becomes user `argv[1]`, binds the relative pathname `priv/me` in its directory and
 /// asks. With `argv[2]`, it prints the answer.
-const RELATIVE: &str = "import os, socket, sys
+const RELATIVE: &str = "import ctypes, os, socket, sys
 os.setgid(int(sys.argv[1]))
 os.setuid(int(sys.argv[1]))
+# PR_SET_DUMPABLE: a server of the same user may look up the working directory.
+ctypes.CDLL(None).prctl(4, 1)
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind('priv/me')
 s.sendto(b'1', '../s')
@@ -413,6 +415,27 @@ fn a_relative_pathname_is_below_the_working_directory_of_its_sender() {
             .dies_of(Signal::SIGTERM, "1\n")
             .says_nothing();
     }
+}
+
+#[test]
+fn a_relative_pathname_is_reached_from_a_directory_that_cannot_be_read() {
+    peer!("python3");
+    root!();
+    let sandbox = Sandbox::new();
+    let _secret = other_directory(&sandbox);
+    fs::set_permissions(sandbox.path("pub"), fs::Permissions::from_mode(0o711)).unwrap();
+    let directory = sandbox.directory("own");
+    std::os::unix::fs::chown(&directory, Some(1), None).unwrap();
+    let server = sandbox
+        .udgram_as(1, ["listen", "--echo", "-n", "1", "own/s"])
+        .start();
+    server.wait_bound("own/s");
+    std::os::unix::fs::symlink("own/s", sandbox.path("s")).unwrap();
+    sandbox
+        .shell("cd pub && exec python3 ../client 1 print")
+        .run()
+        .succeeds("1\n");
+    server.finish().succeeds("1\n");
 }
 
 #[test]

@@ -197,7 +197,12 @@ fn received_descriptors_are_described() {
     let event = EventFd::new().unwrap();
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
     let null = File::open("/dev/null").unwrap();
-    let sent: [BorrowedFd<'_>; 10] = [
+    let terminal = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/ptmx")
+        .unwrap();
+    let sent: [BorrowedFd<'_>; 12] = [
         file.as_fd(),
         written.as_fd(),
         both.as_fd(),
@@ -208,10 +213,11 @@ fn received_descriptors_are_described() {
         memory.as_fd(),
         event.as_fd(),
         epoll.0.as_fd(),
+        null.as_fd(),
+        terminal.as_fd(),
     ];
     let sender = UnixDatagram::unbound().unwrap();
     send_descriptors(&sender, &sandbox.path("s"), b"1", &sent);
-    drop(null);
     let line = running.finish().one_line();
     let envelope: serde_json::Value = serde_json::from_str(&line).unwrap();
     let fds = envelope["fds"].as_array().unwrap();
@@ -227,6 +233,8 @@ fn received_descriptors_are_described() {
         ("memfd", "", "rw"),
         ("eventfd", "", "rw"),
         ("epoll", "", "rw"),
+        ("char", "/dev/null", "r"),
+        ("tty", "", "rw"),
     ];
     assert_eq!(fds.len(), expected.len(), "{line}");
     for (fd, (kind, path, access)) in fds.iter().zip(expected) {

@@ -376,6 +376,21 @@ fn a_full_queue_is_waited_for() {
 }
 
 #[test]
+fn the_send_buffer_is_enlarged_for_a_datagram_that_needs_more() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    // The kernel doubles the size, and needs 32 bytes of it.
+    for len in [19_967, 19_968, 19_969, 20_000, 20_031, 20_032, 20_033] {
+        sandbox
+            .udgram(["send", "-p", "text", "-o", "sndbuf=10000", "s"])
+            .stdin("x".repeat(len))
+            .run()
+            .succeeds("");
+        assert_eq!(peer.take().len(), len);
+    }
+}
+
+#[test]
 fn a_datagram_that_is_longer_than_the_send_buffer_may_be_fails_with_the_longest_that_is_sent() {
     root!();
     let sandbox = Sandbox::new();

@@ -15,7 +15,7 @@ use udgram::protocol::{Json, Raw, Text};
 use udgram::wait::{Deadline, Wake, pause};
 use udgram::{
     AsyncUnixDatagramClient, AsyncUnixDatagramEndpoint, BindOptions, Binding, DatagramSocket,
-    Destination, Error, ErrorKind, Outgoing,
+    Destination, Error, ErrorKind, Outgoing, sockopt,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -598,4 +598,22 @@ async fn receive_meanwhile(runtime: Runtime, asks: bool) {
     assert_eq!(kind(client.send_packet("1").await), ErrorKind::NobodyThere);
     intrude(&client).await;
     assert_eq!(kind(receive.await), ErrorKind::NobodyThere);
+}
+
+#[test]
+fn a_packet_that_comes_while_the_question_is_unread_is_not_the_answer() {
+    under_every_runtime(async |_| {
+        let (client, peer) = pair();
+        let mut asking = Box::pin(client.request("question"));
+        assert!(at_once(&mut asking).await.is_none());
+        peer.send_packet("late").await.unwrap();
+        // The packet is received and is not the answer: the request waits again.
+        while sockopt::queue(&*peer.socket().unwrap()).unwrap().outq > 0 {
+            assert!(at_once(&mut asking).await.is_none());
+            future::yield_now().await;
+        }
+        assert_eq!(peer.recv_packet().await.unwrap(), "question");
+        peer.send_packet("answer").await.unwrap();
+        assert_eq!(asking.await.unwrap(), "answer");
+    });
 }

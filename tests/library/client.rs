@@ -320,6 +320,7 @@ fn a_parse_error_names_the_sender_and_the_next_packet_follows() {
         client.send_packet(datagram, None).unwrap();
     }
     let error = server.recv_packet(SOON).unwrap_err();
+    assert!(format!("{server:?}").contains("Inbox { space: "));
     assert_eq!(error.kind(), ErrorKind::Parse);
     let text = error.to_string();
     assert!(

@@ -17,6 +17,7 @@ mod json;
 mod model;
 mod observer;
 mod peer;
+mod processes;
 mod request;
 mod sequences;
 mod server;

@@ -567,3 +567,25 @@ fn the_next_observer_takes_the_place_of_a_killed_one() {
         assert_eq!(filter(&daemon), NO_FILTER);
     });
 }
+
+#[test]
+fn more_bytes_than_the_ring_holds_are_observed_one_after_the_other() {
+    root!();
+    within_limit(|| {
+        let (ours, theirs) = DatagramSocket::pair().unwrap();
+        let ours = UnixDatagram::from(ours);
+        let mut observer = observe(&ours);
+        let bytes = pattern(900_000);
+        let message = Outgoing {
+            bytes: &bytes,
+            ..Outgoing::default()
+        };
+        // The ring has 32 MiB.
+        for _ in 0..40 {
+            assert_eq!(theirs.try_send(&[message]).unwrap(), 1);
+            assert!(take(&ours) == bytes);
+            let seen = see(&mut observer, 1);
+            assert!(seen[0].bytes == bytes);
+        }
+    });
+}

@@ -145,3 +145,21 @@ fn a_question_or_an_answer_that_is_not_valid_is_a_parse_error() {
         });
     });
 }
+
+#[test]
+fn a_close_ends_a_request_whose_question_is_unread() {
+    within_limit(|| {
+        let (client, _peer) = pair();
+        std::thread::scope(|scope| {
+            let (started, start) = mpsc::channel();
+            let client = &client;
+            let asking = scope.spawn(move || {
+                started.send(this_thread()).unwrap();
+                client.request("question", None)
+            });
+            until_polling(start.recv().unwrap());
+            client.close();
+            assert_eq!(kind(asking.join().unwrap()), ErrorKind::Closed);
+        });
+    });
+}

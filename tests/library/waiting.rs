@@ -6,9 +6,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 use udgram::ancillary::ControlSpace;
 use udgram::answers::{Answers, Growth, Outcome, Reason, Recipient};
 use udgram::users::Users;
+use udgram::wait::{Deadline, Wake};
 use udgram::{Address, BATCH, Batch, DatagramSocket, ReceiveMode};
 
 /// A server and what it has to send.
@@ -95,15 +97,18 @@ impl Setting {
     }
 
     /// Lets a client read until no answer waits. Returns the number of answers that each outcome is of, and why
-    /// they are not delivered.
-    fn finish(&mut self, client: &Client) -> Vec<(usize, Option<Reason>)> {
+    /// they are not delivered, and whether any other would fail alike.
+    fn finish(&mut self, client: &Client) -> Vec<(usize, Option<(Reason, bool)>)> {
         let mut outcomes = Vec::new();
         loop {
             client.drain();
             let left = (self.answers).retry(&self.server, &mut |outcome| {
                 outcomes.push(match outcome {
                     Outcome::Sent { .. } => (1, None),
-                    Outcome::Undelivered(answers) => (answers.count(), Some(answers.reason())),
+                    Outcome::Undelivered(answers) => (
+                        answers.count(),
+                        Some((answers.reason(), answers.is_for_all())),
+                    ),
                 });
             });
             if left.is_none() {
@@ -258,7 +263,10 @@ fn all_answers_that_wait_for_a_client_that_goes_are_undelivered_at_once() {
     drop(gone);
     drop(alone);
     let outcomes = setting.finish(&other);
-    assert_eq!(outcomes, [(5, Some(Reason::Unreachable)), (1, None)]);
+    assert_eq!(
+        outcomes,
+        [(5, Some((Reason::Unreachable, true))), (1, None)]
+    );
 }
 
 #[test]
@@ -268,7 +276,68 @@ fn an_answer_that_is_too_long_is_undelivered_alone() {
     for len in [1, 6 << 20, 2] {
         assert_eq!(setting.answer(&client, &vec![0; len], Vec::new()), None);
     }
-    let too_long = (1, Some(Reason::Unreachable));
+    let too_long = (1, Some((Reason::Unreachable, false)));
     let sent = (1, None);
     assert_eq!(setting.finish(&client), [sent, sent, too_long, sent]);
+}
+
+#[test]
+fn a_client_whose_next_packet_is_queued_is_answered() {
+    let (mut setting, client) = Setting::pair(Growth::Allowed);
+    client.socket.send(b"?").unwrap();
+    assert_eq!(setting.answer(&client, b"1", Vec::new()), None);
+    assert_eq!(setting.answers.waiting(), 0);
+    assert_eq!(client.drain(), 1);
+}
+
+#[test]
+fn answers_that_wait_at_the_end_are_undelivered() {
+    let mut setting = Setting::new(Growth::Allowed);
+    let client = setting.full_client();
+    assert_eq!(setting.answer(&client, b"1", Vec::new()), None);
+    let mut outcomes = Vec::new();
+    let now = Deadline::after(Some(Duration::ZERO));
+    let Setting { server, answers } = &mut setting;
+    answers.finish(
+        server,
+        now,
+        &Wake::default(),
+        &mut |outcome| match outcome {
+            Outcome::Sent { .. } => panic!("{outcome:?}"),
+            Outcome::Undelivered(answers) => outcomes.push((answers.count(), answers.reason())),
+        },
+    );
+    assert_eq!(outcomes, [(2, Reason::Ended)]);
+    assert_eq!(answers.waiting(), 0);
+}
+
+#[test]
+fn an_answer_does_not_overtake_one_that_waits_although_there_is_room_again() {
+    let mut setting = Setting::new(Growth::Allowed);
+    let (slow, quick) = (setting.client(), setting.client());
+    // The first answer measures the send buffer. The server does not know that the queue is full.
+    assert_eq!(setting.answer(&quick, b"0", Vec::new()), None);
+    let Address::Abstract(name) = slow.recipient.address() else {
+        panic!("the client has no abstract name");
+    };
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to_addr(b"0", &address).is_ok() {}
+    let all = [(&slow, b"1"), (&quick, b"2"), (&slow, b"3")];
+    let all = all.map(|(client, bytes)| (client.recipient.clone(), &bytes[..]));
+    let Setting { server, answers } = &mut setting;
+    answers.send_all(server, all, &mut |outcome| {
+        assert!(matches!(outcome, Outcome::Sent { .. }), "{outcome:?}");
+        slow.drain();
+    });
+    assert_eq!(answers.waiting(), 2);
+    answers.finish(server, Deadline::NEVER, &Wake::default(), &mut |outcome| {
+        assert!(matches!(outcome, Outcome::Sent { .. }), "{outcome:?}");
+    });
+    for expected in [b"1", b"3"] {
+        let mut byte = [0];
+        assert_eq!(slow.socket.recv(&mut byte).unwrap(), 1);
+        assert_eq!(byte, *expected);
+    }
 }
