@@ -155,6 +155,7 @@ fn the_errors_of_typed_packets_say_what_is_expected() {
         (b"[1", 2, "the JSON value does not end"),
         (b"[1] 2", 4, "a second JSON value"),
         (b"[1]\0", 3, "a NUL after the JSON value"),
+        (b"[1\0", 2, "expected `,` or `]`"),
         (b"['1']", 1, "expected double quotes"),
         (
             b"\xef\xbb\xbf[1]",
