@@ -1,4 +1,4 @@
-//! What `udgram ls` prints of sockets in each condition, and the table that it prints on a terminal.
+//! `udgram ls`: its lines for sockets in each condition, and its table on a terminal.
 
 use crate::harness::{Sandbox, peer, root, text};
 use crate::running::Running;
