@@ -220,3 +220,40 @@ fn specials(block: &[u8; BLOCK]) -> u64 {
         mask | bits << (8 * index)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_value_is_found() {
+        for value in [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-12.5e+3",
+            "\"\"",
+            "\"\\u00e9\\n\"",
+            "[]",
+            "{}",
+            "[null,true,false]",
+            "{\"a\":{\"b\":[0]},\"c\":\"d\"}",
+        ] {
+            let found = |broken| Some(Found { value, broken });
+            assert_eq!(scan(value), found(false), "{value}");
+            assert_eq!(scan(&format!(" \n{value}\t\r\n")), found(false), "{value}");
+        }
+        let value = "[1,\n2]";
+        assert_eq!(
+            scan(value),
+            Some(Found {
+                value,
+                broken: true
+            })
+        );
+        let deep = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(scan(&deep(62)).is_some());
+        assert_eq!(scan(&deep(63)), None);
+    }
+}

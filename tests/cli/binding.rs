@@ -1,7 +1,7 @@
 //! The socket file: whose it is, who may use it, and that it goes away.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use nix::libc;
 use nix::sys::signal::Signal;
@@ -211,6 +211,23 @@ fn a_bound_socket_that_cannot_be_used_for_want_of_descriptors_leaves_no_file() {
         assert_eq!(fs::read_dir(sandbox.dir()).unwrap().count(), 0, "{limit}");
     }
     assert!((1..13).contains(&refused), "{refused}");
+}
+
+#[test]
+fn a_directory_that_may_not_be_read_takes_a_socket_file() {
+    root!();
+    let sandbox = Sandbox::new();
+    let directory = sandbox.directory("d");
+    std::os::unix::fs::chown(&directory, Some(65534), Some(65534)).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+    sandbox
+        .udgram_as(65534, ["recv", "-t", "0", "d/s"])
+        .run()
+        .fails(
+            124,
+            "udgram: cannot receive on 'd/s': no packet came within 0s",
+        );
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 
 #[test]

@@ -190,6 +190,21 @@ fn an_unknown_name_suggests_the_nearest() {
 }
 
 #[test]
+fn an_unknown_name_that_is_unlike_every_other_suggests_none() {
+    let sandbox = Sandbox::new();
+    // Ten of 16 characters would have to be replaced.
+    let name = "preferxxxxxxxxxx";
+    sandbox.udgram(["sockopt", name]).run().fails(
+        2,
+        format!(
+            "udgram: cannot use the socket option '{name}': there is no such option for Unix datagram \
+             sockets (hint: an option that is not in the table is written LEVEL:NUMBER; try 'udgram \
+             sockopt --help')"
+        ),
+    );
+}
+
+#[test]
 fn a_value_of_the_wrong_kind_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for option in [

@@ -1,4 +1,4 @@
-//! Runs `udgram ls` with sockets in each condition, and checks the table that it prints on a terminal.
+//! `udgram ls`: its lines for sockets in each condition, and its table on a terminal.
 
 use crate::harness::{Sandbox, peer, root, text};
 use crate::running::Running;

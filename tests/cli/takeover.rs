@@ -226,6 +226,26 @@ fn a_lock_of_another_process_on_the_directory_delays_binding_only_briefly() {
 }
 
 #[test]
+fn a_lock_of_another_process_on_the_directory_is_waited_for_a_tenth_of_a_second() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    let directory = fs::File::open(sandbox.dir()).unwrap();
+    let _lock = Flock::lock(directory, FlockArg::LockExclusive).unwrap();
+    sandbox
+        .shell("exec strace -ttt -o trace -e trace=openat,renameat2 udgram recv -t 0 s")
+        .run()
+        .refuses(124, &["no packet"]);
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    // From the open(2) of the directory, which is locked, to the removal of the file.
+    let time = |call: &str| -> f64 {
+        let line = trace.lines().find(|line| line.contains(call)).unwrap();
+        line.split(' ').next().unwrap().parse().unwrap()
+    };
+    let waited = time("renameat2(") - time(", \".\", O_RDONLY");
+    assert!(waited >= 0.099_999, "{trace}");
+}
+
+#[test]
 fn a_lock_of_another_process_on_the_directory_does_not_protect_a_stale_file() {
     peer!("strace");
     let sandbox = Sandbox::new();
@@ -233,6 +253,21 @@ fn a_lock_of_another_process_on_the_directory_does_not_protect_a_stale_file() {
     let calls = calls_in_a_locked_directory(&sandbox);
     let locked = calls.iter().filter(|call| *call == "flock").count();
     assert!((2..=204).contains(&locked), "{locked}");
+}
+
+#[test]
+fn the_age_of_a_stale_file_is_waited_for_before_the_directory_is_locked() {
+    peer!("strace");
+    let sandbox = Sandbox::new();
+    sandbox.stale("s");
+    sandbox
+        .shell("exec strace -o trace -e trace=connect,flock udgram recv -t 0 s")
+        .run()
+        .refuses(124, &["no packet"]);
+    let trace = fs::read_to_string(sandbox.path("trace")).unwrap();
+    let first = trace.lines().find_map(|line| line.split('(').next());
+    assert_eq!(first, Some("connect"), "{trace}");
+    assert!(trace.contains("flock("), "{trace}");
 }
 
 /// Returns the number of hidden files of udgram.
@@ -268,22 +303,45 @@ fn a_long_file_name_leaves_no_hidden_file_behind_once_it_is_bound_again() {
     }
 }
 
+/// Returns the hidden name of a file, with the FNV-1a hash of its name, by which each version finds the file that
+/// another one has left.
+fn hidden_name(name: &str) -> String {
+    let start = 0xcbf2_9ce4_8422_2325_u64;
+    let hash = name.bytes().fold(start, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!(".udgram-{hash:016x}")
+}
+
 #[test]
 fn the_name_of_a_hidden_file_depends_on_that_of_the_socket_file_alone() {
-    // The FNV-1a hash, by which each version finds the file that another one has left.
-    let hash = ["n", "m"].map(|letter| {
-        let bytes = letter.repeat(120).into_bytes();
-        let start = 0xcbf2_9ce4_8422_2325_u64;
-        bytes.iter().fold(start, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-    });
-    for (letter, hash) in [("n", hash[0]), ("m", hash[1])] {
+    for name in ["n".repeat(120), "m".repeat(120)] {
         let sandbox = Sandbox::new();
-        let _listen = sandbox.listen([letter.repeat(120)]);
-        assert!(sandbox.exists(&format!(".udgram-{hash:016x}")), "{letter}");
+        let _listen = sandbox.listen([&name]);
+        assert!(sandbox.exists(&hidden_name(&name)), "{name}");
         assert_eq!(hidden(&sandbox), 1);
     }
+}
+
+#[test]
+fn another_file_of_a_hidden_name_is_an_obstacle_to_long_names_only() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file(&hidden_name("s"), "");
+    sandbox.stale("s");
+    sandbox.udgram(["recv", "-t", "0", "s"]).run().fails(
+        124,
+        "udgram: cannot receive on 's': no packet came within 0s",
+    );
+    assert!(file.exists() && !sandbox.exists("s"));
+    let long = "n".repeat(120);
+    let file = sandbox.file(&hidden_name(&long), "");
+    sandbox.udgram(["recv", "-t", "0", &long]).run().fails(
+        1,
+        format!(
+            "udgram: cannot bind '{long}': a regular file is there, not a socket, and is never replaced"
+        ),
+    );
+    assert!(file.exists());
 }
 
 #[test]

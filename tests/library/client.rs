@@ -1,5 +1,6 @@
 //! The guarantees of the blocking client.
 
+use crate::forking::spawn;
 use crate::{
     LIMIT, bound_socket, named_socket, nobody_forks, this_thread, until_polling, within_limit,
 };
@@ -9,6 +10,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 use udgram::ancillary::{
@@ -30,6 +32,23 @@ fn pair() -> (UnixDatagramClient<Text>, UnixDatagramClient<Text>) {
         UnixDatagramClient::from_connected(one, Text).unwrap(),
         UnixDatagramClient::from_connected(other, Text).unwrap(),
     )
+}
+
+#[test]
+fn a_program_that_is_started_inherits_no_descriptor_of_an_endpoint() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let server = UnixDatagramEndpoint::bind(path.as_path(), Text).unwrap();
+    let _client = UnixDatagramClient::connect(path.as_path(), Text).unwrap();
+    let mut list = Command::new("ls");
+    list.args(["-l", "/proc/self/fd"]).stdout(Stdio::piped());
+    let listed = spawn(&mut list).unwrap().wait_with_output().unwrap();
+    assert!(listed.status.success());
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for target in ["eventfd", directory.path().to_str().unwrap()] {
+        assert!(!listed.contains(target), "{listed}");
+    }
+    drop(server);
 }
 
 /// Returns a client and the endpoint that it is connected to, which has its own queue.

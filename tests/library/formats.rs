@@ -89,6 +89,30 @@ fn as_many_as_1024_fields_of_up_to_64_mib_are_sent() {
 }
 
 #[test]
+fn the_values_of_a_name_end_where_the_next_name_begins() {
+    let values = |fields: &FieldList, name: &str| -> Vec<Vec<u8>> {
+        fields.values(name).map(<[u8]>::to_vec).collect()
+    };
+    for (written, expected) in [
+        (r#""1""#, &[&b"1"[..]][..]),
+        ("[255]", &[b"\xff"]),
+        ("[255,0]", &[b"\xff\0"]),
+        (r#"["1"]"#, &[b"1"]),
+        (r#"["1","2"]"#, &[b"1", b"2"]),
+        ("[[255]]", &[b"\xff"]),
+        (r#"[[255,0],"x",[1]]"#, &[b"\xff\0", b"x", b"\x01"]),
+        (
+            r#"["x",[1,2],[3],"y"]"#,
+            &[b"x", b"\x01\x02", b"\x03", b"y"],
+        ),
+    ] {
+        let fields = FieldList::from_json(&format!(r#"{{"A":{written},"B":"last"}}"#)).unwrap();
+        assert_eq!(values(&fields, "A"), expected, "{written}");
+        assert_eq!(values(&fields, "B"), [b"last"], "{written}");
+    }
+}
+
+#[test]
 fn text_that_only_looks_like_a_header_of_syslog_is_text() {
     for text in [
         "[12]: x",
@@ -155,6 +179,7 @@ fn the_errors_of_typed_packets_say_what_is_expected() {
         (b"[1", 2, "the JSON value does not end"),
         (b"[1] 2", 4, "a second JSON value"),
         (b"[1]\0", 3, "a NUL after the JSON value"),
+        (b"[1\0", 2, "expected `,` or `]`"),
         (b"['1']", 1, "expected double quotes"),
         (
             b"\xef\xbb\xbf[1]",

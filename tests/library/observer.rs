@@ -6,7 +6,7 @@ use crate::{LIMIT, nobody_forks, within_limit};
 use nix::errno::Errno;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -383,6 +383,22 @@ fn a_socket_that_another_descriptor_holds_is_still_observed_and_has_no_filter_af
         assert_eq!(bytes(see(&mut observer, 1)), [b"one"]);
         drop(observer);
         assert_eq!(filter(&copy), NO_FILTER);
+    });
+}
+
+#[test]
+fn a_socket_whose_descriptor_is_another_socket_now_is_closed() {
+    root!();
+    within_limit(|| {
+        let daemon = UnixDatagram::unbound().unwrap();
+        let mut observer = observe(&daemon);
+        let mut descriptor = OwnedFd::from(daemon);
+        let other = UnixDatagram::unbound().unwrap();
+        let nobody_forks = nobody_forks();
+        nix::unistd::dup3(&other, &mut descriptor, nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        drop(nobody_forks);
+        let end = observer.next_batch(in_time(), &Wake::default());
+        assert_eq!(end.unwrap(), Progress::Ended);
     });
 }
 
