@@ -326,9 +326,9 @@ fn an_outer_service_manager_that_reads_nothing_misses_what_udgram_does_not_hold_
             false,
         ),
         (
-            "[say('STATUS=x', [0] * 150) for _ in range(2)]",
-            "{\"STATUS\":\"x\"}\n".repeat(2),
-            1,
+            "[say('STATUS=x', [0] * 120) for _ in range(3)]",
+            "{\"STATUS\":\"x\"}\n".repeat(3),
+            2,
             // It has no descriptors.
             true,
         ),
