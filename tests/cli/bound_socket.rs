@@ -176,6 +176,27 @@ fn of_two_sockets_under_one_name_it_is_the_one_that_the_path_leads_to() {
 }
 
 #[test]
+fn an_earlier_socket_of_the_name_is_mentioned_on_request() {
+    let sandbox = Sandbox::new();
+    let mut holders = Vec::new();
+    for (number, mentioned) in [
+        (0, ""),
+        (1, "another socket had the name 's' before"),
+        (2, "2 other sockets had the name 's' before"),
+    ] {
+        holders.push(sandbox.bind("s"));
+        let outcome = sandbox.udgram(["sockopt", "-v", "-s", "s", "type"]).run();
+        assert_eq!(outcome.code(), Some(0));
+        let said = outcome.stderr_text();
+        let lines = said.lines().filter(|line| line.contains(" before"));
+        let lines: Vec<&str> = lines.collect();
+        assert_eq!(lines.len(), usize::from(number > 0), "{said}");
+        assert!(said.contains(mentioned), "{said}");
+        fs::remove_file(sandbox.path("s")).unwrap();
+    }
+}
+
+#[test]
 fn an_address_without_a_datagram_socket_says_what_is_there() {
     let sandbox = Sandbox::new();
     sandbox.stale("stale");

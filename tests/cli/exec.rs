@@ -336,6 +336,30 @@ fn signals_are_passed_on_when_the_witness_is_gone() {
 }
 
 #[test]
+fn a_command_gets_no_sigchld_for_a_child_of_udgram() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let script = "import os, signal
+for name in ('SIGCHLD', 'SIGUSR1'):
+    signal.signal(getattr(signal, name), lambda *_, name=name: os.write(1, name.encode() + b'\\n'))
+print('up', flush=True)
+while True: signal.pause()";
+    let mut running = sandbox
+        .udgram(["exec", "-b", "s", "--", "python3", "-c", script])
+        .start();
+    assert_eq!(running.line(), "up");
+    let witness = children(running.pid()).into_iter().find(|child| {
+        fs::read_to_string(format!("/proc/{child}/comm")).unwrap() == "udgram-witness\n"
+    });
+    sys::signal(witness.unwrap(), Signal::SIGKILL as i32);
+    running.wait_asleep();
+    running.signal(Signal::SIGUSR1);
+    assert_eq!(running.line(), "SIGUSR1");
+    running.signal(Signal::SIGTERM);
+    let _ = running.finish().dies_of(Signal::SIGTERM, "up\nSIGUSR1\n");
+}
+
+#[test]
 fn no_witness_outlives_exec() {
     let sandbox = Sandbox::new();
     let mut running = sandbox

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 
@@ -64,6 +65,25 @@ fn a_reply_comes_over_an_open_socket() {
     assert_eq!(ours.take(), b"1");
     ours.send(b"2").unwrap();
     running.finish().succeeds("2\n");
+}
+
+#[test]
+fn a_question_over_an_open_socket_is_asked_at_once() {
+    let sandbox = Sandbox::new();
+    let _server = sandbox.listen(["--echo", "server"]);
+    let socket = sandbox.bind("me");
+    socket.connect(sandbox.path("server")).unwrap();
+    // On a busy machine some may take longer, but not all.
+    let times = (0..8).map(|_| {
+        let start = Instant::now();
+        sandbox
+            .udgram(["send", "--reply", "-s", "5", "1"])
+            .descriptor(&socket, 5)
+            .run()
+            .succeeds("1\n");
+        start.elapsed()
+    });
+    assert!(times.min() < Some(Duration::from_secs(1)));
 }
 
 #[test]

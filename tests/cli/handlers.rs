@@ -194,6 +194,26 @@ fn a_command_that_cannot_be_started_is_reported_and_the_next_packet_is_served() 
         .says("udgram: cannot hold the packet: Too many open files");
 }
 
+#[test]
+fn a_packet_whose_line_finds_no_reader_of_stdout_is_named_and_starts_no_command() {
+    let sandbox = Sandbox::new();
+    let (reader, writer) = crate::harness::full_pipe();
+    let listen = sandbox
+        .udgram(["listen", "--exec", ": >ran", "s"])
+        .stdout_to(writer)
+        .start_ready();
+    let client = sandbox.bind("client");
+    client.send_to(b"1", sandbox.path("s")).unwrap();
+    crate::sys::wait_received(&client);
+    listen.wait_asleep();
+    close(reader);
+    listen.finish().dies_of(Signal::SIGPIPE, "").says(format!(
+        "udgram: warning: stopped: the packet of '{}' was not handled",
+        sandbox.path("client").display()
+    ));
+    assert!(!sandbox.exists("ran"));
+}
+
 /// Prints the descriptors from 3 to 9 that the command has, and how many it is told of.
 const DESCRIPTORS: &str =
     "for n in 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$n ] && printf %s $n; done; echo \" $UDGRAM_FDS\"";

@@ -1,13 +1,15 @@
 //! A program that has nothing to do sleeps until something happens: no timer wakes it.
 
 use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-use nix::poll::poll;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
-use crate::harness::{Peer, Sandbox};
+use crate::harness::{LIMIT, Peer, Sandbox};
 use crate::running::Running;
 
 /// Sends a packet and takes its answer.
@@ -94,6 +96,32 @@ fn a_manager_of_a_service_that_is_ready_waits_for_a_notification_alone() {
     manager.finish().succeeds("{\"READY\":\"1\"}\n");
 }
 
+#[test]
+fn a_manager_whose_stdout_is_blocked_waits_for_its_reader_or_a_notification() {
+    let sandbox = Sandbox::new();
+    let outer = sandbox.bind("outer");
+    let (mut reader, writer) = crate::harness::full_pipe();
+    let script = "udgram send -p text \"$NOTIFY_SOCKET\" READY=1; cat";
+    let manager = sandbox
+        .udgram(["exec", "--notify", "-t", "100s", "--", "sh", "-c", script])
+        .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdin_open()
+        .stdout_to(writer)
+        .start();
+    assert_eq!(outer.take(), b"READY=1");
+    manager.wait_idle();
+    let mut printed = Vec::new();
+    while !printed.ends_with(b"{\"READY\":\"1\"}\n") {
+        let mut watched = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(LIMIT).unwrap();
+        assert_eq!(poll(&mut watched, limit), Ok(1));
+        let mut piece = vec![0; 65536];
+        let count = reader.read(&mut piece).unwrap();
+        printed.extend_from_slice(&piece[..count]);
+    }
+    let _ = manager.finish();
+}
+
 /// Returns how often a process has slept so far.
 #[track_caller]
 fn sleeps(pid: i32) -> u128 {
@@ -103,13 +131,9 @@ fn sleeps(pid: i32) -> u128 {
     count.unwrap().trim().parse().unwrap()
 }
 
-#[test]
-fn a_conversation_at_rest_looks_for_its_peer_ten_times_a_second() {
-    let sandbox = Sandbox::new();
-    let peer = sandbox.bind("s");
-    let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
-    talk.write("1\n");
-    assert_eq!(peer.take(), b"1");
+/// Checks that a conversation sleeps no more often than to look for its peer.
+#[track_caller]
+fn looks_for_its_peer_ten_times_a_second(talk: &Running) {
     talk.wait_asleep();
     let start = Instant::now();
     let before = sleeps(talk.pid());
@@ -117,5 +141,39 @@ fn a_conversation_at_rest_looks_for_its_peer_ten_times_a_second() {
     let slept = sleeps(talk.pid()) - before;
     let tenths = start.elapsed().as_millis() / 100;
     assert!(slept <= 2 * tenths + 10, "{slept} in {tenths} * 100 ms");
-    talk.finish().succeeds("");
+}
+
+#[test]
+fn a_conversation_at_rest_looks_for_its_peer_ten_times_a_second() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    for wait in [&[][..], &["--wait"]] {
+        let mut talk = sandbox
+            .udgram(["talk", "s"])
+            .args(wait)
+            .stdin_open()
+            .start();
+        talk.write("1\n");
+        assert_eq!(peer.take(), b"1");
+        looks_for_its_peer_ten_times_a_second(&talk);
+        talk.finish().succeeds("");
+    }
+}
+
+#[test]
+fn a_conversation_whose_stdout_is_blocked_looks_for_its_peer_ten_times_a_second() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let (_reader, writer) = crate::harness::full_pipe();
+    let mut talk = sandbox
+        .udgram(["talk", "s"])
+        .stdin_open()
+        .stdout_to(writer)
+        .start();
+    talk.write("1\n");
+    let (_, from) = peer.take_from();
+    peer.send_to_addr(b"2", &from).unwrap();
+    crate::sys::wait_received(&peer);
+    looks_for_its_peer_ten_times_a_second(&talk);
+    end(talk);
 }

@@ -210,25 +210,6 @@ fn everything_taken_from_the_queue_is_written_when_a_signal_comes_in_a_burst() {
 }
 
 #[test]
-fn packets_printed_after_two_signals_are_not_called_unanswered_by_a_receiver_that_answers_none() {
-    let sandbox = Sandbox::new();
-    let listen = sandbox.listen(["s"]);
-    listen.wait_asleep();
-    listen.stop();
-    let sender = UnixDatagram::unbound().unwrap();
-    for packet in [b"1", b"2", b"3"] {
-        sender.send_to(packet, sandbox.path("s")).unwrap();
-    }
-    listen.signal(Signal::SIGTERM);
-    listen.signal(Signal::SIGINT);
-    listen.resume();
-    listen
-        .finish()
-        .dies_of(Signal::SIGINT, "1\n2\n3\n")
-        .says_nothing();
-}
-
-#[test]
 fn each_packet_begins_the_time_to_the_next_anew() {
     let sandbox = Sandbox::new();
     let socket = sandbox.bind("s");

@@ -244,6 +244,18 @@ fn notifications_and_their_descriptors_go_on_to_the_outer_service_manager() {
 }
 
 #[test]
+fn a_notification_with_as_many_descriptors_as_a_datagram_has_goes_on() {
+    peer!("python3");
+    let sandbox = Sandbox::new();
+    let outer = sandbox.bind("outer");
+    service(&sandbox, &["--notify"], "say('READY=1', [0] * 253)")
+        .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .run()
+        .succeeds("{\"READY\":\"1\"}\n");
+    assert_eq!(crate::sys::take_message(&outer).descriptors.len(), 253);
+}
+
+#[test]
 fn an_outer_service_manager_that_reads_nothing_holds_up_neither_readiness_nor_signals() {
     peer!("python3");
     let sandbox = Sandbox::new();
@@ -326,9 +338,9 @@ fn an_outer_service_manager_that_reads_nothing_misses_what_udgram_does_not_hold_
             false,
         ),
         (
-            "[say('STATUS=x', [0] * 150) for _ in range(2)]",
-            "{\"STATUS\":\"x\"}\n".repeat(2),
-            1,
+            "[say('STATUS=x', [0] * 120) for _ in range(3)]",
+            "{\"STATUS\":\"x\"}\n".repeat(3),
+            2,
             // It has no descriptors.
             true,
         ),

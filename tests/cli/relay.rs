@@ -1155,6 +1155,34 @@ fn what_was_accepted_before_a_signal_is_passed_on() {
 }
 
 #[test]
+fn a_signal_ends_a_relay_that_never_rests() {
+    let sandbox = Sandbox::new();
+    let daemon = sandbox.bind("daemon");
+    let relay = quiet_relay(&sandbox, &["-q", "s", "daemon"]);
+    let path = sandbox.path("s");
+    let senders: Vec<_> = (0..3)
+        .map(|number| {
+            let client = sandbox.bind(format!("client-{number}"));
+            let path = path.clone();
+            // Until the relay has shut down its reading side.
+            thread::spawn(move || while client.send_to(b"1", &path).is_ok() {})
+        })
+        .collect();
+    for _ in 0..2000 {
+        assert_eq!(daemon.take(), b"1");
+    }
+    relay.signal(Signal::SIGTERM);
+    daemon
+        .set_read_timeout(Some(Duration::from_secs(3)))
+        .unwrap();
+    while daemon.recv(&mut [0; 1]).is_ok() {}
+    for sender in senders {
+        sender.join().unwrap();
+    }
+    let _ = relay.finish().dies_of(Signal::SIGTERM, "");
+}
+
+#[test]
 fn a_copy_that_waits_is_sent_after_a_signal_if_there_is_room() {
     let sandbox = Sandbox::new();
     let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));

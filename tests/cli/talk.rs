@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
+use nix::poll::poll;
 use nix::sys::signal::Signal;
 
 use crate::harness::{NO_WPA_SUPPLICANT, Peer, Sandbox, close, peer, skip, text, timeless};
@@ -175,6 +176,24 @@ fn a_peer_that_goes_away_ends_a_conversation_from_a_pipe() {
     talk.wait_stderr("closed");
     talk.finish()
         .ends(4, "\"bye\"\n")
+        .says("udgram: 's' has closed its socket");
+}
+
+#[test]
+fn a_peer_that_goes_away_after_a_rest_ends_a_conversation_from_a_pipe() {
+    let sandbox = Sandbox::new();
+    let peer = sandbox.bind("s");
+    let mut talk = sandbox.udgram(["talk", "s"]).stdin_open().start();
+    talk.write("1\n");
+    let (_, from) = next(&peer);
+    answer(&peer, &from, "2");
+    assert_eq!(talk.line(), "2");
+    // Several times the interval at which it looks for the peer.
+    poll(&mut [], 500_u16).unwrap();
+    close(peer);
+    talk.wait_stderr("closed");
+    talk.finish()
+        .ends(4, "2\n")
         .says("udgram: 's' has closed its socket");
 }
 
