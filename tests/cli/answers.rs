@@ -543,7 +543,7 @@ fn the_send_buffer_grows_for_answers_unless_its_size_was_asked_for_or_the_socket
     let listen = sandbox
         .udgram(["listen", "--echo", "-n", "1", "-s", "5"])
         .descriptor(&own, 5)
-        .start();
+        .start_ready();
     answered();
     listen.finish().succeeds("1\n");
     assert_eq!(getsockopt(&own, sockopt::SndBuf).unwrap(), default);

@@ -329,6 +329,20 @@ fn control_data_that_does_not_fit_is_reported_as_truncated() {
 }
 
 #[test]
+fn without_a_command_a_descriptor_is_described_with_the_number_that_it_had() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.bind("s");
+    send_descriptors(&socket, &sandbox.path("s"), b"1", &[socket.as_fd()]);
+    let outcome = sandbox
+        .udgram(["recv", "-e", "-s", "3"])
+        .descriptor(&socket, 3)
+        .run();
+    let envelope: serde_json::Value = serde_json::from_slice(outcome.stdout()).unwrap();
+    // The socket that it was received on has number 3.
+    assert!(envelope["fds"][0]["fd"].as_u64().unwrap() > 3, "{envelope}");
+}
+
+#[test]
 fn a_command_that_cannot_get_all_descriptors_is_run_and_that_is_reported() {
     let sandbox = Sandbox::new();
     let arguments = [

@@ -1,5 +1,6 @@
 //! Errors: one line on standard error and an exit status.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
@@ -305,6 +306,26 @@ fn help_into_a_closed_pipe_ends_quietly() {
     let outcome = sandbox.udgram(["send", "--help"]).stdout_to(writer).run();
     outcome
         .dies_of(nix::sys::signal::Signal::SIGPIPE, "")
+        .says_nothing();
+}
+
+#[test]
+fn help_that_stdout_or_stderr_does_not_take_is_not_status_zero() {
+    let sandbox = Sandbox::new();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for option in ["--help", "-h", "--version"] {
+        sandbox
+            .udgram([option])
+            .stdout_to(full())
+            .run()
+            .fails(1, "udgram: cannot write to stdout: No space left on device");
+    }
+    // It was not asked for.
+    sandbox
+        .udgram([] as [&str; 0])
+        .stderr_to(full())
+        .run()
+        .ends(2, "")
         .says_nothing();
 }
 

@@ -658,3 +658,21 @@ fn rsyslogd_is_a_service_that_reports_when_it_is_ready() {
     running.signal(Signal::SIGTERM);
     running.finish().succeeds("{\"READY\":\"1\"}\n");
 }
+
+#[test]
+fn the_service_gets_the_socket_that_is_bound_for_it() {
+    let sandbox = Sandbox::new();
+    let _peer = sandbox.bind("peer");
+    for options in [
+        &["-b", "s"][..],
+        &["-c", "peer"],
+        &["-b", "s", "-c", "peer"],
+    ] {
+        let outcome = sandbox
+            .udgram(["exec", "-q", "--notify"])
+            .args(options)
+            .args(["--", "printenv", "UDGRAM_SOCKET_FD", "LISTEN_FDS"])
+            .run();
+        assert_eq!(outcome.stdout(), b"3\n1\n");
+    }
+}

@@ -31,6 +31,7 @@ fn is_refused(command: &str, arguments: [&str; 2], message: &str) {
 
 #[test]
 fn a_packet_in_place_of_the_peer_says_that_the_peer_comes_first() {
+    let sixty = format!("[{}]", "1".repeat(58));
     for (arguments, message) in [
         (
             &[r#"{"a":1}"#][..],
@@ -43,6 +44,15 @@ fn a_packet_in_place_of_the_peer_says_that_the_peer_comes_first() {
         (
             &["-p", "text", r#"["it's"]"#, "app.sock"],
             "PEER comes first: udgram send app.sock PACKET",
+        ),
+        // A packet of more than 60 bytes is not shown.
+        (
+            &[&sixty],
+            &format!("PEER comes first: udgram send PEER '{sixty}'"),
+        ),
+        (
+            &[&format!("[{sixty}]")],
+            "PEER comes first: udgram send PEER PACKET",
         ),
         (&["[1]", "[2]"], "PEER comes first: udgram send PEER '[1]'"),
     ] {
@@ -69,6 +79,12 @@ fn a_value_apart_from_its_option_says_how_they_are_joined() {
     ] {
         refused(arguments, 2, &format!("udgram: {number} {hint}"));
     }
+    refused(
+        &["-t", "1s", "-r", "all", "app.sock", "1"],
+        2,
+        "udgram: the number goes with an equals sign: --reply=all (hint: a packet all goes after --; try \
+         'udgram send --help')",
+    );
     refused(
         &["--creds", "1:0:0", "app.sock", "1"],
         2,
@@ -236,6 +252,11 @@ fn wrong_values_say_what_the_option_takes() {
         ),
         (
             "recv",
+            ["--ancillary-bufsize", "16777217"],
+            "--ancillary-bufsize takes a number of bytes from 0 to 16777216, not '16777217'",
+        ),
+        (
+            "recv",
             ["--fd", "-1"],
             "--fd takes a descriptor number from 0 up, not '-1'",
         ),
@@ -298,6 +319,26 @@ fn options_of_other_tools_are_answered_with_those_of_udgram() {
             &["send", "-bind", "me", "s"],
             "there is no option -bind",
             "did you mean --bind? try 'udgram send --help'",
+        ),
+        (
+            &["send", "-to", "s", "1"],
+            "there is no option -to",
+            "did you mean --to? try 'udgram send --help'",
+        ),
+        (
+            &["recv", "-fd", "3", "s"],
+            "there is no option -fd",
+            "did you mean --fd? try 'udgram recv --help'",
+        ),
+        (
+            &["recv", "-socket-fd", "3"],
+            "there is no option -socket-fd",
+            "did you mean --socket-fd? try 'udgram recv --help'",
+        ),
+        (
+            &["ls", "-all"],
+            "there is no option -all",
+            "did you mean --all? try 'udgram ls --help'",
         ),
         (
             &["recv", "--timout", "3", "s"],
@@ -402,6 +443,21 @@ fn commands_to_run_go_after_two_dashes() {
             .run()
             .fails(2, format!("udgram: {message} (hint: {hint})"));
     }
+    // A line of more than 200 characters is not shown.
+    let fits = "y".repeat(200 - "udgram recv x -- ".len());
+    let shown = format!("udgram recv x -- {fits}");
+    let long = fits.clone() + "y";
+    for (arguments, shown) in [
+        (&["recv", "x", &fits][..], shown.as_str()),
+        (&["recv", "x", &long], "udgram recv ADDR -- CMD..."),
+        (&["exec", "-b", "x", &long], "udgram exec -- CMD..."),
+    ] {
+        let hint = format!("(hint: put -- before the command: {shown}; try ");
+        sandbox
+            .udgram(arguments)
+            .run()
+            .refuses(2, &["unexpected argument 'yyy", &hint]);
+    }
     sandbox.udgram(["listen", "--exec", "x.sock"]).run().fails(
         2,
         usage(
@@ -425,6 +481,11 @@ fn socket_options_are_distinguished_from_values_and_addresses() {
         (&["passcred", "on"], "on", "did you mean passcred=on?"),
         (
             &["app.sock"],
+            "app.sock",
+            "that is an address: -s app.sock;",
+        ),
+        (
+            &["rcvbuf", "app.sock"],
             "app.sock",
             "that is an address: -s app.sock;",
         ),

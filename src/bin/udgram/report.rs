@@ -187,7 +187,11 @@ fn option_for(error: &udgram::Error) -> Option<Cow<'static, str>> {
 pub(crate) fn print_help(help: &clap::Error) -> ExitCode {
     match help.print() {
         Ok(()) if !help.use_stderr() => Exit::Done.code(),
-        Err(_) if !help.use_stderr() => Exit::Refused.code(),
+        Err(error) if !help.use_stderr() => {
+            let error = Error::new(error).context("cannot write to stdout");
+            Report::new(Verbosity::Normal).error(&error);
+            Exit::Refused.code()
+        }
         _ => Exit::Usage.code(),
     }
 }

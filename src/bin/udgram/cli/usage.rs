@@ -135,7 +135,7 @@ fn misread(arguments: &[OsString], parsed: Parsed<'_>) -> Option<Error> {
 fn single_dash(word: &str, arguments: &[OsString]) -> Option<Error> {
     let name = word.strip_prefix('-')?.split('=').next()?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
-    if name.len() < 3 || name.starts_with('-') || !name.bytes().all(is_name) {
+    if name.starts_with('-') || !name.bytes().all(is_name) {
         return None;
     }
     let (_, command) = command_of(arguments)?;
@@ -280,7 +280,7 @@ fn unknown_argument(
             }
             ("recv" | "exec", Some(place)) => Some(format!(
                 "put -- before the command: {}",
-                with_dashes(arguments, place)
+                with_dashes(arguments, place, command)
             )),
             ("listen" | "iter", _) => {
                 message.push_str(": there is one ADDR");
@@ -292,8 +292,8 @@ fn unknown_argument(
     failure(message, hint)
 }
 
-/// Returns the command line with `--` before the argument at `place`.
-fn with_dashes(arguments: &[OsString], place: usize) -> String {
+/// Returns the command line with `--` before the argument at `place`; of a long one, the form that `command` takes.
+fn with_dashes(arguments: &[OsString], place: usize, command: &str) -> String {
     let mut line = String::from("udgram");
     for (at, word) in arguments.iter().enumerate().skip(1) {
         if at == place {
@@ -302,10 +302,11 @@ fn with_dashes(arguments: &[OsString], place: usize) -> String {
         line.push(' ');
         line.push_str(&shell_word(word));
     }
-    if line.len() > LONGEST_LINE {
-        return "udgram recv ADDR -- CMD...".to_owned();
+    match command {
+        _ if line.len() <= LONGEST_LINE => line,
+        "recv" => "udgram recv ADDR -- CMD...".to_owned(),
+        command => format!("udgram {command} -- CMD..."),
     }
-    line
 }
 
 fn invalid_value(error: &clap::Error, subject: &str) -> (String, Option<String>) {
