@@ -82,7 +82,7 @@ fn as_many_as_1024_fields_of_up_to_64_mib_are_sent() {
     let error = Fields.make_datagram(&fields(1)).unwrap_err();
     assert_eq!(error.message(), "expected fields of at most 64 MiB");
     // And as many as 1024.
-    let many = |len| -> FieldList { vec![("A", "")].repeat(len).into_iter().collect() };
+    let many = |len| -> FieldList { [("A", "")].repeat(len).into_iter().collect() };
     assert_eq!(Fields.make_datagram(&many(1024)).unwrap().len(), 3072);
     let error = Fields.make_datagram(&many(1025)).unwrap_err();
     assert_eq!(error.message(), "expected at most 1024 fields");
