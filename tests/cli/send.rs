@@ -281,7 +281,7 @@ fn a_stdin_that_is_a_directory_is_reported() {
     let peer = sandbox.bind("s");
     sandbox
         .udgram(["send", "s"])
-        .stdin_from(std::fs::File::open(sandbox.dir()).unwrap())
+        .stdin_from(File::open(sandbox.dir()).unwrap())
         .run()
         .fails(1, "udgram: cannot read stdin: Is a directory");
     peer.has_nothing_more();
