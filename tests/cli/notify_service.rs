@@ -576,22 +576,23 @@ fn what_a_blocked_stdout_held_up_reaches_the_outer_service_manager_after_the_end
     let sandbox = Sandbox::new();
     let outer = sandbox.bind("outer");
     let (_reader, writer) = crate::harness::full_pipe();
-    // Two are more than the 256 KiB that udgram holds, and the others fit into the queue of the socket.
+    // Two of these are more than the 256 KiB that udgram holds.
     let large = format!("STATUS={}\n", "x".repeat(200_000));
-    let small = "STATUS=x\n".repeat(8);
-    sandbox.file("notifications", large.repeat(2) + &small + "READY=1\n");
-    let running = sandbox
+    sandbox.file("large", large.repeat(2));
+    sandbox.file("small", "STATUS=x\nREADY=1\n");
+    let mut running = sandbox
         .udgram(["exec", "--notify", "--", "sh", "-c"])
-        .arg("exec udgram send -p text \"$NOTIFY_SOCKET\" <notifications")
+        .arg("udgram send -p text \"$NOTIFY_SOCKET\" <large; read x; exec udgram send -p text \"$NOTIFY_SOCKET\" <small")
         .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdin_open()
         .stdout_to(OwnedFd::from(writer))
         .start();
     for _ in 0..2 {
         assert_eq!(outer.take().len(), large.len() - 1);
     }
-    for _ in 0..8 {
-        assert_eq!(outer.take(), b"STATUS=x");
-    }
+    running.wait_asleep();
+    running.write("\n");
+    assert_eq!(outer.take(), b"STATUS=x");
     assert_eq!(outer.take(), b"READY=1");
     let _ = running.finish();
 }
