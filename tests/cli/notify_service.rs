@@ -576,18 +576,23 @@ fn what_a_blocked_stdout_held_up_reaches_the_outer_service_manager_after_the_end
     let sandbox = Sandbox::new();
     let outer = sandbox.bind("outer");
     let (_reader, writer) = crate::harness::full_pipe();
-    // More than the 256 KiB that udgram holds, and no more than it and the queue of the socket hold together.
-    let status = format!("STATUS={}\n", "x".repeat(60_000));
-    sandbox.file("notifications", status.repeat(14) + "READY=1\n");
-    let running = sandbox
+    // Two of these are more than the 256 KiB that udgram holds.
+    let large = format!("STATUS={}\n", "x".repeat(200_000));
+    sandbox.file("large", large.repeat(2));
+    sandbox.file("small", "STATUS=x\nREADY=1\n");
+    let mut running = sandbox
         .udgram(["exec", "--notify", "--", "sh", "-c"])
-        .arg("exec udgram send -p text \"$NOTIFY_SOCKET\" <notifications")
+        .arg("udgram send -p text \"$NOTIFY_SOCKET\" <large; read x; exec udgram send -p text \"$NOTIFY_SOCKET\" <small")
         .env("NOTIFY_SOCKET", sandbox.path("outer"))
+        .stdin_open()
         .stdout_to(OwnedFd::from(writer))
         .start();
-    for _ in 0..14 {
-        assert_eq!(outer.take().len(), status.len() - 1);
+    for _ in 0..2 {
+        assert_eq!(outer.take().len(), large.len() - 1);
     }
+    running.wait_asleep();
+    running.write("\n");
+    assert_eq!(outer.take(), b"STATUS=x");
     assert_eq!(outer.take(), b"READY=1");
     let _ = running.finish();
 }

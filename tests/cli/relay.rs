@@ -328,7 +328,8 @@ fn a_relay_that_may_pass_no_more_descriptors_waits_without_using_the_processor()
             &descriptors,
         );
     }
-    for _ in 0..20 {
+    daemon.wait_queued();
+    for _ in 0..3 {
         relay.wait_asleep();
     }
     for number in 0..8 {

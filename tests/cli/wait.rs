@@ -206,6 +206,20 @@ fn a_signal_ends_the_wait() {
 }
 
 #[test]
+fn nobody_is_heard_while_the_peer_is_waited_for() {
+    let sandbox = Sandbox::new();
+    let running = sandbox
+        .udgram(["send", "--wait", "--bind", "me", "s", "1"])
+        .start();
+    running.wait_bound("me");
+    let stranger = UnixDatagram::unbound().unwrap();
+    let refused = stranger.send_to(b"x", sandbox.path("me")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(nix::libc::EPERM));
+    running.signal(Signal::SIGTERM);
+    running.finish().dies_of(Signal::SIGTERM, "").says_nothing();
+}
+
+#[test]
 fn a_reply_is_waited_for_after_the_wait_for_the_peer() {
     let sandbox = Sandbox::new();
     let running = sandbox
