@@ -170,17 +170,17 @@ mod tests {
         let changes: [(&str, &dyn Fn()); 5] = [
             ("create", &|| fs::write(&file, "").unwrap()),
             ("chmod", &|| {
-                fs::set_permissions(&file, mode(0o600)).unwrap()
+                fs::set_permissions(&file, mode(0o600)).unwrap();
             }),
             ("move to", &|| {
                 fs::write(&moved, "").unwrap();
                 fs::rename(&moved, &file).unwrap();
             }),
             ("move the directory", &|| {
-                fs::rename(&inner, &moved).unwrap()
+                fs::rename(&inner, &moved).unwrap();
             }),
             ("remove the directory", &|| {
-                fs::remove_dir_all(&inner).unwrap()
+                fs::remove_dir_all(&inner).unwrap();
             }),
         ];
         fs::create_dir(&inner).unwrap();
@@ -237,7 +237,7 @@ mod tests {
         let now = Deadline::after(Some(Duration::ZERO));
         let wake = Wake::default();
         let socket = DatagramSocket::new().unwrap();
-        let mut establish = |address: &Address<'_>| {
+        let establish = |address: &Address<'_>| {
             let mut destination = Destination::connected(address);
             PeerWatch::new(address).establish(&socket, &mut destination, now, &wake)
         };

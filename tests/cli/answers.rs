@@ -429,7 +429,7 @@ fn a_relative_pathname_is_reached_from_a_directory_that_cannot_be_read() {
         .udgram_as(1, ["listen", "--echo", "-n", "1", "own/s"])
         .start();
     server.wait_bound("own/s");
-    std::os::unix::fs::symlink("own/s", sandbox.path("s")).unwrap();
+    symlink("own/s", sandbox.path("s")).unwrap();
     sandbox
         .shell("cd pub && exec python3 ../client 1 print")
         .run()

@@ -209,7 +209,7 @@ fn a_stop_answers_what_was_sent_before_it() {
             assert_eq!(client.recv_packet(None).unwrap(), packet);
         }
         let refused = client.send_packet("4", None).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(nix::libc::EPIPE), "{refused}");
+        assert_eq!(refused.raw_os_error(), Some(libc::EPIPE), "{refused}");
         server.serve(|_| -> Option<String> { panic!() }).unwrap();
     });
 }
@@ -447,7 +447,7 @@ fn a_request_has_credentials_and_its_descriptors_are_closed_with_it() {
         drop(writer);
         // The peer is gone once no copy is open.
         let gone = reader.send(b"x").unwrap_err();
-        assert_eq!(gone.raw_os_error(), Some(nix::libc::ECONNREFUSED));
+        assert_eq!(gone.raw_os_error(), Some(libc::ECONNREFUSED));
         drop(alone);
     });
 }
