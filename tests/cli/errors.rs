@@ -48,23 +48,6 @@ fn an_abstract_name_that_is_not_bound_is_status_four() {
 }
 
 #[test]
-fn an_abstract_name_that_is_bound_with_padding_is_in_the_hint() {
-    let sandbox = Sandbox::new();
-    let name = sandbox.unique();
-    let mut padded = name.clone().into_bytes();
-    padded.resize(107, 0);
-    let _peer = bind_abstract(&padded);
-    let shown = format!("'@{name}{}'", "\\0".repeat(107 - name.len()));
-    sandbox.udgram(["send", &at(&name), "1"]).run().fails(
-        4,
-        format!(
-            "udgram: cannot connect to '@{name}': Connection refused (hint: that name padded with NULs to \
-             108 bytes is bound: {shown})"
-        ),
-    );
-}
-
-#[test]
 fn a_file_that_is_not_a_socket_is_status_one_and_named() {
     let sandbox = Sandbox::new();
     sandbox.file("file", "");
