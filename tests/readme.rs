@@ -139,7 +139,11 @@ fn the_examples_of_the_pages_run_as_printed() {
             continue;
         }
         let (status, output) = run(&example.script, place.replace(['/', ':', '.'], "-"));
-        if status.code() != Some(0) || !matches(&example.output, output.trim_end_matches('\n')) {
+        // On a busy machine, the command of `--pipe` takes more than a second to start.
+        let is_late = |line: &&str| line.contains(" has not answered packet ");
+        let printed: Vec<&str> = output.lines().filter(|line| !is_late(line)).collect();
+        let printed = printed.join("\n");
+        if status.code() != Some(0) || !matches(&example.output, printed.trim_end_matches('\n')) {
             writeln!(wrong, "{place} ended with {status} and printed:\n{output}").unwrap();
         }
     }

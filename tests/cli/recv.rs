@@ -91,7 +91,7 @@ fn the_timeout_is_for_each_packet() {
     ours.send(b"1").unwrap();
     let start = Instant::now();
     // The timeout passes while recvmmsg(2) returns the first packet.
-    let delay = "inject=recvmmsg:delay_exit=500000:when=1";
+    let delay = "inject=recvmmsg,?recvmmsg_time64:delay_exit=500000:when=1";
     sandbox
         .command("strace", ["-qq", "-o", "trace", "-e", delay])
         .args(["udgram", "recv", "-n", "2", "-t", "400ms", "-s", "5"])
