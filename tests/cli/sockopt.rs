@@ -93,7 +93,7 @@ fn a_value_of_each_kind_is_printed_as_it_is_given() {
         ("peek_off=-1", "-1"),
         ("timestamping=0x10", "16"),
         ("max_pacing_rate=5", "5"),
-        ("max_pacing_rate=4294967295", "4294967295"),
+        ("max_pacing_rate=4294967294", "4294967294"),
         ("rcvtimeo=1500ms", "1s 500ms"),
         ("sndtimeo=1h", "1h"),
         ("linger=5s", "5s"),
