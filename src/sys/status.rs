@@ -103,9 +103,12 @@ mod tests {
 
     #[test]
     fn both_calls_report_the_same() {
+        // Nobody else changes the parent directory either.
         let directory = tempfile::tempdir().unwrap();
-        File::create(directory.path().join("file")).unwrap();
-        let open = File::open(directory.path()).unwrap();
+        let inner = directory.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        File::create(inner.join("file")).unwrap();
+        let open = File::open(&inner).unwrap();
         let of = |from: fn(BorrowedFd<'_>, &OsStr) -> Result<Status>, name: &str| {
             let status = from(open.as_fd(), OsStr::new(name)).unwrap();
             (status.device, status.inode, status.mode, status.changed)
