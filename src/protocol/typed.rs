@@ -110,7 +110,7 @@ mod binary {
     use super::{DeserializeOwned, Format, ParseError, Serialize, unwritable};
     use ciborium::de::Error as CborError;
     use rmp_serde::decode::Error as MessagePackError;
-    use std::io::{Cursor, ErrorKind};
+    use std::io::Cursor;
 
     /// The depth to which values may nest, as in `serde_json`: a type that contains itself is decoded
     /// recursively, and a datagram must not exhaust the stack.
@@ -163,10 +163,8 @@ mod binary {
             let value = T::deserialize(&mut deserializer);
             let position = usize::try_from(deserializer.position()).unwrap_or(bytes.len());
             let value = value.map_err(|error| match error {
-                MessagePackError::InvalidMarkerRead(error)
-                | MessagePackError::InvalidDataRead(error)
-                    if error.kind() == ErrorKind::UnexpectedEof =>
-                {
+                // A read from a cursor fails only at its end.
+                MessagePackError::InvalidMarkerRead(_) | MessagePackError::InvalidDataRead(_) => {
                     too_short(bytes.len())
                 }
                 MessagePackError::DepthLimitExceeded => {

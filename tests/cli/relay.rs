@@ -554,13 +554,19 @@ fn large_copies_that_waited_count_no_longer_once_they_are_sent_or_dropped() {
     let _ = relay.finish();
 }
 
+/// Starts a relay whose second peer goes away. Returns it, and its first peer.
+fn relay_without_second(sandbox: &Sandbox) -> (Running, UnixDatagram) {
+    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
+    let relay = quiet_relay(sandbox, &["s", "first", "second"]);
+    fs::remove_file(sandbox.path("second")).unwrap();
+    close(second);
+    (relay, first)
+}
+
 #[test]
 fn copies_for_a_further_peer_that_stays_away_are_dropped_after_a_second_and_counted() {
     let sandbox = Sandbox::new();
-    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
-    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
-    fs::remove_file(sandbox.path("second")).unwrap();
-    close(second);
+    let (relay, first) = relay_without_second(&sandbox);
     let client = sandbox.bind("client");
     for packet in [b"1", b"2"] {
         client.send_to(packet, sandbox.path("s")).unwrap();
@@ -582,10 +588,7 @@ fn copies_for_a_further_peer_that_stays_away_are_dropped_after_a_second_and_coun
 #[test]
 fn a_single_missed_copy_is_reported_once() {
     let sandbox = Sandbox::new();
-    let [first, second] = ["first", "second"].map(|name| sandbox.bind(name));
-    let relay = quiet_relay(&sandbox, &["s", "first", "second"]);
-    fs::remove_file(sandbox.path("second")).unwrap();
-    close(second);
+    let (relay, first) = relay_without_second(&sandbox);
     let client = sandbox.bind("client");
     client.send_to(b"1", sandbox.path("s")).unwrap();
     assert_eq!(first.take(), b"1");

@@ -245,9 +245,8 @@ fn with_wait_it_connects_to_a_peer_that_comes_back_and_loses_no_line() {
     let _ = outcome.ends(0, "\"event 0\"\n\"event 1\"\n\"event 2\"\n");
 }
 
-#[test]
-fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_away() {
-    let sandbox = Sandbox::new();
+/// Starts `talk`, whose peer has got a line. Returns it, its peer, and the socket that has the name of the peer since.
+fn talk_to_a_superseded_peer(sandbox: &Sandbox) -> (Running, UnixDatagram, UnixDatagram) {
     let old = sandbox.bind("s");
     let mut talk = sandbox
         .udgram(["talk", "-v", "-p", "text", "s"])
@@ -257,6 +256,13 @@ fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_
     assert_eq!(old.take(), b"one");
     fs::remove_file(sandbox.path("s")).unwrap();
     let new = sandbox.bind("s");
+    (talk, old, new)
+}
+
+#[test]
+fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_away() {
+    let sandbox = Sandbox::new();
+    let (mut talk, old, new) = talk_to_a_superseded_peer(&sandbox);
     close(old);
     talk.wait_stderr("connected to 's' again");
     talk.write("two\n");
@@ -271,15 +277,7 @@ fn it_connects_at_once_to_the_socket_that_has_the_address_of_the_peer_that_went_
 #[test]
 fn a_line_that_the_peer_refuses_goes_to_the_socket_that_has_its_address_now() {
     let sandbox = Sandbox::new();
-    let old = sandbox.bind("s");
-    let mut talk = sandbox
-        .udgram(["talk", "-v", "-p", "text", "s"])
-        .stdin_open()
-        .start();
-    talk.write("one\n");
-    assert_eq!(old.take(), b"one");
-    fs::remove_file(sandbox.path("s")).unwrap();
-    let new = sandbox.bind("s");
+    let (mut talk, old, new) = talk_to_a_superseded_peer(&sandbox);
     old.shutdown(std::net::Shutdown::Read).unwrap();
     talk.write("two\n");
     assert_eq!(new.take(), b"two");

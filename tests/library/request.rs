@@ -4,6 +4,7 @@ use crate::{LIMIT, nobody_forks, this_thread, until_polling, within_limit};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 use udgram::ancillary::Control;
 use udgram::protocol::{Raw, Text};
@@ -17,6 +18,21 @@ fn pair() -> (UnixDatagramClient<Text>, UnixDatagramClient<Text>) {
         UnixDatagramClient::from_connected(one, Text).unwrap(),
         UnixDatagramClient::from_connected(other, Text).unwrap(),
     )
+}
+
+/// Asks `question` in a thread. Returns the thread once it waits for the answer, with its number.
+fn ask<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    client: &'scope UnixDatagramClient<Text>,
+) -> (ScopedJoinHandle<'scope, Result<String, Error>>, i32) {
+    let (started, start) = mpsc::channel();
+    let asking = scope.spawn(move || {
+        started.send(this_thread()).unwrap();
+        client.request("question", None)
+    });
+    let thread = start.recv().unwrap();
+    until_polling(thread);
+    (asking, thread)
 }
 
 fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
@@ -49,14 +65,7 @@ fn a_packet_that_comes_while_the_question_is_unread_is_not_the_answer() {
     within_limit(|| {
         let (client, peer) = pair();
         std::thread::scope(|scope| {
-            let (started, start) = mpsc::channel();
-            let client = &client;
-            let asking = scope.spawn(move || {
-                started.send(this_thread()).unwrap();
-                client.request("question", None)
-            });
-            let thread = start.recv().unwrap();
-            until_polling(thread);
+            let (asking, thread) = ask(scope, &client);
             peer.send_packet("late", None).unwrap();
             // The packet was received and is not the answer: the request waits again.
             let socket = peer.socket().unwrap();
@@ -151,13 +160,7 @@ fn a_close_ends_a_request_whose_question_is_unread() {
     within_limit(|| {
         let (client, _peer) = pair();
         std::thread::scope(|scope| {
-            let (started, start) = mpsc::channel();
-            let client = &client;
-            let asking = scope.spawn(move || {
-                started.send(this_thread()).unwrap();
-                client.request("question", None)
-            });
-            until_polling(start.recv().unwrap());
+            let (asking, _) = ask(scope, &client);
             client.close();
             assert_eq!(kind(asking.join().unwrap()), ErrorKind::Closed);
         });

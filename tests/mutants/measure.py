@@ -5,8 +5,8 @@
 2. Each test runs once, alone, and the program notes which mutants it reaches.
 3. For each mutant, the tests that reach it run until one fails, those that reach few mutants and take little time first.
 
-A test that takes six times as long as without a mutant, and 6 seconds, has failed. Ends at any time by SIGINT, and reports what it has: the order is random, so
-that this is a sample. target/mutants/results.jsonl has a line for each mutant.
+Tests that take six times as long as without a mutant, and 6 seconds more, have failed. SIGINT ends the measurement, which reports
+what it has: the order is random, so that this is a sample. target/mutants/results.jsonl has a line for each mutant.
 """
 
 import argparse
@@ -75,7 +75,7 @@ class Run:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )
         self.output, self.status = b"", None
-        # Processes that a mutant leaves behind may hold the pipe: the end of the program counts, not that of its output.
+        # A process that is left behind may hold the pipe: the end of the program counts, not that of its output.
         ended = os.pidfd_open(process.pid)
         pipe = process.stdout.fileno()
         os.set_blocking(pipe, False)
@@ -227,6 +227,7 @@ def main():
     chosen = [mutant for mutant in viable if mutant.file.startswith(options.file)]
     random.Random(1).shuffle(chosen)
     results = {}
+    print(f"{len(chosen)} mutants to try", flush=True)
     with RESULTS.open("w") as file, concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
         tried = [pool.submit(attempt, mutant, programs, reached, options.seconds) for mutant in chosen]
         try:

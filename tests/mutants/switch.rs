@@ -15,11 +15,11 @@ pub mod mutant {
     #[inline]
     pub fn is_on(number: u32) -> bool {
         let on = SWITCHED_ON.load(Relaxed);
-        on == number || on >= NOTED && is_reached(number)
+        on == number || on >= NOTED && read_or_note(number)
     }
 
     #[cold]
-    fn is_reached(number: u32) -> bool {
+    fn read_or_note(number: u32) -> bool {
         if SWITCHED_ON.load(Relaxed) == UNREAD {
             // SAFETY: the variable is not changed while the program runs, and the length is that of the file.
             unsafe { read() };

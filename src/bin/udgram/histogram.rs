@@ -49,7 +49,7 @@ impl Histogram {
         let mut seen = 0_u128;
         for (index, count) in self.counts.iter().enumerate() {
             seen += u128::from(*count);
-            if *count > 0 && seen >= rank {
+            if seen >= rank {
                 return Duration::from_nanos(last(index).min(self.max));
             }
         }

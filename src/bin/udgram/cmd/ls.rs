@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::signal::{Signals, stop_descriptor};
 use crate::table::Table;
 use anyhow::Result;
-use udgram::inventory::{Entry, Inventory, State};
+use udgram::inventory::{Entry, Inventory};
 use udgram::wait::Wake;
 use udgram::{Address, Quoted};
 
@@ -83,10 +83,10 @@ fn unreached(address: &Address<'_>, found: &[Entry]) -> anyhow::Error {
 
 /// Adds the number of datagrams in the queue of a socket, counted if `all` is set.
 fn count(entry: Entry, all: bool, inventory: &Inventory) -> Listed {
-    let queued = match entry.state {
-        Some(State::Stale) => None,
-        _ if all => inventory.count_queue(&entry).ok(),
-        _ => entry.queued.then_some(1),
+    let queued = if all {
+        inventory.count_queue(&entry).ok()
+    } else {
+        entry.queued.then_some(1)
     };
     Listed { entry, queued }
 }

@@ -90,14 +90,15 @@ pub(crate) fn place_descriptors(command: &mut Command, descriptors: Vec<(OwnedFd
 }
 
 /// Replaces this process by `command`; execve(2). Returns only if that fails. Then it restores the
-/// descriptors at `numbers`, so that the error is printed on the former stderr.
+/// descriptors at `numbers`, so that the error is printed on the former stderr. They are not close-on-exec any more: the
+/// process is to end.
 pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::Error {
     let above = numbers.iter().max().map_or(0, |number| number + 1);
     let mut saved = Vec::new();
     for number in numbers {
         // SAFETY: the call takes any number and checks it.
-        let flags = unsafe { libc::fcntl(*number, libc::F_GETFD) };
-        if flags < 0 {
+        let open = unsafe { libc::fcntl(*number, libc::F_GETFD) };
+        if open < 0 {
             continue;
         }
         // SAFETY: the call takes numbers and checks them.
@@ -105,13 +106,12 @@ pub(crate) fn replace_process(command: &mut Command, numbers: &[RawFd]) -> io::E
         if copy < 0 {
             return io::Error::last_os_error();
         }
-        saved.push((copy, *number, flags & libc::FD_CLOEXEC));
+        saved.push((copy, *number));
     }
     let error = command.exec();
-    for (copy, number, flags) in saved {
-        let flags = if flags == 0 { 0 } else { libc::O_CLOEXEC };
+    for (copy, number) in saved {
         // SAFETY: the call takes numbers and checks them. It restores the former descriptor at `number`.
-        unsafe { libc::dup3(copy, number, flags) };
+        unsafe { libc::dup2(copy, number) };
     }
     error
 }
