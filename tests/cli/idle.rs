@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -137,10 +137,12 @@ fn looks_for_its_peer_ten_times_a_second(talk: &Running) {
     talk.wait_asleep();
     let start = Instant::now();
     let before = sleeps(talk.pid());
-    poll(&mut [], 1000_u16).unwrap();
-    let slept = sleeps(talk.pid()) - before;
-    let tenths = start.elapsed().as_millis() / 100;
-    assert!(slept <= 2 * tenths + 10, "{slept} in {tenths} * 100 ms");
+    while sleeps(talk.pid()) < before + 20 {
+        assert!(start.elapsed() < LIMIT, "it does not wake");
+        std::thread::yield_now();
+    }
+    // Half of the time leaves room for the sleeps in a lock or a page fault.
+    assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]
